@@ -1,0 +1,3 @@
+//! The `tidewatch` command: arguments and exit codes, nothing else.
+
+fn main() {}

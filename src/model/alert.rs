@@ -1,0 +1,140 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Labels, SeverityLabel, Timestamp};
+
+/// Identifies an alert: a hash of its labels without `severity`, so that an alert which grows worse
+/// stays the same alert. Shown as 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub u64);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match u64::from_str_radix(text, 16) {
+            Ok(hash) if text.len() == 16 && !text.starts_with('+') => Ok(Self(hash)),
+            _ => Err(format!(
+                "`{text}` is not a fingerprint: 16 hexadecimal digits"
+            )),
+        }
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// Where an alert stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// The condition holds, but not yet for long enough.
+    Pending,
+    /// It fires.
+    Firing,
+    /// It is over.
+    Resolved,
+}
+
+impl AlertState {
+    /// `pending`, `firing` or `resolved`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// One alert: a rule's condition on one signal, over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// `alertname`, `service`, `metric`, `signal`, `severity`, the point's attributes as label names,
+    /// and the rule's own.
+    pub labels: Labels,
+    /// Texts for people: the rule's (rendered), `explanation`, `recommendation`, and the numbers below.
+    pub annotations: Labels,
+    /// Where it stands.
+    pub state: AlertState,
+    /// Highest severity label of the episode; equals the label `severity`.
+    pub severity: SeverityLabel,
+    /// 0.0 to 1.0, the highest of the episode; see [`super::severity`].
+    pub severity_score: f64,
+    /// The service it is about.
+    pub service: String,
+    /// Id of the signal, as on the API.
+    pub signal_id: String,
+    /// Unit of `observed`, `expected`, `lower` and `upper`; may be empty.
+    pub unit: String,
+    /// The latest anomalous value.
+    pub observed: f64,
+    /// What was expected then.
+    pub expected: f64,
+    /// Lower end of the band then.
+    pub lower: f64,
+    /// Upper end of the band then.
+    pub upper: f64,
+    /// Sigma of `observed`, signed.
+    pub sigma: f64,
+    /// Largest |sigma| of the episode, signed.
+    pub worst_sigma: f64,
+    /// How many anomalous samples the episode has had.
+    pub anomalous_samples: u32,
+    /// First anomalous sample of the episode.
+    pub since: Timestamp,
+    /// When it began to fire; `None` while pending.
+    pub fired_at: Option<Timestamp>,
+    /// When it was resolved.
+    pub resolved_at: Option<Timestamp>,
+    /// Time of the latest sample it has seen.
+    pub updated_at: Timestamp,
+    /// A trace that shows it, as 32 hexadecimal digits.
+    pub trace_id: Option<String>,
+}
+
+impl Alert {
+    /// The rule's name.
+    pub fn name(&self) -> &str {
+        self.labels.get("alertname").unwrap_or_default()
+    }
+}
+
+/// An alert that moved from one state to another. `to` is `alert.state`.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    /// The state before; `None` when it is new.
+    pub from: Option<AlertState>,
+    /// The alert afterwards.
+    pub alert: Arc<Alert>,
+    /// When.
+    pub at: Timestamp,
+}

@@ -1,0 +1,59 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Alert, AlertState, ModeChange, Timestamp};
+
+/// One entry of the event log that `/api/v1/events` streams. Numbers grow by one and are never used
+/// twice over the life of the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// Number of the event, from 1.
+    pub sequence: u64,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventBody {
+    /// An alert changed its state.
+    Alert {
+        /// The state before.
+        from: Option<AlertState>,
+        /// The alert afterwards.
+        alert: Alert,
+    },
+    /// A service was told another mode, or the reasons for its mode changed.
+    Mode(ModeChange),
+    /// Automatic mode changes were stopped or allowed again.
+    Freeze {
+        /// Whether they are stopped.
+        frozen: bool,
+        /// Who did it.
+        author: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// The service it is about; `None` for what concerns all.
+    pub fn service(&self) -> Option<&str> {
+        match &self.body {
+            EventBody::Alert { alert, .. } => Some(&alert.service),
+            EventBody::Mode(change) => Some(&change.state.service),
+            EventBody::Freeze { .. } => None,
+        }
+    }
+
+    /// The SSE event name: `alert`, `mode` or `freeze`.
+    pub fn name(&self) -> &'static str {
+        match &self.body {
+            EventBody::Alert { .. } => "alert",
+            EventBody::Mode(_) => "mode",
+            EventBody::Freeze { .. } => "freeze",
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The words of Tidewatch and their laws: plain values without I/O, time or randomness. Every other
+//! module may use them; this one knows none of the others.
+
+mod alert;
+mod attributes;
+mod event;
+mod labels;
+mod mode;
+mod point;
+mod rule;
+mod selector;
+mod series;
+mod signal;
+mod timestamp;
+mod verdict;
+mod view;
+
+pub use alert::{Alert, AlertState, Fingerprint, Transition};
+pub use attributes::{AttributeValue, Attributes};
+pub use event::{Event, EventBody};
+pub use labels::Labels;
+pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};
+pub use point::{
+    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
+    Rejections, SpanKind, SpanRecord, SummaryPoint,
+};
+pub use rule::{
+    DetectorSpec, Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec,
+};
+pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
+pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
+pub use signal::{Sample, SignalId, SignalKind, SignalMeta};
+pub use timestamp::Timestamp;
+pub use verdict::{Evidence, Judged, Observation, Verdict, severity};
+pub use view::{
+    BaselineView, BoxFuture, EdgeView, Page, Query, SampleView, ServiceView, SignalView, WindowView,
+};

@@ -1,0 +1,214 @@
+//! The notice board between the deciding core and everyone who looks at it: snapshots that readers
+//! take without waiting, the event log, and the commands that people may give.
+//!
+//! The decision task alone writes here. Readers hold a [`Board`] and never wait for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::model::{Alert, Event, Levels, ModeState, Override, Timestamp};
+
+/// Events that a slow watcher may be behind before it is dropped.
+pub const WATCHER_BUFFER: usize = 256;
+/// Events kept for watchers that come back with `Last-Event-ID`.
+pub const EVENT_LOG: usize = 10_000;
+/// Commands that may wait for the decision task; a further caller waits for room.
+pub const COMMAND_QUEUE: usize = 64;
+
+/// The kill switch.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Freeze {
+    /// Who set it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub set_at: Timestamp,
+}
+
+/// All modes as of one decision.
+#[derive(Debug, Clone, Default)]
+pub struct ModesView {
+    /// The names of the levels.
+    pub levels: Levels,
+    /// Every service that is known to the mode machine, by name.
+    pub services: BTreeMap<String, ModeState>,
+    /// The kill switch, while it is set.
+    pub freeze: Option<Freeze>,
+}
+
+/// What a person may tell the decision task. Each is answered once it is durable.
+#[derive(Debug)]
+pub enum Command {
+    /// Put a service into a mode by hand.
+    SetOverride {
+        /// The service.
+        service: String,
+        /// What is set.
+        manual: Override,
+        /// The answer.
+        reply: oneshot::Sender<Result<ModeState, CommandError>>,
+    },
+    /// Give a service back to the policies.
+    RemoveOverride {
+        /// The service.
+        service: String,
+        /// Who removes it.
+        author: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<ModeState, CommandError>>,
+    },
+    /// Set (`Some`) or remove (`None`) the kill switch.
+    Freeze {
+        /// The switch.
+        freeze: Option<Freeze>,
+        /// Who does it.
+        author: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// There is no such service, or no override on it.
+    #[error("{0}")]
+    NotFound(String),
+    /// The command itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// It cannot be made durable now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A handle on everything published. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Board {
+    alerts: Arc<ArcSwap<Vec<Arc<Alert>>>>,
+    modes: Arc<ArcSwap<ModesView>>,
+    readiness: Arc<ArcSwap<Option<String>>>,
+    /// Short critical sections: a push or a copy of the tail.
+    log: Arc<Mutex<VecDeque<Arc<Event>>>>,
+    live: broadcast::Sender<Arc<Event>>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What a watcher sees first, and how it goes on.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The events after the asked-for one that are still in the log, oldest first.
+    pub missed: Vec<Arc<Event>>,
+    /// Whether the log no longer reaches back that far (or the number is from the future), so that the
+    /// watcher has to take the present state first.
+    pub gap: bool,
+    /// What comes next. Lagging behind by more than [`WATCHER_BUFFER`] ends the subscription.
+    pub live: broadcast::Receiver<Arc<Event>>,
+}
+
+impl Board {
+    /// A board with the events of earlier runs, oldest first, and the queue of commands that the
+    /// decision task reads. It is not ready until [`Board::set_ready`].
+    pub fn new(history: Vec<Event>) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+        let mut log: VecDeque<_> = history.into_iter().map(Arc::new).collect();
+        while log.len() > EVENT_LOG {
+            log.pop_front();
+        }
+        let board = Self {
+            alerts: Arc::default(),
+            modes: Arc::default(),
+            readiness: Arc::new(ArcSwap::from_pointee(Some("starting".into()))),
+            log: Arc::new(Mutex::new(log)),
+            live: broadcast::channel(WATCHER_BUFFER).0,
+            commands,
+        };
+        (board, queue)
+    }
+
+    /// Alerts that are pending or firing, and those resolved a short while ago.
+    pub fn alerts(&self) -> Arc<Vec<Arc<Alert>>> {
+        self.alerts.load_full()
+    }
+
+    /// The modes.
+    pub fn modes(&self) -> Arc<ModesView> {
+        self.modes.load_full()
+    }
+
+    /// Why the daemon is not ready; `None` when it is.
+    pub fn not_ready(&self) -> Option<String> {
+        self.readiness.load().as_ref().clone()
+    }
+
+    /// Gives a command to the decision task, waiting for room in its queue.
+    ///
+    /// # Errors
+    /// The decision task has ended.
+    pub async fn command(&self, command: Command) -> Result<(), CommandError> {
+        let gone = |_| CommandError::Unavailable("shutting down".into());
+        self.commands.send(command).await.map_err(gone)
+    }
+
+    /// Watches events after the one numbered `after`; `None`: only new ones.
+    pub fn subscribe(&self, after: Option<u64>) -> Subscription {
+        // Taking both under the log's lock means no event falls between the two or comes twice.
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live.subscribe();
+        let Some(after) = after else {
+            return Subscription {
+                missed: Vec::new(),
+                gap: false,
+                live,
+            };
+        };
+        let newest = log.back().map_or(0, |event| event.sequence);
+        let oldest = log.front().map_or(newest + 1, |event| event.sequence);
+        let gap = after > newest || after + 1 < oldest;
+        let missed = log
+            .iter()
+            .filter(|event| event.sequence > after && !gap)
+            .cloned()
+            .collect();
+        Subscription { missed, gap, live }
+    }
+
+    /// Number of the newest event; 0 when there was none yet.
+    pub fn last_sequence(&self) -> u64 {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.back().map_or(0, |event| event.sequence)
+    }
+
+    /// Publishes alerts. For the decision task only.
+    pub fn set_alerts(&self, alerts: Vec<Arc<Alert>>) {
+        self.alerts.store(Arc::new(alerts));
+    }
+
+    /// Publishes modes. For the decision task only.
+    pub fn set_modes(&self, modes: ModesView) {
+        self.modes.store(Arc::new(modes));
+    }
+
+    /// Says that the daemon is ready (`None`) or why not.
+    pub fn set_ready(&self, reason: Option<String>) {
+        self.readiness.store(Arc::new(reason));
+    }
+
+    /// Appends events that are durable already. For the decision task only.
+    pub fn append(&self, events: impl IntoIterator<Item = Event>) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            let event = Arc::new(event);
+            if log.len() == EVENT_LOG {
+                log.pop_front();
+            }
+            log.push_back(Arc::clone(&event));
+            // Nobody listening is no error.
+            drop(self.live.send(event));
+        }
+    }
+}

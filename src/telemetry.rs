@@ -1,0 +1,252 @@
+//! Tidewatch's metrics about itself: every name in one place.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use crate::model::Reject;
+
+/// Handles on all metrics of the daemon about itself. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// Where they are registered; `/metrics` gathers from here.
+    pub registry: Registry,
+    /// Data points applied to their series.
+    pub points: IntCounter,
+    /// Spans applied.
+    pub spans: IntCounter,
+    /// Points and spans refused, by reason.
+    pub rejected: IntCounterVec,
+    /// Points dropped without a refusal, by reason: `late`, `repeated`, `overlap`.
+    pub late: IntCounterVec,
+    /// Requests by transport (`grpc`, `http`) and answer (an HTTP status or gRPC code name).
+    pub requests: IntCounterVec,
+    /// Bytes of requests in work, after decompression.
+    pub inflight_bytes: IntGauge,
+    /// Open OTLP connections.
+    pub connections: IntGauge,
+    /// Series known.
+    pub series: IntGauge,
+    /// Services known.
+    pub services: IntGauge,
+    /// Anomalous samples by detector.
+    pub anomalies: IntCounterVec,
+    /// Samples judged or learned from.
+    pub samples: IntCounter,
+    /// From the end of a tick to its alerts being decided.
+    pub detection_lag: Histogram,
+    /// Alerts by state (`pending`, `firing`).
+    pub alerts: IntGaugeVec,
+    /// Deliveries by receiver and result: `delivered`, `retried`, `failed`, `dropped`.
+    pub notifications: IntCounterVec,
+    /// From the decision to the delivery of a notification, by receiver.
+    pub notification_latency: HistogramVec,
+    /// Mode changes by the mode they lead to.
+    pub mode_changes: IntCounterVec,
+    /// Watchers of events and modes.
+    pub watchers: IntGauge,
+    /// Watchers that were dropped because they did not read.
+    pub watchers_dropped: IntCounter,
+    /// Errors of the store, by operation.
+    pub storage_errors: IntCounterVec,
+    /// Time the last snapshot of learning took to write.
+    pub snapshot_seconds: Histogram,
+    /// Unix time of the last snapshot of learning, in seconds.
+    pub snapshot_timestamp: IntGauge,
+    /// Tasks that panicked; each is a bug.
+    pub panics: IntCounter,
+}
+
+/// Seconds, from a millisecond to a minute.
+const SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0,
+];
+
+impl Telemetry {
+    /// All metrics at zero in a registry of their own.
+    ///
+    /// # Panics
+    /// Never: names are fixed and different; a test builds it.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let telemetry = Self {
+            points: counter(
+                r,
+                "tidewatch_otlp_points_total",
+                "Data points applied to their series.",
+            ),
+            spans: counter(r, "tidewatch_otlp_spans_total", "Spans applied."),
+            rejected: counters(
+                r,
+                "tidewatch_otlp_rejected_total",
+                "Points and spans refused for what they say.",
+                &["reason"],
+            ),
+            late: counters(
+                r,
+                "tidewatch_late_points_total",
+                "Late, repeated and overlapping points and spans, dropped.",
+                &["reason"],
+            ),
+            requests: counters(
+                r,
+                "tidewatch_otlp_requests_total",
+                "OTLP requests by transport and answer.",
+                &["transport", "code"],
+            ),
+            inflight_bytes: gauge(
+                r,
+                "tidewatch_otlp_inflight_bytes",
+                "Bytes of OTLP requests in work, after decompression.",
+            ),
+            connections: gauge(r, "tidewatch_otlp_connections", "Open OTLP connections."),
+            series: gauge(r, "tidewatch_series", "Series known."),
+            services: gauge(r, "tidewatch_services", "Services known."),
+            anomalies: counters(
+                r,
+                "tidewatch_anomalies_total",
+                "Anomalous samples by detector.",
+                &["detector"],
+            ),
+            samples: counter(r, "tidewatch_samples_total", "Samples of signals observed."),
+            detection_lag: histogram(
+                r,
+                "tidewatch_detection_lag_seconds",
+                "From the end of a tick to its alerts being decided.",
+            ),
+            alerts: gauges(r, "tidewatch_alerts", "Alerts by state.", &["state"]),
+            notifications: counters(
+                r,
+                "tidewatch_notifications_total",
+                "Deliveries of notifications by receiver and result.",
+                &["receiver", "result"],
+            ),
+            notification_latency: histograms(
+                r,
+                "tidewatch_notification_latency_seconds",
+                "From the decision to the delivery of a notification.",
+                &["receiver"],
+            ),
+            mode_changes: counters(
+                r,
+                "tidewatch_mode_changes_total",
+                "Mode changes by the mode they lead to.",
+                &["mode"],
+            ),
+            watchers: gauge(r, "tidewatch_watchers", "Watchers of events and modes."),
+            watchers_dropped: counter(
+                r,
+                "tidewatch_watchers_dropped_total",
+                "Watchers dropped because they did not read.",
+            ),
+            storage_errors: counters(
+                r,
+                "tidewatch_storage_errors_total",
+                "Errors of the store by operation.",
+                &["operation"],
+            ),
+            snapshot_seconds: histogram(
+                r,
+                "tidewatch_snapshot_duration_seconds",
+                "Time to write a snapshot of learning.",
+            ),
+            snapshot_timestamp: gauge(
+                r,
+                "tidewatch_snapshot_timestamp_seconds",
+                "Unix time of the last snapshot of learning.",
+            ),
+            panics: counter(
+                r,
+                "tidewatch_panics_total",
+                "Tasks that panicked; each is a bug.",
+            ),
+            registry,
+        };
+        // Counters with a known set of labels start at zero, so that `rate()` sees their first step.
+        for reason in Reject::ALL {
+            telemetry.rejected.with_label_values(&[reason.name()]);
+        }
+        for reason in ["late", "repeated", "overlap"] {
+            telemetry.late.with_label_values(&[reason]);
+        }
+        for operation in ["commit", "snapshot", "open"] {
+            telemetry.storage_errors.with_label_values(&[operation]);
+        }
+        for state in ["pending", "firing"] {
+            telemetry.alerts.with_label_values(&[state]);
+        }
+        let info = gauges(
+            &telemetry.registry,
+            "tidewatch_build_info",
+            "Version of this daemon; always 1.",
+            &["version"],
+        );
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        telemetry
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const FIXED: &str = "names are fixed and different from each other; a test builds them all";
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let metric = IntCounter::new(name, help).expect(FIXED);
+    registry.register(Box::new(metric.clone())).expect(FIXED);
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect(FIXED);
+    registry.register(Box::new(metric.clone())).expect(FIXED);
+    metric
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let metric = IntGauge::new(name, help).expect(FIXED);
+    registry.register(Box::new(metric.clone())).expect(FIXED);
+    metric
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect(FIXED);
+    registry.register(Box::new(metric.clone())).expect(FIXED);
+    metric
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+    let metric = Histogram::with_opts(options).expect(FIXED);
+    registry.register(Box::new(metric.clone())).expect(FIXED);
+    metric
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+    let metric = HistogramVec::new(options, labels).expect(FIXED);
+    registry.register(Box::new(metric.clone())).expect(FIXED);
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Telemetry;
+
+    #[test]
+    fn all_metrics_can_be_built_and_gathered() {
+        let names: Vec<_> = Telemetry::new()
+            .registry
+            .gather()
+            .iter()
+            .map(|f| f.name().to_owned())
+            .collect();
+        assert!(names.iter().any(|name| name == "tidewatch_build_info"));
+        assert!(names.iter().all(|name| name.starts_with("tidewatch_")));
+    }
+}
