@@ -1,0 +1,3 @@
+//! The daemon as a black box, over its real ports, with the clients that its users have.
+
+mod architecture;
