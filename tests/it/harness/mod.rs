@@ -1,0 +1,266 @@
+//! Starts the built daemon on free ports and talks to it as its users do.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+pub mod hook;
+pub mod otlp;
+
+/// Longest that anything is waited for. Generous: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has happened.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Where the tests' parts lie.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A running daemon with a folder of its own; killed and removed when dropped.
+pub struct Daemon {
+    child: Child,
+    /// `127.0.0.1:PORT` of OTLP/gRPC.
+    pub grpc: String,
+    /// `127.0.0.1:PORT` of OTLP/HTTP.
+    pub http: String,
+    /// `127.0.0.1:PORT` of API, UI and metrics.
+    pub api: String,
+    config: PathBuf,
+    folder: Arc<tempfile::TempDir>,
+    log: Arc<Mutex<Vec<String>>>,
+    env: Vec<(String, String)>,
+}
+
+impl Daemon {
+    /// Starts a daemon whose configuration is `extra` (YAML at the top level) and free ports. `extra`
+    /// must not have `otlp`, `http` or `storage`.
+    pub async fn start(extra: &str) -> Self {
+        Self::start_with(extra, &[]).await
+    }
+
+    /// As [`Daemon::start`], with environment variables.
+    pub async fn start_with(extra: &str, env: &[(&str, &str)]) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let config = folder.path().join("tidewatch.yaml");
+        let data = folder.path().join("data");
+        let text = format!(
+            "otlp: {{grpc: \"127.0.0.1:0\", http: \"127.0.0.1:0\"}}\n\
+             http: {{listen: \"127.0.0.1:0\"}}\n\
+             storage: {{path: {data:?}}}\n\
+             {extra}\n"
+        );
+        std::fs::write(&config, text).expect("the configuration is written");
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Self::spawn(config, folder, env).await
+    }
+
+    async fn spawn(
+        config: PathBuf,
+        folder: Arc<tempfile::TempDir>,
+        env: Vec<(String, String)>,
+    ) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewatch"))
+            .args(["run", "--log-format", "json", "--config"])
+            .arg(&config)
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(env.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the daemon starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().expect("log").push(line);
+            }
+        });
+        let mut daemon = Self {
+            child,
+            grpc: String::new(),
+            http: String::new(),
+            api: String::new(),
+            config,
+            folder,
+            log,
+            env,
+        };
+        let listening = eventually("the daemon says where it listens", || {
+            let line = daemon.log_line("\"message\":\"listening\"");
+            async move { line }
+        })
+        .await;
+        let listening: Value = serde_json::from_str(&listening).expect("a JSON log line");
+        let address = |name: &str| listening[name].as_str().expect(name).to_owned();
+        daemon.grpc = address("otlp_grpc");
+        daemon.http = address("otlp_http");
+        daemon.api = address("http");
+        let ready = format!("http://{}/readyz", daemon.api);
+        eventually("the daemon is ready", || {
+            let ready = ready.clone();
+            async move { reqwest::get(ready).await.ok().filter(|a| a.status().is_success()) }
+        })
+        .await;
+        daemon
+    }
+
+    /// Kills the daemon as a power cut would, and starts it on the same folder.
+    pub async fn kill_and_restart(mut self) -> Self {
+        self.child.kill().expect("kill -9");
+        self.child.wait().expect("it is gone");
+        Self::spawn(self.config.clone(), Arc::clone(&self.folder), self.env.clone()).await
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub async fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+        assert!(sent.success());
+        let child = &mut self.child;
+        eventually("the daemon ends", || {
+            let status = child.try_wait().expect("wait");
+            async move { status }
+        })
+        .await
+    }
+
+    /// Starts a daemon on the folder of one that has ended.
+    pub async fn restart(self) -> Self {
+        Self::spawn(self.config.clone(), Arc::clone(&self.folder), self.env.clone()).await
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it keeps its state.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The last log line that contains `part`.
+    pub fn log_line(&self, part: &str) -> Option<String> {
+        self.log.lock().expect("log").iter().rev().find(|line| line.contains(part)).cloned()
+    }
+
+    /// All of the log.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("log").join("\n")
+    }
+
+    /// GET on the API, as JSON.
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = reqwest::get(format!("http://{}{path}", self.api)).await.expect(path);
+        let status = answer.status();
+        let text = answer.text().await.expect(path);
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {status} {text}"))
+    }
+
+    /// GET on the API, as text.
+    pub async fn text(&self, path: &str) -> String {
+        let answer = reqwest::get(format!("http://{}{path}", self.api)).await.expect(path);
+        answer.error_for_status().expect(path).text().await.expect(path)
+    }
+
+    /// `/api/v1/series` for a selector: the list under `data`.
+    pub async fn series(&self, selector: &str) -> Vec<Value> {
+        let answer = reqwest::Client::new()
+            .get(format!("http://{}/api/v1/series", self.api))
+            .query(&[("match", selector), ("limit", "1000")])
+            .send()
+            .await
+            .expect("series");
+        let answer: Value = answer.json().await.expect("series");
+        match &answer["data"] {
+            Value::Array(items) => items.clone(),
+            _ => panic!("{answer}"),
+        }
+    }
+
+    /// The value of a metric on `/metrics` whose line starts with `name` (with its labels, if any).
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.text("/metrics").await;
+        text.lines()
+            .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))
+            .and_then(|line| line.rsplit(' ').next()?.parse().ok())
+    }
+
+    /// Runs `tidewatch ARGUMENTS --url …` against this daemon.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        let mut all: Vec<&str> = arguments.to_vec();
+        let url = format!("http://{}", self.api);
+        all.extend(["--url", &url]);
+        tidewatch(&all)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("--- log of the daemon ---\n{}", self.log());
+        }
+    }
+}
+
+/// Runs the command line.
+pub fn tidewatch(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidewatch"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("tidewatch runs")
+}
+
+/// Runs a program that the test command installs.
+pub fn program(name: &str, arguments: &[&str]) -> Output {
+    Command::new(name)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{name}: {error}; `tests/run` installs what is needed"))
+}
+
+/// What a program printed, after it succeeded.
+#[track_caller]
+pub fn stdout(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{text}\n{errors}", output.status);
+    text
+}
+
+/// Waits until `look` sees what is waited for.
+#[track_caller]
+pub fn eventually<T: Debug, F, Fut>(what: &str, mut look: F) -> impl Future<Output = T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let caller = std::panic::Location::caller();
+    let what = what.to_owned();
+    async move {
+        let mut timer = tokio::time::interval(POLL);
+        let seen = tokio::time::timeout(PATIENCE, async {
+            loop {
+                timer.tick().await;
+                if let Some(seen) = look().await {
+                    return seen;
+                }
+            }
+        });
+        seen.await.unwrap_or_else(|_| panic!("{caller}: never happened: {what}"))
+    }
+}
