@@ -3,4 +3,4 @@
 
 mod own;
 
-pub use own::{LogFormat, OwnTelemetry};
+pub use own::{INSTANCE_ATTRIBUTE, LogFormat, OwnTelemetry};
