@@ -20,7 +20,11 @@ pub struct Delivery {
 
 impl Delivery {
     pub fn header(&self, name: &str) -> String {
-        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+        self.headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -34,17 +38,27 @@ pub struct Hook {
 
 impl Hook {
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let url = format!("http://{}/hook", listener.local_addr().expect("bound"));
-        let hook = Self { url, deliveries: Arc::default(), answers: Arc::default() };
-        let router = Router::new().route("/hook", post(take)).with_state(hook.clone());
+        let hook = Self {
+            url,
+            deliveries: Arc::default(),
+            answers: Arc::default(),
+        };
+        let router = Router::new()
+            .route("/hook", post(take))
+            .with_state(hook.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
         hook
     }
 
     /// The statuses of the next answers; 200 after them.
     pub fn answer(&self, statuses: &[u16]) {
-        let statuses = statuses.iter().map(|s| StatusCode::from_u16(*s).expect("a status"));
+        let statuses = statuses
+            .iter()
+            .map(|s| StatusCode::from_u16(*s).expect("a status"));
         self.answers.lock().expect("answers").extend(statuses);
     }
 
@@ -56,6 +70,14 @@ impl Hook {
 
 async fn take(State(hook): State<Hook>, headers: HeaderMap, raw: Bytes) -> StatusCode {
     let body = serde_json::from_slice(&raw).unwrap_or_default();
-    hook.deliveries.lock().expect("deliveries").push(Delivery { headers, raw: raw.to_vec(), body });
-    hook.answers.lock().expect("answers").pop_front().unwrap_or(StatusCode::OK)
+    hook.deliveries.lock().expect("deliveries").push(Delivery {
+        headers,
+        raw: raw.to_vec(),
+        body,
+    });
+    hook.answers
+        .lock()
+        .expect("answers")
+        .pop_front()
+        .unwrap_or(StatusCode::OK)
 }

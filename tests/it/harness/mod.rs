@@ -57,7 +57,10 @@ impl Daemon {
              {extra}\n"
         );
         std::fs::write(&config, text).expect("the configuration is written");
-        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let env = env
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         Self::spawn(config, folder, env).await
     }
 
@@ -107,7 +110,12 @@ impl Daemon {
         let ready = format!("http://{}/readyz", daemon.api);
         eventually("the daemon is ready", || {
             let ready = ready.clone();
-            async move { reqwest::get(ready).await.ok().filter(|a| a.status().is_success()) }
+            async move {
+                reqwest::get(ready)
+                    .await
+                    .ok()
+                    .filter(|a| a.status().is_success())
+            }
         })
         .await;
         daemon
@@ -117,13 +125,21 @@ impl Daemon {
     pub async fn kill_and_restart(mut self) -> Self {
         self.child.kill().expect("kill -9");
         self.child.wait().expect("it is gone");
-        Self::spawn(self.config.clone(), Arc::clone(&self.folder), self.env.clone()).await
+        Self::spawn(
+            self.config.clone(),
+            Arc::clone(&self.folder),
+            self.env.clone(),
+        )
+        .await
     }
 
     /// Sends SIGTERM and waits for the end.
     pub async fn terminate(&mut self) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill");
         assert!(sent.success());
         let child = &mut self.child;
         eventually("the daemon ends", || {
@@ -135,7 +151,12 @@ impl Daemon {
 
     /// Starts a daemon on the folder of one that has ended.
     pub async fn restart(self) -> Self {
-        Self::spawn(self.config.clone(), Arc::clone(&self.folder), self.env.clone()).await
+        Self::spawn(
+            self.config.clone(),
+            Arc::clone(&self.folder),
+            self.env.clone(),
+        )
+        .await
     }
 
     /// Process id.
@@ -150,7 +171,13 @@ impl Daemon {
 
     /// The last log line that contains `part`.
     pub fn log_line(&self, part: &str) -> Option<String> {
-        self.log.lock().expect("log").iter().rev().find(|line| line.contains(part)).cloned()
+        self.log
+            .lock()
+            .expect("log")
+            .iter()
+            .rev()
+            .find(|line| line.contains(part))
+            .cloned()
     }
 
     /// All of the log.
@@ -160,7 +187,9 @@ impl Daemon {
 
     /// GET on the API, as JSON.
     pub async fn get(&self, path: &str) -> Value {
-        let answer = reqwest::get(format!("http://{}{path}", self.api)).await.expect(path);
+        let answer = reqwest::get(format!("http://{}{path}", self.api))
+            .await
+            .expect(path);
         let status = answer.status();
         let text = answer.text().await.expect(path);
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {status} {text}"))
@@ -168,8 +197,15 @@ impl Daemon {
 
     /// GET on the API, as text.
     pub async fn text(&self, path: &str) -> String {
-        let answer = reqwest::get(format!("http://{}{path}", self.api)).await.expect(path);
-        answer.error_for_status().expect(path).text().await.expect(path)
+        let answer = reqwest::get(format!("http://{}{path}", self.api))
+            .await
+            .expect(path);
+        answer
+            .error_for_status()
+            .expect(path)
+            .text()
+            .await
+            .expect(path)
     }
 
     /// `/api/v1/series` for a selector: the list under `data`.
@@ -191,7 +227,10 @@ impl Daemon {
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.text("/metrics").await;
         text.lines()
-            .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))
+            .find(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(' '))
+            })
             .and_then(|line| line.rsplit(' ').next()?.parse().ok())
     }
 
@@ -238,7 +277,11 @@ pub fn program(name: &str, arguments: &[&str]) -> Output {
 pub fn stdout(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{text}\n{errors}", output.status);
+    assert!(
+        output.status.success(),
+        "{}\n{text}\n{errors}",
+        output.status
+    );
     text
 }
 
@@ -261,6 +304,7 @@ where
                 }
             }
         });
-        seen.await.unwrap_or_else(|_| panic!("{caller}: never happened: {what}"))
+        seen.await
+            .unwrap_or_else(|_| panic!("{caller}: never happened: {what}"))
     }
 }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 /// Nanoseconds since the epoch, now.
 pub fn now_nanos() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
     u64::try_from(now.as_nanos()).expect("before 2554")
 }
 
@@ -23,7 +25,10 @@ pub fn gauge(service: &str, metric: &str, points: &[(u64, f64)]) -> Value {
         .iter()
         .map(|(time, value)| json!({"timeUnixNano": time.to_string(), "asDouble": value}))
         .collect();
-    metrics(service, json!([{"name": metric, "unit": "1", "gauge": {"dataPoints": points}}]))
+    metrics(
+        service,
+        json!([{"name": metric, "unit": "1", "gauge": {"dataPoints": points}}]),
+    )
 }
 
 /// A metrics request of `service`.
