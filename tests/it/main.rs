@@ -4,3 +4,4 @@ mod harness;
 
 mod architecture;
 mod clients;
+mod main_job;
