@@ -5,3 +5,5 @@ mod harness;
 mod architecture;
 mod clients;
 mod main_job;
+mod prometheus;
+mod state;
