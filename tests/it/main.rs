@@ -3,7 +3,9 @@
 mod harness;
 
 mod architecture;
+mod cli;
 mod clients;
 mod main_job;
+mod modes;
 mod prometheus;
 mod state;
