@@ -7,5 +7,6 @@ mod cli;
 mod clients;
 mod main_job;
 mod modes;
+mod own_telemetry;
 mod prometheus;
 mod state;

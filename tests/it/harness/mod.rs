@@ -47,11 +47,16 @@ impl Daemon {
 
     /// As [`Daemon::start`], with environment variables.
     pub async fn start_with(extra: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_on("127.0.0.1:0", extra, env).await
+    }
+
+    /// As [`Daemon::start_with`], with OTLP/HTTP on a given address.
+    pub async fn start_on(otlp_http: &str, extra: &str, env: &[(&str, &str)]) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let config = folder.path().join("tidewatch.yaml");
         let data = folder.path().join("data");
         let text = format!(
-            "otlp: {{grpc: \"127.0.0.1:0\", http: \"127.0.0.1:0\"}}\n\
+            "otlp: {{grpc: \"127.0.0.1:0\", http: {otlp_http:?}}}\n\
              http: {{listen: \"127.0.0.1:0\"}}\n\
              storage: {{path: {data:?}}}\n\
              {extra}\n"
