@@ -295,13 +295,13 @@ impl Machine {
         if back.is_zero() && ahead.is_zero() {
             return;
         }
-        for (name, service) in &mut self.services {
+        // Nothing counts for who is normal.
+        let away = |(_, service): &(&String, &mut Service)| service.auto > Level(0);
+        for (name, service) in self.services.iter_mut().filter(away) {
             let shift = |at: Timestamp| at.minus(back).plus(ahead).min(now);
             service.hold_from = shift(service.hold_from);
             service.below_since = service.below_since.map(shift);
-            if service.auto > Level(0) {
-                self.unsaved.insert(name.clone());
-            }
+            self.unsaved.insert(name.clone());
         }
     }
 

@@ -22,6 +22,8 @@ mod saved;
 mod service;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod scenarios;
 
 use std::collections::BTreeMap;
 
