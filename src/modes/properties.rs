@@ -19,14 +19,14 @@ const FIRST: i64 = 1_000_000;
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| Settings {
     limit: 0.34,
     policies: vec![
-        policy("slow", r#"{alertname="Slow"}"#, "{{ service }}", 1, 20, 30),
+        policy("slow", r#"{alertname="Slow"}"#, "{{ service }}", 1, 20, 90),
         policy(
             "broken",
             r#"{alertname="Broken"}"#,
             "{{ service }}",
             2,
-            40,
-            25,
+            80,
+            70,
         ),
         policy("edge", r#"{alertname=~"Slow|Odd"}"#, GATEWAY, 1, 5, 0),
     ],
@@ -37,8 +37,8 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| Settings {
 fn least(service: &str, level: Level) -> (u64, u64) {
     match (service, level) {
         (GATEWAY, _) => (5, 0),
-        (_, Level(1)) => (20, 25),
-        _ => (40, 25),
+        (_, Level(1)) => (20, 70),
+        _ => (80, 70),
     }
 }
 
