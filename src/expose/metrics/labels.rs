@@ -27,7 +27,7 @@ impl LabelSet {
                 .collect(),
             theirs: BTreeMap::new(),
         };
-        for (key, value) in theirs {
+        for (key, value) in theirs.into_iter().filter(|(key, _)| !key.is_empty()) {
             let mut name = Labels::name_from(key);
             if all_ours.contains(&name.as_str()) || RESERVED.contains(&name.as_str()) {
                 // The word Prometheus itself uses where a target's label meets its own.

@@ -142,7 +142,41 @@ async fn the_text_says_what_is_published() {
             .any(|name| line.trim_start_matches("# TYPE ").starts_with(name))
         })
         .collect();
-    insta::assert_snapshot!(ours.join("\n"), @"");
+    insta::assert_snapshot!(ours.join("\n"), @r#"
+    # TYPE tidewatch_exposed_signals gauge
+    tidewatch_exposed_signals 2
+    # TYPE tidewatch_exposed_signals_limit gauge
+    tidewatch_exposed_signals_limit 10000
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="value"} 0.31
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="expected"} 0.12
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="lower"} 0.09
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="upper"} 0.16
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="sigma"} 6.1
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="mean"} 0.12
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="stddev"} 0.01
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="p50"} 0.11
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="p90"} 0.14
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="p95"} 0.15
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/pay",stat="p99"} 0.3
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="value"} 0.31
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="expected"} 0.12
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="lower"} 0.09
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="upper"} 0.16
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="sigma"} 6.1
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="mean"} 0.12
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="stddev"} 0.01
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="p50"} 0.11
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="p90"} 0.14
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="p95"} 0.15
+    tidewatch_signal{service="checkout",metric="http.server.request.duration",signal="p99",http_route="/cart",stat="p99"} 0.3
+    # TYPE ALERTS gauge
+    ALERTS{alertname="Slow",alertstate="firing",service="checkout",severity="critical",signal="p99"} 1
+    ALERTS{alertname="Slow",alertstate="pending",service="cart",severity="critical",signal="p99"} 1
+    # TYPE tidewatch_service_mode gauge
+    tidewatch_service_mode{service="checkout",mode="normal"} 0
+    tidewatch_service_mode{service="checkout",mode="degraded"} 1
+    tidewatch_service_mode{service="checkout",mode="critical"} 0
+    "#);
 }
 
 #[tokio::test]
