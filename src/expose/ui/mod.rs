@@ -20,6 +20,10 @@ pub(super) fn routes() -> Router<State> {
             get(|| asset("text/javascript", include_str!("chart.js"))),
         )
         .route(
+            "/ui/format.js",
+            get(|| asset("text/javascript", include_str!("format.js"))),
+        )
+        .route(
             "/ui/style.css",
             get(|| asset("text/css", include_str!("style.css"))),
         )

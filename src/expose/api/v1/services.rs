@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::expose::answer::{success, success_page};
 use crate::expose::state::State;
-use crate::model::{AlertState, SeverityLabel, Timestamp};
+use crate::model::{AlertState, Level, SeverityLabel, Timestamp};
 
 /// How a service does, by its firing alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,6 +26,8 @@ struct Service {
     health: Health,
     /// Name of its level; `normal` also while no policy has spoken of it.
     mode: String,
+    /// Rank of the level, 0 is normal.
+    level: Level,
     mode_since: Option<Timestamp>,
     alerts: Alerts,
     /// These are unknown of a service that has sent nothing since the daemon started.
@@ -51,6 +53,7 @@ pub(super) async fn list(extract::State(state): extract::State<State>) -> Respon
         service: service.to_owned(),
         health: Health::Healthy,
         mode: normal.clone(),
+        level: Level::default(),
         mode_since: None,
         alerts: Alerts::default(),
         first_seen: None,
@@ -72,6 +75,7 @@ pub(super) async fn list(extract::State(state): extract::State<State>) -> Respon
             .entry(name.clone())
             .or_insert_with(|| unheard(name));
         service.mode.clone_from(&mode.mode);
+        service.level = mode.level;
         service.mode_since = Some(mode.since);
     }
     for alert in alerts

@@ -181,6 +181,7 @@ async fn services_are_as_well_as_their_alerts_and_modes_say() {
                 s["service"],
                 s["health"],
                 s["mode"],
+                s["level"],
                 alerts["firing"],
                 alerts["pending"],
                 s["series"]
@@ -190,9 +191,9 @@ async fn services_are_as_well_as_their_alerts_and_modes_say() {
     assert_eq!(
         json!(short),
         json!([
-            ["cart", "healthy", "normal", 0, 1, 12],
-            ["checkout", "critical", "degraded", 2, 0, 12],
-            ["gone", "healthy", "critical", 0, 0, 0],
+            ["cart", "healthy", "normal", 0, 0, 1, 12],
+            ["checkout", "critical", "degraded", 1, 2, 0, 12],
+            ["gone", "healthy", "critical", 2, 0, 0, 0],
         ])
     );
 }
