@@ -169,6 +169,10 @@ impl Site {
         }
     }
 
+    pub(super) fn telemetry(&self) -> &Telemetry {
+        &self.sources.telemetry
+    }
+
     /// Answers a request, without a network.
     pub(super) async fn ask(&self, request: Request<Body>) -> Answer {
         let response = self

@@ -202,3 +202,96 @@ async fn serve_connection(
         tracing::debug!(error = %error, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::expose::fakes::Site;
+
+    /// Everything the server sends after `request` until it closes the connection.
+    async fn talk(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream
+            .write_all(request)
+            .await
+            .expect("the request is sent");
+        let mut answer = Vec::new();
+        // A reset is an end too: what had been read stays.
+        stream.read_to_end(&mut answer).await.ok();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn requests_on_a_real_port_are_answered_until_the_server_stops() {
+        let site = Site::new();
+        let (address, stop, served) = site.serve().await;
+        let get = |path: &str| {
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            async move { talk(address, request.as_bytes()).await }
+        };
+        assert!(get("/healthz").await.starts_with("HTTP/1.1 200 OK"));
+        assert!(
+            get(&format!("/{}", "a".repeat(65_536)))
+                .await
+                .starts_with("HTTP/1.1 414")
+        );
+        assert!(
+            talk(address, b"\x16\x03\x01 not HTTP\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 400")
+        );
+        stop.cancel();
+        served.await.expect("the server ends");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_nothing_or_too_slowly_are_closed() {
+        let settings = Settings {
+            header_timeout: Duration::from_millis(50),
+            body_timeout: Duration::from_millis(50),
+            ..Settings::default()
+        };
+        let site = Site::with(settings);
+        let (address, stop, served) = site.serve().await;
+        for silent in ["", "P", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let answer = talk(address, silent.as_bytes()).await;
+            assert!(!answer.starts_with("HTTP/1.1 200"), "{silent}: {answer}");
+        }
+        // The protocol is known, the rest of the head never comes.
+        let answer = talk(address, b"GET / HTTP/1.1\r\nHost: loc").await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let half = b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf";
+        let answer = talk(address, half).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        stop.cancel();
+        served.await.expect("the server ends");
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_closed_and_counted() {
+        let settings = Settings {
+            max_connections: 1,
+            ..Settings::default()
+        };
+        let site = Site::with(settings);
+        let (address, stop, served) = site.serve().await;
+        let mut first = TcpStream::connect(address).await.expect("a connection");
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        first.write_all(request).await.expect("sent");
+        let mut start = [0; 12];
+        first.read_exact(&mut start).await.expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 200");
+        assert_eq!(talk(address, request).await, "");
+        assert_eq!(site.telemetry().http_refused.get(), 1);
+        // An idle connection does not hold up the end.
+        stop.cancel();
+        served.await.expect("the server ends");
+    }
+}

@@ -45,3 +45,59 @@ async fn asset(kind: &'static str, text: &'static str) -> Response {
     )
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::expose::fakes::Site;
+
+    /// What stands in quotes behind `before`, everywhere in `text`.
+    fn quoted_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+        text.split(before)
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn the_page_loads_only_what_is_in_the_binary_and_keeps_to_its_policy() {
+        let site = Site::new();
+        let page = site.get("/").await;
+        assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+        let page = page.text();
+        let mut loaded: Vec<String> = [
+            "<link rel=\"icon\" href=\"",
+            "stylesheet\" href=\"",
+            " src=\"",
+        ]
+        .iter()
+        .flat_map(|before| quoted_after(page, before))
+        .map(|path| format!("/{path}"))
+        .collect();
+        assert!(loaded.len() >= 4, "{loaded:?}");
+        let script = site.get("/ui/page.js").await.text().to_owned();
+        let imported = quoted_after(&script, "from \"./");
+        assert_eq!(imported, ["chart.js", "format.js"]);
+        loaded.extend(imported.iter().map(|name| format!("/ui/{name}")));
+        for path in loaded {
+            let answer = site.get(&path).await;
+            assert_eq!(answer.status, 200, "{path}");
+            let text = answer.text();
+            for never in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+            ] {
+                assert!(!text.contains(never), "{path} uses {never}");
+            }
+        }
+        for never in ["<style", "style=", "onclick", "onload", "//cdn", "https://"] {
+            assert!(!page.contains(never), "the page has {never}");
+        }
+        // A script inline would be refused by the policy.
+        assert_eq!(page.matches("<script").count(), 1);
+        assert_eq!(page.matches("</script>").count(), 1);
+        assert!(page.contains("<script type=\"module\" src=\"ui/page.js\"></script>"));
+    }
+}
