@@ -54,6 +54,8 @@ pub struct Telemetry {
     pub snapshot_seconds: Histogram,
     /// Unix time of the last snapshot of learning, in seconds.
     pub snapshot_timestamp: IntGauge,
+    /// Connections to the API that were closed because there were too many.
+    pub http_refused: IntCounter,
     /// Tasks that panicked; each is a bug.
     pub panics: IntCounter,
 }
@@ -156,6 +158,11 @@ impl Telemetry {
                 r,
                 "tidewatch_snapshot_timestamp_seconds",
                 "Unix time of the last snapshot of learning.",
+            ),
+            http_refused: counter(
+                r,
+                "tidewatch_http_refused_connections_total",
+                "Connections to the API closed because there were too many.",
             ),
             panics: counter(
                 r,

@@ -1,3 +1,67 @@
-//! (to come)
-pub mod modes;
-pub mod answer;
+//! Everything that is looked at from outside on port 9517: the page, `/metrics`, the API, the
+//! Alertmanager API, health.
+//!
+//! In comes what others published: the notice board ([`Board`]), the engine's read handle
+//! ([`Query`]) and a [`Report`]. Out go HTTP answers. Invariants: no request reaches the engine's own
+//! state, so a scrape never waits for ingestion; every answer, body and list has a bound; nothing of a
+//! request names a file; only a `Host` that is loopback or configured is answered.
+
+mod answer;
+mod api;
+mod guard;
+mod health;
+mod metrics;
+mod params;
+mod server;
+mod state;
+mod ui;
+
+#[cfg(test)]
+mod fakes;
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use http::{Method, StatusCode, Uri};
+
+use crate::model::{BoxFuture, Query};
+use crate::publish::Board;
+
+pub use server::{Error, Server};
+pub use state::{Routing, Settings, Sources};
+
+use answer::ApiError;
+use state::State;
+
+/// Writes the performance report: per service statistics, worst deviations, recommendations.
+pub trait Report: Send + Sync + 'static {
+    /// For programs.
+    fn json(&self) -> BoxFuture<'_, serde_json::Value>;
+
+    /// For people, in Markdown.
+    fn markdown(&self) -> BoxFuture<'_, String>;
+}
+
+/// All routes of port 9517, without the guard around them.
+fn routes(state: State) -> Router {
+    Router::new()
+        .merge(ui::routes())
+        .merge(health::routes())
+        .merge(metrics::routes())
+        .merge(api::routes())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(state)
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    ApiError::not_found(format!("there is no {}", uri.path())).into_response()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    ApiError {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        error_type: "bad_data",
+        message: format!("{} does not take {method}", uri.path()),
+    }
+    .into_response()
+}

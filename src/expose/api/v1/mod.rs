@@ -1,0 +1,22 @@
+//! Our own API: what the engine knows, as lists with a cursor.
+
+mod report;
+mod series;
+mod services;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::expose::state::State;
+
+pub(super) fn routes() -> Router<State> {
+    Router::new()
+        .route("/series", get(series::list))
+        .route("/series/{id}/samples", get(series::samples))
+        .route("/services", get(services::list))
+        .route("/topology", get(services::topology))
+        .route("/report", get(report::report))
+}
+
+#[cfg(test)]
+mod tests;

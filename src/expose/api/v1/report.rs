@@ -1,0 +1,36 @@
+use axum::extract;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, header};
+
+use crate::expose::answer::{ApiError, success};
+use crate::expose::params::Params;
+use crate::expose::state::State;
+
+/// The performance report, in JSON or (`format=markdown`, `Accept: text/markdown`) in Markdown.
+pub(super) async fn report(
+    extract::State(state): extract::State<State>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let accepts_markdown = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|range| range.trim().starts_with("text/markdown"));
+    let markdown = match params.get("format") {
+        None => accepts_markdown,
+        Some("json") => false,
+        Some("markdown") => true,
+        Some(_) => {
+            return Err(ApiError::bad_data(
+                "invalid parameter `format`: expected `json` or `markdown`",
+            ));
+        }
+    };
+    if !markdown {
+        return Ok(success(state.report.json().await));
+    }
+    let kind = [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")];
+    Ok((kind, state.report.markdown().await).into_response())
+}

@@ -1,0 +1,152 @@
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::extract;
+use axum::response::Response;
+use futures_util::future::join_all;
+
+use crate::expose::answer::{ApiError, success, success_page};
+use crate::expose::params::Params;
+use crate::expose::state::State;
+use crate::model::{LabelSource, Labels, Selector, SignalId, SignalView, Timestamp};
+
+/// A signal whose newest sample is older than the newest of all by more than this is not what somebody
+/// looks for who asks for the most surprising ones now.
+const FRESH: Duration = Duration::from_secs(600);
+
+/// Signals by id; with `sort=sigma` the watched ones, most surprising first.
+pub(super) async fn list(
+    extract::State(state): extract::State<State>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.limit(state.settings.page_default, state.settings.page_limit)?;
+    let selectors = params.selectors()?;
+    let cursor = params.cursor()?;
+    match params.get("sort") {
+        None | Some("" | "id") => {
+            let (signals, next) = page(&state, selectors, cursor, limit).await;
+            Ok(success_page(signals, next.map(|id| id.to_string())))
+        }
+        Some("sigma") if cursor.is_some() => Err(ApiError::bad_data(
+            "`sort=sigma` has one page only: it takes no cursor",
+        )),
+        Some("sigma") => {
+            let watched = state.query.watched(state.settings.exposed_signals).await;
+            Ok(success_page(surprising(watched, &selectors, limit), None))
+        }
+        Some(_) => Err(ApiError::bad_data(
+            "invalid parameter `sort`: expected `id` or `sigma`",
+        )),
+    }
+}
+
+/// The signals after `cursor` that any of the selectors holds for, and where the next page begins.
+async fn page(
+    state: &State,
+    selectors: Vec<Selector>,
+    cursor: Option<SignalId>,
+    limit: usize,
+) -> (Vec<SignalView>, Option<SignalId>) {
+    let pages = selectors
+        .into_iter()
+        .map(|selector| state.query.signals(selector, cursor, limit));
+    let pages = join_all(pages).await;
+    if let [_] = pages.as_slice() {
+        return pages
+            .into_iter()
+            .next()
+            .map_or((Vec::new(), None), |page| (page.items, page.next));
+    }
+    // Each page holds the first `limit` of its own signals, so together they hold the first `limit`
+    // of the union.
+    let mut more = pages.iter().any(|page| page.next.is_some());
+    let mut signals: Vec<(SignalId, SignalView)> = pages
+        .into_iter()
+        .flat_map(|page| page.items)
+        .filter_map(|signal| Some((signal.id.parse().ok()?, signal)))
+        .collect();
+    signals.sort_by_key(|(id, _)| *id);
+    signals.dedup_by_key(|(id, _)| *id);
+    more |= signals.len() > limit;
+    signals.truncate(limit);
+    let last = signals.last().map(|(id, _)| *id).filter(|_| more);
+    (
+        signals.into_iter().map(|(_, signal)| signal).collect(),
+        last,
+    )
+}
+
+/// The `limit` signals with the largest |sigma|, of those that still report.
+fn surprising(
+    mut signals: Vec<SignalView>,
+    selectors: &[Selector],
+    limit: usize,
+) -> Vec<SignalView> {
+    let newest = signals
+        .iter()
+        .filter_map(|signal| Some(signal.last.as_ref()?.time))
+        .max()
+        .unwrap_or(Timestamp::EPOCH);
+    let sigma = |signal: &SignalView| -> f64 {
+        let sigma = signal.last.as_ref().and_then(|last| last.sigma);
+        sigma.map_or(-1.0, f64::abs)
+    };
+    signals.retain(|signal| {
+        let last = signal.last.as_ref();
+        let fresh = last.is_some_and(|last| newest.since(last.time) <= FRESH);
+        let meant = || {
+            selectors
+                .iter()
+                .any(|selector| selector.matches(&Seen(signal)))
+        };
+        fresh && sigma(signal) >= 0.0 && meant()
+    });
+    signals.sort_by(|a, b| sigma(b).total_cmp(&sigma(a)).then_with(|| a.id.cmp(&b.id)));
+    signals.truncate(limit);
+    signals
+}
+
+/// A shown signal as selectors see the real one.
+struct Seen<'a>(&'a SignalView);
+
+impl LabelSource for Seen<'_> {
+    fn label(&self, name: &str) -> Option<Cow<'_, str>> {
+        let Self(signal) = self;
+        let text = match name {
+            "service" => &signal.service,
+            "metric" => &signal.metric,
+            "signal" => &signal.signal,
+            "unit" => &signal.unit,
+            _ => {
+                let sets = [&signal.attributes, &signal.resource];
+                sets.into_iter().find_map(|set| {
+                    let by_label = || set.iter().find(|(key, _)| Labels::name_from(key) == name);
+                    set.get(name).or_else(|| by_label().map(|(_, value)| value))
+                })?
+            }
+        };
+        Some(Cow::Borrowed(text))
+    }
+}
+
+/// The samples of one signal within a time, oldest first.
+pub(super) async fn samples(
+    extract::State(state): extract::State<State>,
+    extract::Path(id): extract::Path<String>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let from = params
+        .time("from")?
+        .unwrap_or(Timestamp::from_nanos(i64::MIN));
+    let to = params
+        .time("to")?
+        .unwrap_or(Timestamp::from_nanos(i64::MAX));
+    if from > to {
+        return Err(ApiError::bad_data("`from` is later than `to`"));
+    }
+    let unknown = || ApiError::not_found("there is no such signal");
+    // What cannot be an id is not the id of anything.
+    let id: SignalId = id.parse().map_err(|_| unknown())?;
+    let samples = state.query.samples(id, from, to).await;
+    samples.map(success).ok_or_else(unknown)
+}

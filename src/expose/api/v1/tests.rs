@@ -1,0 +1,250 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::expose::fakes::{FakeEngine, NOW, Site, alert, modes, pairs, signal};
+use crate::model::{AlertState, EdgeView, ServiceView, SeverityLabel};
+
+fn ids(answer: &Value) -> Vec<u64> {
+    let list = answer["data"].as_array().expect("a list");
+    list.iter()
+        .map(|each| {
+            let id = each["id"].as_str().expect("an id").split('-').next();
+            u64::from_str_radix(id.unwrap_or_default(), 16).expect("hexadecimal")
+        })
+        .collect()
+}
+
+fn ten_signals() -> FakeEngine {
+    let mut signals: Vec<_> = (1..=10).map(signal).collect();
+    for (at, signal) in signals.iter_mut().enumerate() {
+        signal.metric = ["even", "odd"][(at + 1) % 2].into();
+    }
+    FakeEngine {
+        signals,
+        ..FakeEngine::default()
+    }
+}
+
+#[tokio::test]
+async fn a_signal_has_the_shape_of_the_contract() {
+    let mut shown = signal(0x9f0c);
+    shown.resource = pairs(&[("host.name", "a")]);
+    let site = Site::over(FakeEngine {
+        signals: vec![shown],
+        ..FakeEngine::default()
+    });
+    assert_eq!(
+        site.get("/api/v1/series").await.json(),
+        json!({"status":"success","next":null,"data":[{
+            "id":"00000000000000000000000000009f0c-p99","service":"checkout",
+            "metric":"http.server.request.duration","signal":"p99","unit":"s",
+            "attributes":{"http.route":"/pay"},
+            "window":{"size":100,"count":100,"mean":0.12,"stddev":0.01,"min":0.1,"max":0.4,
+                      "p50":0.11,"p90":0.14,"p95":0.15,"p99":0.3},
+            "last":{"time":"2026-01-01T00:00:00Z","value":0.31,"expected":0.12,"lower":0.09,
+                    "upper":0.16,"sigma":6.1},
+            "baseline":{"state":"ready"},"resource":{"host.name":"a"},
+            "rule":"LatencyDeviation","overflow":false,
+        }]})
+    );
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_also_over_several_selectors() {
+    let site = Site::over(ten_signals());
+    for (query, expected) in [
+        ("limit=3", (1..=10).collect::<Vec<u64>>()),
+        ("limit=2&match=metric%3Deven", vec![2, 4, 6, 8, 10]),
+        ("limit=5&match[]=metric%3Deven", vec![2, 4, 6, 8, 10]),
+        (
+            "limit=3&match=metric%3Deven&match=metric%3Dodd&match=metric%3Dodd",
+            (1..=10).collect(),
+        ),
+        ("limit=1&match=metric%3Dnone", vec![]),
+    ] {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/api/v1/series?{query}&cursor={cursor}&unknown=1");
+            let answer = site.get(&path).await.json();
+            seen.extend(ids(&answer));
+            match answer["next"].as_str() {
+                Some(next) => cursor = next.into(),
+                None => break,
+            }
+        }
+        assert_eq!(seen, expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn bad_questions_are_told_so() {
+    let site = Site::over(ten_signals());
+    for path in [
+        "/api/v1/series?limit=-1",
+        "/api/v1/series?limit=1e18",
+        "/api/v1/series?cursor=forged",
+        "/api/v1/series?match=%7B",
+        "/api/v1/series?match=a%3D~%22(%22",
+        "/api/v1/series?sort=name",
+        "/api/v1/series?sort=sigma&cursor=00000000000000000000000000000001-p99",
+        "/api/v1/series/00000000000000000000000000000001-p99/samples?from=x",
+        "/api/v1/series/00000000000000000000000000000001-p99/samples?from=2&to=1",
+        "/api/v1/report?format=pdf",
+    ] {
+        let answer = site.get(path).await;
+        assert_eq!(answer.status, 400, "{path}");
+        let body = answer.json();
+        assert_eq!(body["status"], "error");
+        assert_eq!(body["errorType"], "bad_data");
+        assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    for path in [
+        "/api/v1/series/nonsense/samples",
+        "/api/v1/series/000000000000000000000000000000ff-p99/samples",
+        "/api/v1/nothing",
+    ] {
+        let answer = site.get(path).await;
+        assert_eq!(
+            (answer.status, &answer.json()["errorType"]),
+            (404, &json!("not_found"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_most_surprising_come_first_and_the_silent_not_at_all() {
+    let mut engine = ten_signals();
+    for (at, signal) in engine.signals.iter_mut().enumerate() {
+        let last = signal.last.as_mut().expect("a sample");
+        last.sigma = [Some(1.0), Some(-9.0), Some(3.0), None][at % 4];
+        if at >= 8 {
+            last.time = NOW.minus(Duration::from_secs(3600));
+        }
+    }
+    let site = Site::over(engine);
+    let answer = site.get("/api/v1/series?sort=sigma&limit=4").await.json();
+    assert_eq!(ids(&answer), [2, 6, 3, 7]);
+    assert_eq!(answer["next"], Value::Null);
+    let path = "/api/v1/series?sort=sigma&match=%7Bmetric%3D%22odd%22,http_route%3D%22/pay%22%7D";
+    assert_eq!(ids(&site.get(path).await.json()), [3, 7, 1, 5]);
+}
+
+#[tokio::test]
+async fn samples_are_within_the_time_asked_for() {
+    let site = Site::over(ten_signals());
+    for (query, expected) in [
+        ("", 1),
+        ("?from=2025-12-31T23:59:59Z&to=2026-01-01T00:00:00Z", 1),
+        ("?from=1767225601", 0),
+        ("?to=1767225599.5", 0),
+    ] {
+        let path = format!("/api/v1/series/{:032x}-p99/samples{query}", 1);
+        let answer = site.get(&path).await.json();
+        let list = answer["data"].as_array().expect("a list");
+        assert_eq!(list.len(), expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn services_are_as_well_as_their_alerts_and_modes_say() {
+    let seen = |service: &str| ServiceView {
+        service: service.into(),
+        first_seen: NOW,
+        last_seen: NOW,
+        series: 12,
+        refused_series: 1,
+    };
+    let site = Site::over(FakeEngine {
+        services: vec![seen("cart"), seen("checkout")],
+        ..FakeEngine::default()
+    });
+    let mut mild = alert("Odd", "checkout", AlertState::Firing);
+    mild.severity = SeverityLabel::Warning;
+    site.board.set_alerts(vec![
+        Arc::new(alert("Slow", "checkout", AlertState::Firing)),
+        Arc::new(mild),
+        Arc::new(alert("Slow", "cart", AlertState::Pending)),
+        Arc::new(alert("Slow", "cart", AlertState::Resolved)),
+    ]);
+    site.board
+        .set_modes(modes(&[("checkout", "degraded"), ("gone", "critical")]));
+    let answer = site.get("/api/v1/services").await.json();
+    let short: Vec<_> = answer["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|s| {
+            let alerts = &s["alerts"];
+            json!([
+                s["service"],
+                s["health"],
+                s["mode"],
+                s["level"],
+                alerts["firing"],
+                alerts["pending"],
+                s["series"]
+            ])
+        })
+        .collect();
+    assert_eq!(
+        json!(short),
+        json!([
+            ["cart", "healthy", "normal", 0, 0, 1, 12],
+            ["checkout", "critical", "degraded", 1, 2, 0, 12],
+            ["gone", "healthy", "critical", 2, 0, 0, 0],
+        ])
+    );
+}
+
+#[tokio::test]
+async fn topology_and_report_are_passed_on() {
+    let site = Site::over(FakeEngine {
+        edges: vec![EdgeView {
+            caller: "web".into(),
+            callee: "cart".into(),
+            rate: 2.0,
+            error_ratio: 0.5,
+            p50: Some(0.1),
+            p95: None,
+            p99: None,
+            last_seen: NOW,
+        }],
+        ..FakeEngine::default()
+    });
+    assert_eq!(
+        site.get("/api/v1/topology").await.json(),
+        json!({"status":"success","data":[{"caller":"web","callee":"cart","rate":2.0,
+            "error_ratio":0.5,"p50":0.1,"p95":null,"p99":null,"last_seen":"2026-01-01T00:00:00Z"}]})
+    );
+    let json = site.get("/api/v1/report").await.json();
+    assert_eq!(json, json!({"status":"success","data":{"services":[]}}));
+    let asked = site.get("/api/v1/report?format=markdown").await;
+    let accepted = site
+        .get_with("/api/v1/report", &[("accept", "text/markdown")])
+        .await;
+    for answer in [asked, accepted] {
+        assert_eq!(answer.text(), "# Report\n");
+        assert_eq!(
+            answer.headers["content-type"],
+            "text/markdown; charset=utf-8"
+        );
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let site = Site::new();
+    assert_eq!(site.get("/healthz").await.status, 200);
+    for path in ["/readyz", "/-/ready"] {
+        let answer = site.get(path).await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (503, "not ready: starting\n")
+        );
+    }
+    site.board.set_ready(None);
+    assert_eq!(site.get("/readyz").await.status, 200);
+    assert_eq!(site.get("/-/healthy").await.status, 200);
+}

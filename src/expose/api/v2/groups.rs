@@ -1,0 +1,47 @@
+use std::collections::BTreeMap;
+
+use axum::{Json, extract};
+use serde::Serialize;
+
+use super::Error;
+use super::alerts::{GettableAlert, Receiver};
+use super::filter::Filter;
+use crate::expose::params::Params;
+use crate::expose::state::State;
+use crate::model::Labels;
+
+/// Alerts that are notified together.
+#[derive(Debug, Serialize)]
+pub(super) struct Group {
+    labels: Labels,
+    receiver: Receiver,
+    alerts: Vec<GettableAlert>,
+}
+
+pub(super) async fn list(
+    extract::State(state): extract::State<State>,
+    params: Params,
+) -> Result<Json<Vec<Group>>, Error> {
+    let routing = &state.settings.routing;
+    let by_all = routing.group_by.iter().any(|name| name == "...");
+    let mut groups: BTreeMap<Labels, Vec<GettableAlert>> = BTreeMap::new();
+    for alert in Filter::from_params(&params)?.apply(&state) {
+        let labels: Labels = alert
+            .labels
+            .iter()
+            .filter(|(name, _)| by_all || routing.group_by.iter().any(|by| by == name))
+            .collect();
+        groups
+            .entry(labels)
+            .or_default()
+            .push(GettableAlert::of(&alert, &state));
+    }
+    let groups = groups.into_iter().map(|(labels, alerts)| Group {
+        labels,
+        receiver: Receiver {
+            name: routing.receiver.clone(),
+        },
+        alerts,
+    });
+    Ok(Json(groups.collect()))
+}

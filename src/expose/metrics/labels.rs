@@ -1,0 +1,156 @@
+use std::collections::{BTreeMap, HashMap};
+
+use crate::model::Labels;
+
+/// Names that only histograms and summaries may use.
+const RESERVED: [&str; 2] = ["le", "quantile"];
+
+/// The labels of one sample: ours in the order they are given, then the client's by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LabelSet {
+    ours: Vec<(&'static str, String)>,
+    theirs: BTreeMap<String, String>,
+}
+
+impl LabelSet {
+    /// A set of our own labels. `all_ours` names every label that is ours in this family, so that none
+    /// of the client's takes its place.
+    pub(super) fn new<'a>(
+        ours: impl IntoIterator<Item = (&'static str, &'a str)>,
+        theirs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        all_ours: &[&str],
+    ) -> Self {
+        let mut set = Self {
+            ours: ours
+                .into_iter()
+                .map(|(name, value)| (name, value.to_owned()))
+                .collect(),
+            theirs: BTreeMap::new(),
+        };
+        for (key, value) in theirs.into_iter().filter(|(key, _)| !key.is_empty()) {
+            let mut name = Labels::name_from(key);
+            if all_ours.contains(&name.as_str()) || RESERVED.contains(&name.as_str()) {
+                // The word Prometheus itself uses where a target's label meets its own.
+                name.insert_str(0, "exported_");
+            }
+            set.theirs
+                .entry(name)
+                // Keys that become one name: their values, in the order of the keys.
+                .and_modify(|joined| {
+                    joined.push(';');
+                    joined.push_str(value);
+                })
+                .or_insert_with(|| value.to_owned());
+        }
+        set
+    }
+
+    /// Adds one of ours.
+    pub(super) fn push(&mut self, name: &'static str, value: &str) {
+        self.ours.push((name, value.to_owned()));
+    }
+
+    /// `a="b",c="d"`. An empty value is the same as no label, so it is left out.
+    pub(super) fn render(&self) -> String {
+        let ours = self.ours.iter().map(|(name, value)| (*name, value));
+        let theirs = self
+            .theirs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value));
+        let mut out = String::new();
+        for (name, value) in ours.chain(theirs).filter(|(_, value)| !value.is_empty()) {
+            if !out.is_empty() {
+                out.push(',');
+            }
+            out.push_str(name);
+            out.push_str("=\"");
+            escape(&mut out, value);
+            out.push('"');
+        }
+        out
+    }
+}
+
+/// What the formats want escaped. Other control characters become U+FFFD: both formats allow them, but
+/// scrapers that stop at a zero byte would lose everything behind it.
+fn escape(out: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push('\t'),
+            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
+            c => out.push(c),
+        }
+    }
+}
+
+/// The sets in text form, each different from all others: where several would be the same, `name` with
+/// the id is added to all of them, so that which one a sample belongs to does not depend on order.
+pub(super) fn distinct(sets: Vec<(LabelSet, String)>, name: &'static str) -> Vec<String> {
+    let mut rendered: Vec<String> = sets.iter().map(|(set, _)| set.render()).collect();
+    let mut times: HashMap<String, u32> = HashMap::with_capacity(rendered.len());
+    for text in &rendered {
+        match times.get_mut(text) {
+            Some(count) => *count += 1,
+            None => {
+                times.insert(text.clone(), 1);
+            }
+        }
+    }
+    for (text, (mut set, id)) in rendered.iter_mut().zip(sets) {
+        if times.get(text).is_some_and(|count| *count > 1) {
+            set.push(name, &id);
+            *text = set.render();
+        }
+    }
+    rendered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(theirs: &[(&str, &str)], expected: &str) {
+        let set = LabelSet::new(
+            [("service", "s")],
+            theirs.iter().copied(),
+            &["service", "stat"],
+        );
+        assert_eq!(set.render(), expected);
+    }
+
+    #[test]
+    fn keys_become_names_and_values_are_escaped() {
+        check(&[], r#"service="s""#);
+        check(&[("http.route", "/a")], r#"service="s",http_route="/a""#);
+        check(&[("9", "x")], r#"service="s",key_9="x""#);
+        check(&[("__name__", "x")], r#"service="s",key__name__="x""#);
+        check(&[("a.b", "1"), ("a_b", "2")], r#"service="s",a_b="1;2""#);
+        check(&[("a", "")], r#"service="s""#);
+        check(
+            &[("stat", "x"), ("le", "1"), ("quantile", "2")],
+            r#"service="s",exported_le="1",exported_quantile="2",exported_stat="x""#,
+        );
+        check(
+            &[("a", "\\\"\n\u{0}\u{7}\u{202e}<b>{{x}}")],
+            "service=\"s\",a=\"\\\\\\\"\\n\u{fffd}\u{fffd}\u{202e}<b>{{x}}\"",
+        );
+    }
+
+    #[test]
+    fn sets_that_would_be_the_same_are_told_apart_by_their_id() {
+        let set = |value: &str| LabelSet::new([("a", value)], [], &["a", "id"]);
+        let sets = vec![
+            (set("x"), "1".to_owned()),
+            (set("y"), "2".into()),
+            (set("x"), "3".into()),
+        ];
+        assert_eq!(
+            distinct(sets, "id"),
+            [r#"a="x",id="1""#, r#"a="y""#, r#"a="x",id="3""#]
+        );
+    }
+}

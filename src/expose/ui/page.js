@@ -1,0 +1,338 @@
+// The overview. Reads the public API and listens to its events; text of clients only ever becomes text.
+
+import { chart } from "./chart.js";
+import { ago, clock, quantity, sigma } from "./format.js";
+
+const REFRESH_MS = 10_000;
+const SIGNALS = 12;
+const ALERTS_SHOWN = 50;
+const SERVICES_SHOWN = 200;
+const EVENTS_KEPT = 50;
+
+const byId = (id) => document.getElementById(id);
+
+// make("p", "hint", "text", child, …): an element with a class and children.
+function make(name, classes, ...children) {
+  const made = document.createElement(name);
+  if (classes) made.className = classes;
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+async function ask(path) {
+  const response = await fetch(path, { headers: { accept: "application/json" } });
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+
+const data = async (path) => (await ask(path)).data;
+
+// Only what has changed is drawn again, so that reading and selecting text is not disturbed.
+const drawn = new Map();
+function draw(id, facts, build) {
+  const key = JSON.stringify(facts);
+  if (drawn.get(id) === key) return;
+  drawn.set(id, key);
+  const made = build(facts);
+  byId(id).replaceChildren(...(Array.isArray(made) ? made : [made]));
+}
+
+const nothing = (text) => make("p", "nothing", text);
+
+// Times like "3 min ago" grow old by themselves.
+function since(time) {
+  const made = make("time", "", ago(time));
+  made.dateTime = time;
+  made.title = new Date(time).toLocaleString();
+  return made;
+}
+function refreshTimes() {
+  for (const each of document.querySelectorAll("time[datetime]")) each.textContent = ago(each.dateTime);
+}
+
+function numbers(pairs) {
+  return pairs.flatMap(([name, value]) => [make("div", "", make("dt", "", name), make("dd", "", value))]);
+}
+
+// The facts behind each signal id that is on the page, for its detail.
+const known = new Map();
+
+function sparkline(id, label) {
+  const place = make("div", "spark");
+  data(`api/v1/series/${encodeURIComponent(id)}/samples`)
+    .then((samples) => place.replaceChildren(chart(samples, { label })))
+    .catch(() => place.replaceChildren());
+  return place;
+}
+
+function opens(element, id) {
+  if (!id) return element;
+  element.classList.add("opens");
+  element.href = `#${id}`;
+  return element;
+}
+
+const band = (low, high, unit, signal) =>
+  `${low === null ? "−∞" : quantity(low, unit, signal)} … ${high === null ? "∞" : quantity(high, unit, signal)}`;
+
+function drawTotals({ services, alerts, edges }) {
+  const away = services.filter((service) => service.mode_since && service.level > 0).length;
+  const critical = alerts.filter((alert) => alert.labels.severity === "critical").length;
+  const tile = (name, value, state = "") => make("div", state, make("dt", "", name), make("dd", "", String(value)));
+  return [
+    tile("services", services.length),
+    tile("alerts firing", alerts.length, critical ? "critical" : alerts.length ? "warning" : "healthy"),
+    tile("services not in normal mode", away, away ? "warning" : ""),
+    tile("caller → callee edges", edges.length),
+  ];
+}
+
+const CORE = new Set(["alertname", "service", "metric", "signal", "severity"]);
+
+function labels(pairs) {
+  const shown = Object.entries(pairs).map(([key, value]) => make("span", "label", make("b", "", key), ` ${value}`));
+  return shown.length ? make("p", "labels", ...shown) : null;
+}
+
+function drawAlert(alert) {
+  const { labels: l, annotations: a } = alert;
+  const id = alert.generatorURL.split("#")[1] ?? "";
+  known.set(id, { title: `${l.service} · ${l.metric} ${l.signal}`, attributes: l });
+  const severity = l.severity === "critical" ? "critical" : "warning";
+  const title = make("h3", "",
+    make("span", `badge ${severity}`, l.severity ?? "alert"),
+    make("span", "", l.alertname ?? ""),
+    make("span", "soft", l.service ?? ""));
+  const text = a.explanation ?? a.summary ?? a.description;
+  const facts = ["observed", "expected", "sigma"].filter((name) => a[name] !== undefined);
+  const words = make("div", "words",
+    title,
+    text ? make("p", "", text) : null,
+    a.recommendation ? make("p", "recommendation", make("b", "", "What to do: "), a.recommendation) : null,
+    make("p", "soft", `${l.metric ?? ""} ${l.signal ?? ""}`.trim(), " · since ", since(alert.startsAt),
+      ...facts.map((name) => ` · ${name} ${a[name]}`)),
+    labels(Object.fromEntries(Object.entries(l).filter(([key]) => !CORE.has(key)))));
+  const picture = make("a", "", sparkline(id, `${l.metric} ${l.signal} of ${l.service}`));
+  return make("article", `alert ${severity}`, words, opens(picture, id));
+}
+
+function drawAlerts(alerts) {
+  if (!alerts.length) return nothing("No alert fires.");
+  const rank = (alert) => (alert.labels.severity === "critical" ? 0 : 1);
+  const sorted = [...alerts].sort((a, b) => rank(a) - rank(b) || b.startsAt.localeCompare(a.startsAt));
+  const shown = sorted.slice(0, ALERTS_SHOWN).map(drawAlert);
+  const rest = sorted.length - shown.length;
+  return rest > 0 ? [...shown, nothing(`and ${rest} more`)] : shown;
+}
+
+function drawSignal(signal) {
+  const { last, unit } = signal;
+  known.set(signal.id, { title: `${signal.service} · ${signal.metric} ${signal.signal}`, attributes: signal.attributes, signal });
+  const size = Math.abs(last.sigma);
+  const state = size >= 6 ? "critical" : size >= 3 ? "warning" : "calm";
+  const label = `${signal.metric} ${signal.signal} of ${signal.service}: ${quantity(last.value, unit, signal.signal)}, ` +
+    `expected ${quantity(last.expected, unit, signal.signal)}`;
+  const card = make("a", `card ${state}`,
+    make("div", "row", make("b", "", signal.service), make("span", `sigma ${state}`, sigma(last.sigma))),
+    make("p", "soft clip", `${signal.metric} ${signal.signal}`),
+    make("p", "soft clip", Object.entries(signal.attributes).map(([key, value]) => `${key}=${value}`).join(" ") || " "),
+    sparkline(signal.id, label),
+    make("div", "row", make("span", "", quantity(last.value, unit, signal.signal)),
+      make("span", "soft", `expected ${quantity(last.expected, unit, signal.signal)}`)));
+  return opens(card, signal.id);
+}
+
+function drawSignals(signals) {
+  if (signals.length) return signals.map(drawSignal);
+  return nothing("Still learning what is normal. A signal is judged once its baseline stands on enough samples.");
+}
+
+function table(heads, rows) {
+  const head = make("thead", "", make("tr", "", ...heads.map(([text, kind]) => make("th", kind, text))));
+  const cells = (row) => row.map((cell, at) => make("td", heads[at][1], cell));
+  return make("div", "scroll", make("table", "", head, make("tbody", "", ...rows.map((row) => make("tr", "", ...cells(row))))));
+}
+
+const HEALTH = { healthy: "healthy", warning: "warning", critical: "critical" };
+
+function drawServices(services) {
+  if (!services.length) {
+    return nothing("Nothing has reported yet. Send OTLP to this machine: by default gRPC on port 4317, HTTP on port 4318.");
+  }
+  const worst = (service) => (service.health === "critical" ? 0 : service.health === "warning" ? 1 : 2);
+  const sorted = [...services].sort((a, b) => worst(a) - worst(b) || a.service.localeCompare(b.service));
+  const rows = sorted.slice(0, SERVICES_SHOWN).map((service) => [
+    make("span", `health ${HEALTH[service.health] ?? ""}`, make("span", "dot"), service.service),
+    service.health,
+    make("span", `badge ${service.level === 0 ? "normal" : service.level === 1 ? "warning" : "critical"}`, service.mode),
+    String(service.series),
+    service.last_seen ? since(service.last_seen) : "–",
+  ]);
+  const shown = table([["service", ""], ["health", ""], ["mode", ""], ["series", "number"], ["last heard", "number"]], rows);
+  const rest = services.length - rows.length;
+  return rest > 0 ? [shown, nothing(`and ${rest} more`)] : shown;
+}
+
+function drawTopology(edges) {
+  if (!edges.length) return nothing("No calls between services have been seen in traces.");
+  const rows = edges.slice(0, SERVICES_SHOWN).map((edge) => [
+    make("span", "", edge.caller, make("span", "arrow", " → "), edge.callee),
+    quantity(edge.rate, "1/s"),
+    make("span", edge.error_ratio > 0.05 ? "text-critical" : "", quantity(edge.error_ratio, "1", "error_ratio")),
+    quantity(edge.p50, "s"),
+    quantity(edge.p95, "s"),
+  ]);
+  return table([["call", ""], ["rate", "number"], ["errors", "number"], ["p50", "number"], ["p95", "number"]], rows);
+}
+
+function notice(text) {
+  byId("notice").textContent = text ?? "";
+  byId("notice").hidden = !text;
+}
+
+async function readiness() {
+  const response = await fetch("readyz");
+  return response.ok ? null : (await response.text()).trim();
+}
+
+let running = false;
+let again = false;
+async function refresh() {
+  // Two at a time would draw old facts over new ones.
+  if (running) {
+    again = true;
+    return;
+  }
+  running = true;
+  try {
+    const [services, alerts, edges, signals, unready] = await Promise.all([
+      data("api/v1/services"),
+      ask("api/v2/alerts"),
+      data("api/v1/topology"),
+      data(`api/v1/series?sort=sigma&limit=${SIGNALS}`),
+      readiness(),
+    ]);
+    notice(unready);
+    draw("totals", { services, alerts, edges }, drawTotals);
+    draw("alerts", alerts.map(({ endsAt, ...rest }) => rest), drawAlerts);
+    draw("signals", signals, drawSignals);
+    draw("services", services, drawServices);
+    draw("topology", edges, drawTopology);
+    refreshTimes();
+    document.title = alerts.length ? `(${alerts.length}) Tidewatch` : "Tidewatch";
+  } catch (error) {
+    notice(`The daemon does not answer. What you see may be old. (${error.message})`);
+  } finally {
+    running = false;
+    if (again) {
+      again = false;
+      refresh();
+    }
+  }
+}
+
+// The signal behind an alert, by what the alert's labels say of it.
+async function find(id, of) {
+  if (!of.service) return undefined;
+  const quoted = (text) => `"${text.replace(/\\/g, "\\\\").replace(/"/g, '\\"').replace(/\n/g, "\\n")}"`;
+  const parts = ["service", "metric", "signal"].filter((name) => of[name]).map((name) => `${name}=${quoted(of[name])}`);
+  const signals = await data(`api/v1/series?limit=1000&match=${encodeURIComponent(`{${parts}}`)}`);
+  return signals.find((signal) => signal.id === id);
+}
+
+async function openDetail() {
+  const id = decodeURIComponent(location.hash.slice(1));
+  const detail = byId("detail");
+  if (!id) {
+    if (detail.open) detail.close();
+    return;
+  }
+  const facts = known.get(id) ?? { title: id, attributes: {} };
+  const signal = facts.signal ?? (await find(id, facts.attributes).catch(() => undefined));
+  const [unit, name] = [signal?.unit ?? "", signal?.signal ?? ""];
+  byId("detail-title").textContent = facts.title;
+  byId("detail-labels").replaceChildren(...(labels(facts.attributes)?.childNodes ?? []));
+  byId("detail-numbers").replaceChildren();
+  byId("detail-chart").replaceChildren();
+  if (!detail.open) detail.showModal();
+  let samples = [];
+  try {
+    samples = await data(`api/v1/series/${encodeURIComponent(id)}/samples`);
+  } catch {
+    byId("detail-chart").replaceChildren(nothing("This signal is no longer known."));
+    return;
+  }
+  const axis = ({ low, high, first, last }) => [
+    `${clock(first)} – ${clock(last)}`,
+    `from ${quantity(low, unit, name)} to ${quantity(high, unit, name)}`,
+  ];
+  byId("detail-chart").replaceChildren(chart(samples, { width: 900, height: 260, label: facts.title, axis }));
+  const newest = samples[samples.length - 1];
+  const show = (value) => quantity(value, unit, name);
+  const pairs = newest
+    ? [["observed", show(newest.value)], ["expected", show(newest.expected)],
+       ["band", band(newest.lower, newest.upper, unit, name)], ["deviation", sigma(newest.sigma)]]
+    : [];
+  if (signal) {
+    const w = signal.window;
+    pairs.push(["samples", `${w.count} of ${w.size}`], ["mean", show(w.mean)], ["standard deviation", show(w.stddev)],
+      ["p50", show(w.p50)], ["p95", show(w.p95)], ["p99", show(w.p99)], ["min", show(w.min)], ["max", show(w.max)]);
+    if (signal.rule) pairs.push(["watched by", signal.rule]);
+  }
+  byId("detail-numbers").replaceChildren(...numbers(pairs));
+}
+
+function connection(state, text) {
+  byId("connection").className = `connection ${state}`;
+  byId("connection").querySelector(".text").textContent = text;
+}
+
+function told(event) {
+  let facts;
+  try {
+    facts = JSON.parse(event.data);
+  } catch {
+    return;
+  }
+  const body = facts.body ?? facts;
+  const words = {
+    alert: () => `${body.alert?.labels?.alertname} on ${body.alert?.service} is ${body.alert?.state}`,
+    mode: () => `${body.state?.service}: ${body.from} → ${body.state?.mode}. ${body.cause ?? ""}`,
+    freeze: () => `automatic mode changes ${body.frozen ? "stopped" : "allowed again"} by ${body.author}: ${body.reason}`,
+  }[event.type];
+  if (!words) return;
+  const line = make("li", event.type, make("span", "soft", clock(facts.time)), ` ${words()}`);
+  byId("events").prepend(line);
+  while (byId("events").children.length > EVENTS_KEPT) byId("events").lastChild.remove();
+}
+
+function listen() {
+  const events = new EventSource("api/v1/events");
+  let soon = null;
+  const changed = (event) => {
+    told(event);
+    // Events come in bursts; one reading serves all of a burst.
+    soon ??= setTimeout(() => {
+      soon = null;
+      refresh();
+    }, 250);
+  };
+  for (const name of ["alert", "mode", "freeze"]) events.addEventListener(name, changed);
+  events.onopen = () => connection("live", "live");
+  events.onerror = () => connection("waiting", events.readyState === EventSource.CLOSED ? "every 10 s" : "reconnecting");
+}
+
+addEventListener("hashchange", openDetail);
+byId("detail").addEventListener("close", () => {
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+});
+byId("detail").addEventListener("click", (event) => {
+  if (event.target === byId("detail")) byId("detail").close();
+});
+
+await refresh();
+openDetail();
+listen();
+setInterval(() => {
+  if (!document.hidden) refresh();
+}, REFRESH_MS);
