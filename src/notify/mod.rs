@@ -195,7 +195,7 @@ impl Notifier {
                 .webhooks
                 .into_iter()
                 .map(|webhook| Integration::Webhook {
-                    webhook,
+                    webhook: Box::new(webhook),
                     client: client.clone(),
                     external_url: settings.external_url.clone(),
                 });
@@ -317,12 +317,10 @@ impl Notifier {
     /// could not be delivered, which is counted as `dropped`. A second call returns nothing.
     pub async fn finish(&self) -> Vec<Delivery> {
         self.inner.stop.cancel();
-        let mut lanes = self
-            .inner
-            .lanes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut lanes = std::mem::take(&mut *lanes);
+        let mut lanes = {
+            let lanes = self.inner.lanes.lock();
+            std::mem::take(&mut *lanes.unwrap_or_else(PoisonError::into_inner))
+        };
         let mut undelivered = Vec::new();
         while let Some(ended) = lanes.join_next().await {
             match ended {

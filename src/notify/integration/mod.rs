@@ -43,7 +43,7 @@ pub(super) enum Integration {
     /// An HTTP request.
     Webhook {
         /// Where and how.
-        webhook: Webhook,
+        webhook: Box<Webhook>,
         /// Shared by all webhooks.
         client: Client,
         /// Where people reach this daemon.
