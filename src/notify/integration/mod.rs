@@ -1,0 +1,110 @@
+//! The ways to reach a receiver, one file each: a single attempt, and whether its failure is worth
+//! another. Repeating is not their business.
+
+mod log;
+mod webhook;
+
+pub(super) use webhook::Client;
+pub use webhook::Webhook;
+
+use std::time::Duration;
+
+use super::message::Message;
+use crate::model::Timestamp;
+
+/// Why an attempt failed. Reasons are for the operator's eyes and hold no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttemptError {
+    /// Worth another attempt.
+    #[error("{reason}")]
+    Retryable {
+        /// How long the receiver asked to be left alone.
+        after: Option<Duration>,
+        /// What happened.
+        reason: String,
+    },
+    /// The same again would fail the same way.
+    #[error("{reason}")]
+    Permanent {
+        /// What happened.
+        reason: String,
+    },
+    /// The receiver is gone for good and wants nothing more.
+    #[error("{reason}")]
+    Gone {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// One way to reach one receiver.
+#[derive(Debug)]
+pub(super) enum Integration {
+    /// An HTTP request.
+    Webhook {
+        /// Where and how.
+        webhook: Box<Webhook>,
+        /// Shared by all webhooks.
+        client: Client,
+        /// Where people reach this daemon.
+        external_url: String,
+    },
+    /// Lines in the daemon's log.
+    Log,
+}
+
+/// A message in the form in which an integration sends it, the same over all attempts.
+pub(super) enum Prepared<'a> {
+    /// A request's body.
+    Body(Vec<u8>),
+    /// The message itself.
+    Message(&'a Message),
+}
+
+impl Integration {
+    /// Its name in logs and on the API; shows no secrets.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Webhook { webhook, .. } => webhook.shown(),
+            Self::Log => "log".into(),
+        }
+    }
+
+    /// Brings `message` to its form; `None` when it has nothing to say to this receiver.
+    pub(super) fn prepare<'m>(&self, receiver: &str, message: &'m Message) -> Option<Prepared<'m>> {
+        match self {
+            Self::Webhook {
+                webhook,
+                external_url,
+                ..
+            } => message
+                .to_json(receiver, webhook.resolved, external_url)
+                .map(Prepared::Body),
+            Self::Log => Some(Prepared::Message(message)),
+        }
+    }
+
+    /// One attempt at `now` to deliver what [`Integration::prepare`] made.
+    pub(super) async fn attempt(
+        &self,
+        id: &str,
+        prepared: &Prepared<'_>,
+        now: Timestamp,
+    ) -> Result<(), AttemptError> {
+        match (self, prepared) {
+            (
+                Self::Webhook {
+                    webhook, client, ..
+                },
+                Prepared::Body(body),
+            ) => client.attempt(webhook, id, body, now).await,
+            (Self::Log, Prepared::Message(message)) => {
+                log::write(id, message);
+                Ok(())
+            }
+            (Self::Webhook { .. }, Prepared::Message(_)) | (Self::Log, Prepared::Body(_)) => {
+                unreachable!("an integration prepared it for itself")
+            }
+        }
+    }
+}

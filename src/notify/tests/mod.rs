@@ -1,0 +1,245 @@
+//! Delivery to real HTTP servers on the loopback. Nothing here sleeps: tests wait for requests that
+//! arrive, for lanes that end, or for a counter to reach a value.
+
+mod delivery;
+mod hostile;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::model::{
+    Alert, AlertState, BoxFuture, Labels, Level, ModeChange, ModeState, SeverityLabel, Timestamp,
+};
+use crate::notify::{Notification, Notifier, Policy, Receiver, Settings, Webhook};
+use crate::telemetry::Telemetry;
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+/// Longer than anything here takes, unless it never ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn alert(name: &str, state: AlertState) -> Alert {
+    let labels = Labels::from_iter([("alertname", name), ("service", "checkout")]);
+    Alert {
+        fingerprint: labels.fingerprint(),
+        annotations: Labels::from_iter([("summary", "checkout is slow"), ("sigma", "6.1")]),
+        labels,
+        state,
+        severity: SeverityLabel::Critical,
+        severity_score: 0.9,
+        service: "checkout".into(),
+        signal_id: "9f0c-p99".into(),
+        unit: "s".into(),
+        observed: 0.31,
+        expected: 0.12,
+        lower: 0.09,
+        upper: 0.16,
+        sigma: 6.1,
+        worst_sigma: 7.0,
+        anomalous_samples: 3,
+        since: NOW.minus(Duration::from_secs(60)),
+        fired_at: Some(NOW.minus(Duration::from_secs(30))),
+        resolved_at: (state == AlertState::Resolved).then_some(NOW),
+        updated_at: NOW,
+        trace_id: None,
+    }
+}
+
+fn notification(receiver: &str, group: &str) -> Notification {
+    let firing = alert("LatencyDeviation", AlertState::Firing);
+    Notification {
+        receiver: receiver.into(),
+        group_key: group.into(),
+        group_labels: Labels::from_iter([("service", "checkout")]),
+        common_labels: firing.labels.clone(),
+        common_annotations: firing.annotations.clone(),
+        alerts: vec![Arc::new(firing)],
+        truncated: 0,
+        firing: true,
+        decided_at: NOW.minus(Duration::from_secs(2)),
+    }
+}
+
+fn mode_change() -> ModeChange {
+    ModeChange {
+        from: "normal".into(),
+        cause: "policy slow-checkout".into(),
+        state: ModeState {
+            service: "checkout".into(),
+            mode: "degraded".into(),
+            level: Level(1),
+            since: NOW,
+            why: Vec::new(),
+            features: [("recommendations".to_owned(), json!(false))].into(),
+            manual: None,
+            lease_expires_at: NOW.plus(Duration::from_secs(30)),
+            sequence: 7,
+        },
+    }
+}
+
+/// A request as a receiver saw it.
+struct Seen {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// What a receiver answers to its n-th request, from 0.
+type Answer = Arc<dyn Fn(usize) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// A receiver that records what it is sent.
+struct Hook {
+    address: SocketAddr,
+    seen: mpsc::Receiver<Seen>,
+}
+
+impl Hook {
+    async fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (record, seen) = mpsc::channel(1000);
+        let count = Arc::new(AtomicUsize::new(0));
+        let app = Router::new().fallback(move |request: Request| {
+            let (record, answer, count) = (record.clone(), answer.clone(), count.clone());
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let headers = parts.headers;
+                record.send(Seen { headers, body }).await.unwrap();
+                answer(count.fetch_add(1, Ordering::SeqCst)).await
+            }
+        });
+        // It ends with the test's runtime.
+        tokio::spawn(async { axum::serve(listener, app).await });
+        Self { address, seen }
+    }
+
+    /// Answers with these statuses in turn; the last one stays.
+    async fn answering(statuses: &'static [u16]) -> Self {
+        Self::start(Arc::new(move |n| {
+            let status = statuses[n.min(statuses.len() - 1)];
+            Box::pin(async move { answer(status) })
+        }))
+        .await
+    }
+
+    /// Takes requests and answers none.
+    async fn hanging() -> Self {
+        Self::start(Arc::new(|_| Box::pin(std::future::pending()))).await
+    }
+
+    fn webhook(&self) -> Webhook {
+        Webhook::new(&format!("http://{}/hook/token", self.address)).unwrap()
+    }
+
+    async fn next(&mut self) -> Seen {
+        patiently(self.seen.recv()).await.unwrap()
+    }
+
+    fn nothing_more(&mut self) {
+        assert!(self.seen.try_recv().is_err(), "a request that nobody wants");
+    }
+}
+
+fn answer(status: u16) -> Response {
+    Response::builder()
+        .status(status)
+        .body(Body::empty())
+        .unwrap()
+}
+
+async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it takes too long")
+}
+
+fn receiver(name: &str, webhooks: impl IntoIterator<Item = Webhook>) -> Receiver {
+    Receiver {
+        name: name.into(),
+        webhooks: webhooks.into_iter().collect(),
+        log: false,
+        fallback: None,
+    }
+}
+
+/// Retries at once, a few times.
+fn hurried() -> Policy {
+    Policy {
+        initial: Duration::from_millis(1),
+        max: Duration::from_millis(4),
+        max_elapsed: PATIENCE,
+        max_retry_after: Duration::from_millis(2),
+    }
+}
+
+struct Rig {
+    notifier: Notifier,
+    telemetry: Telemetry,
+    stop: CancellationToken,
+}
+
+fn rig(receivers: impl IntoIterator<Item = Receiver>, change: impl FnOnce(&mut Settings)) -> Rig {
+    let mut settings = Settings {
+        receivers: receivers.into_iter().collect(),
+        retry: hurried(),
+        external_url: "http://tidewatch.example".into(),
+        drain: PATIENCE,
+        ..Settings::default()
+    };
+    change(&mut settings);
+    let telemetry = Telemetry::new();
+    let stop = CancellationToken::new();
+    let clock = Clock::starting_at(NOW);
+    let notifier = Notifier::start(settings, telemetry.clone(), clock, &stop).unwrap();
+    Rig {
+        notifier,
+        telemetry,
+        stop,
+    }
+}
+
+impl Rig {
+    fn count(&self, receiver: &str, result: &str) -> u64 {
+        let counter = &self.telemetry.notifications;
+        counter.with_label_values(&[receiver, result]).get()
+    }
+
+    /// Delivered, retried, failed, dropped.
+    fn counts(&self, receiver: &str) -> [u64; 4] {
+        ["delivered", "retried", "failed", "dropped"].map(|result| self.count(receiver, result))
+    }
+
+    async fn until(&self, receiver: &str, result: &str, reached: u64) {
+        patiently(async {
+            while self.count(receiver, result) < reached {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,369 @@
+//! The snapshot of learning: one file, written whole, read as a stream.
+//!
+//! It is a cache of what the detectors have learned, in chunks whose meaning the engine knows. It is
+//! written beside the old one, synced and renamed, so that a crash leaves one or the other. Losing it
+//! costs learning, never alerts.
+//!
+//! Numbers are little-endian. Every checksum (CRC-32) covers the fields before it in its record, and
+//! a chunk's also its position, so that lost, swapped and repeated chunks show.
+//!
+//! ```text
+//! header  magic "TWLEARN\n" · version u32 · created i64 (ns since the epoch) · crc u32
+//! chunk   length u32 · crc u32 · bytes                                       (as many as there are)
+//! end     0xffff_ffff u32 · chunks u64 · bytes of all chunks u64 · crc u32
+//! ```
+//!
+//! Each chunk stands for itself: of a damaged file the chunks before the damage are used, the series
+//! in the others learn again, and the file is set aside with a warning.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::{set_aside, sync_directory};
+use crate::model::Timestamp;
+
+/// Name of the file in the data directory.
+pub const FILE: &str = "learning.snapshot";
+/// No chunk is longer. A reader never takes this much on the word of a damaged length: memory grows
+/// only with the bytes that are there.
+pub const MAX_CHUNK_BYTES: usize = 1 << 30;
+
+const MAGIC: &[u8; 8] = b"TWLEARN\n";
+const VERSION: u32 = 1;
+const END: u32 = u32::MAX;
+
+/// What a snapshot had to give.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// When it was written; `None` when there is no readable one.
+    pub created: Option<Timestamp>,
+    /// Chunks handed over.
+    pub chunks: u64,
+    /// What was wrong with it, for the operator.
+    pub warning: Option<String>,
+}
+
+/// Writes `chunks` as the snapshot in `directory` (which exists), in place of an earlier one, and
+/// returns its size in bytes. Blocks; it is on the disk when this returns.
+///
+/// # Errors
+/// The disk's; or a chunk is longer than [`MAX_CHUNK_BYTES`]. The earlier snapshot is still there then.
+pub fn write<C: AsRef<[u8]>>(
+    directory: &Path,
+    created: Timestamp,
+    chunks: impl IntoIterator<Item = C>,
+) -> io::Result<u64> {
+    let path = directory.join(FILE);
+    let new = directory.join(format!("{FILE}.new"));
+    let size = write_file(&new, created, chunks)?;
+    std::fs::rename(&new, &path)?;
+    sync_directory(directory)?;
+    Ok(size)
+}
+
+fn write_file<C: AsRef<[u8]>>(
+    path: &Path,
+    created: Timestamp,
+    chunks: impl IntoIterator<Item = C>,
+) -> io::Result<u64> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let mut header = Vec::from(MAGIC);
+    header.extend(VERSION.to_le_bytes());
+    header.extend(created.as_nanos().to_le_bytes());
+    header.extend(crc32fast::hash(&header).to_le_bytes());
+    file.write_all(&header)?;
+
+    let (mut count, mut bytes) = (0_u64, 0_u64);
+    for chunk in chunks {
+        let chunk = chunk.as_ref();
+        let length = u32::try_from(chunk.len())
+            .ok()
+            .filter(|&length| length as usize <= MAX_CHUNK_BYTES)
+            .ok_or_else(|| {
+                let message = format!("a chunk of {} bytes is too long", chunk.len());
+                io::Error::new(io::ErrorKind::InvalidInput, message)
+            })?;
+        file.write_all(&length.to_le_bytes())?;
+        file.write_all(&checksum(count, length, chunk).to_le_bytes())?;
+        file.write_all(chunk)?;
+        count += 1;
+        bytes += u64::from(length);
+    }
+
+    let mut end = Vec::from(END.to_le_bytes());
+    end.extend(count.to_le_bytes());
+    end.extend(bytes.to_le_bytes());
+    end.extend(crc32fast::hash(&end).to_le_bytes());
+    file.write_all(&end)?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    Ok((header.len() + end.len()) as u64 + bytes + 8 * count)
+}
+
+fn checksum(position: u64, length: u32, chunk: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&position.to_le_bytes());
+    hasher.update(&length.to_le_bytes());
+    hasher.update(chunk);
+    hasher.finalize()
+}
+
+/// Reads the snapshot in `directory`, handing over each chunk as it comes. A damaged one is set aside
+/// as `learning.snapshot.damaged-SECONDS` (of `now`), after its good chunks. Blocks.
+pub fn read(directory: &Path, now: Timestamp, mut chunk: impl FnMut(Vec<u8>)) -> Found {
+    let path = directory.join(FILE);
+    let mut found = Found::default();
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return found,
+        Err(e) => {
+            found.warning = Some(format!("{} cannot be read: {e}", path.display()));
+            return found;
+        }
+    };
+    let problem = match read_stream(
+        BufReader::with_capacity(1 << 20, file),
+        &mut found,
+        &mut chunk,
+    ) {
+        Ok(()) => return found,
+        Err(Problem::Damage(what)) => what.to_owned(),
+        Err(Problem::Disk(error)) => error.to_string(),
+    };
+    found.warning = Some(describe(
+        &path,
+        &problem,
+        found.chunks,
+        set_aside(&path, now),
+    ));
+    found
+}
+
+fn describe(path: &Path, problem: &str, chunks: u64, aside: io::Result<PathBuf>) -> String {
+    let fate = match aside {
+        Ok(aside) => format!("it was set aside as {}", aside.display()),
+        Err(e) => format!("it could not be set aside: {e}"),
+    };
+    format!(
+        "{} is damaged ({problem}): {chunks} chunks before the damage are used, other series learn again; {fate}",
+        path.display()
+    )
+}
+
+enum Problem {
+    Damage(&'static str),
+    Disk(io::Error),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Damage("it ends too early"),
+            _ => Self::Disk(error),
+        }
+    }
+}
+
+fn read_stream(
+    mut from: impl Read,
+    found: &mut Found,
+    chunk: &mut impl FnMut(Vec<u8>),
+) -> Result<(), Problem> {
+    let header: [u8; 24] = array(&mut from)?;
+    let (fields, crc) = header.split_at(20);
+    if crc32fast::hash(fields).to_le_bytes() != crc || !fields.starts_with(MAGIC) {
+        return Err(Problem::Damage("its header makes no sense"));
+    }
+    let (version, created) = fields[8..].split_at(4);
+    if version != VERSION.to_le_bytes() {
+        return Err(Problem::Damage("another version of Tidewatch wrote it"));
+    }
+    let created = created.try_into().map_or(0, i64::from_le_bytes);
+    found.created = Some(Timestamp::from_nanos(created));
+
+    let mut bytes = 0_u64;
+    loop {
+        let length = u32::from_le_bytes(array(&mut from)?);
+        if length == END {
+            return read_end(&mut from, found.chunks, bytes);
+        }
+        if length as usize > MAX_CHUNK_BYTES {
+            return Err(Problem::Damage("a chunk's length makes no sense"));
+        }
+        let crc = u32::from_le_bytes(array(&mut from)?);
+        let mut data = Vec::new();
+        // Grows with what is there, not with what the length claims.
+        from.by_ref()
+            .take(u64::from(length))
+            .read_to_end(&mut data)?;
+        if data.len() < length as usize {
+            return Err(Problem::Damage("it ends too early"));
+        }
+        if checksum(found.chunks, length, &data) != crc {
+            return Err(Problem::Damage("a chunk's checksum is wrong"));
+        }
+        found.chunks += 1;
+        bytes += u64::from(length);
+        chunk(data);
+    }
+}
+
+fn read_end(mut from: impl Read, chunks: u64, bytes: u64) -> Result<(), Problem> {
+    let end: [u8; 20] = array(&mut from)?;
+    let mut expected = Vec::from(END.to_le_bytes());
+    expected.extend(chunks.to_le_bytes());
+    expected.extend(bytes.to_le_bytes());
+    expected.extend(crc32fast::hash(&expected).to_le_bytes());
+    if end != expected[4..] {
+        return Err(Problem::Damage("its end makes no sense"));
+    }
+    match from.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(Problem::Damage("it goes on after its end")),
+    }
+}
+
+fn array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::{FILE, Found, read, write};
+    use crate::model::Timestamp;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn read_all(directory: &Path) -> (Vec<Vec<u8>>, Found) {
+        let mut chunks = Vec::new();
+        let found = read(directory, NOW, |chunk| chunks.push(chunk));
+        (chunks, found)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(read_all(directory.path()), (Vec::new(), Found::default()));
+        let cases: [&[Vec<u8>]; 4] = [
+            &[],
+            &[Vec::new()],
+            &[vec![1, 2, 3]],
+            &[vec![7; 3_000_000], Vec::new(), vec![9]],
+        ];
+        for chunks in cases {
+            let size = write(directory.path(), NOW, chunks).unwrap();
+            let on_disk = std::fs::metadata(directory.path().join(FILE)).unwrap();
+            assert_eq!(size, on_disk.len());
+            let (again, found) = read_all(directory.path());
+            assert_eq!(again, chunks);
+            assert_eq!(found.created, Some(NOW));
+            assert_eq!(found.warning, None);
+        }
+        let entries = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(entries, 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_written_leaves_the_old_one() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), NOW, [b"old"]).unwrap();
+        // A directory in the place of the temporary file makes every write fail, even root's.
+        std::fs::create_dir(directory.path().join(format!("{FILE}.new"))).unwrap();
+        write(directory.path(), NOW, [b"new"]).unwrap_err();
+        assert_eq!(read_all(directory.path()).0, [b"old"]);
+    }
+
+    #[test]
+    fn good_chunks_before_the_damage_are_used_and_the_file_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        for round in 0..2 {
+            write(directory.path(), NOW, [vec![1; 100], vec![2; 100]]).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            // Header 24, first chunk 8 + 100, second chunk's frame 8.
+            bytes[24 + 108 + 8 + 50] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+
+            let (chunks, found) = read_all(directory.path());
+            assert_eq!(chunks, [vec![1; 100]]);
+            let warning = found.warning.unwrap();
+            let aside = match round {
+                0 => format!("{FILE}.damaged-1700000000"),
+                _ => format!("{FILE}.damaged-1700000000-1"),
+            };
+            assert!(warning.contains("1 chunks before the damage"), "{warning}");
+            assert!(warning.ends_with(&aside), "{warning}");
+            assert!(directory.path().join(aside).exists());
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_length_that_lies_takes_no_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        write(directory.path(), NOW, [vec![1; 100]]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[24..28].copy_from_slice(&0x3fff_ffff_u32.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let (chunks, found) = read_all(directory.path());
+        assert!(chunks.is_empty());
+        assert!(found.warning.unwrap().contains("ends too early"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn any_flipped_byte_is_noticed(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..6),
+            at in any::<prop::sample::Index>(),
+            mask in 1..=u8::MAX,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(FILE);
+            write(directory.path(), NOW, &chunks).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+            std::fs::write(&path, bytes).unwrap();
+            let (good, found) = read_all(directory.path());
+            prop_assert!(found.warning.is_some());
+            prop_assert_eq!(&good[..], &chunks[..good.len()]);
+        }
+
+        #[test]
+        fn any_other_length_is_noticed(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..6),
+            length in any::<prop::sample::Index>(),
+            more in prop::option::of(any::<u8>()),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(FILE);
+            write(directory.path(), NOW, &chunks).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            match more {
+                Some(byte) => bytes.push(byte),
+                None => bytes.truncate(length.index(bytes.len())),
+            }
+            std::fs::write(&path, bytes).unwrap();
+            let (good, found) = read_all(directory.path());
+            prop_assert!(found.warning.is_some());
+            prop_assert_eq!(&good[..], &chunks[..good.len()]);
+        }
+
+        #[test]
+        fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join(FILE), bytes).unwrap();
+            prop_assert!(read_all(directory.path()).1.warning.is_some());
+        }
+    }
+}
