@@ -1,0 +1,138 @@
+//! What many aggregators gathered of one series becomes its samples.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event_time::first_open;
+use super::span::slower;
+use super::{Emitted, Emitter, PERCENTILES, Sketch, SpanPartial, tick_end};
+use crate::model::{Exemplar, SignalKind, Timestamp};
+
+/// So many ticks with spans are open at most; beyond, the oldest is closed early. Ten minutes of
+/// ticks of 10 s: as far ahead of us as a client's clock may be.
+const MAX_OPEN: usize = 64;
+
+/// One series of spans or calls. Unlike [`SeriesState`](super::SeriesState) it keeps several ticks
+/// open, since its parts come from many places at different times; its samples do not depend on
+/// how the spans were split among them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SpanSeries {
+    open: BTreeMap<Timestamp, Tick>,
+    /// End of the newest tick whose samples were emitted.
+    closed: Option<Timestamp>,
+    /// End of the newest tick that had spans.
+    last: Option<Timestamp>,
+}
+
+/// The spans of one tick.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Tick {
+    count: u64,
+    errors: u64,
+    sketch: Sketch,
+    slowest: Option<Exemplar>,
+    failed: Option<Exemplar>,
+}
+
+impl SpanSeries {
+    /// Without any span.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds what was gathered for one tick. What belongs to a tick that is closed already counts in
+    /// the next one. If more than 64 ticks are open, as when recorded data is played back, the
+    /// oldest are closed and their samples go to `out`.
+    pub fn absorb(&mut self, partial: SpanPartial, tick: Duration, out: &mut Vec<Emitted>) {
+        let end = first_open(self.closed, partial.tick_end, tick);
+        let open = self.open.entry(end).or_default();
+        if open.count == 0 {
+            open.sketch = partial.sketch;
+        } else {
+            open.sketch.merge(&partial.sketch);
+        }
+        open.count = open.count.saturating_add(partial.count);
+        open.errors = open.errors.saturating_add(partial.errors);
+        open.slowest = slower(open.slowest, partial.slowest);
+        open.failed = slower(open.failed, partial.failed);
+        self.last = self.last.max(Some(end));
+        while self.open.len() > MAX_OPEN {
+            self.close_oldest(tick, out);
+        }
+    }
+
+    /// Closes every tick that ends at `boundary` or before; their samples go to `out`, in order.
+    ///
+    /// `alive` says that the service sent spans that ended lately, so that it is known to have had
+    /// none of this series if the tick that ends at `boundary` is empty: its rate is 0 then. Of a
+    /// service that is silent nothing is known, and there is no sample.
+    pub fn close(
+        &mut self,
+        boundary: Timestamp,
+        tick: Duration,
+        alive: bool,
+        out: &mut Vec<Emitted>,
+    ) {
+        while self
+            .open
+            .first_key_value()
+            .is_some_and(|(end, _)| *end <= boundary)
+        {
+            self.close_oldest(tick, out);
+        }
+        let at_boundary = tick_end(boundary, tick) == boundary;
+        if alive && at_boundary && self.closed.is_some_and(|closed| closed < boundary) {
+            self.closed = Some(boundary);
+            Tick::default().emit(boundary, tick, out);
+        }
+    }
+
+    /// End of the newest tick that had spans; `None` before the first.
+    pub fn last_time(&self) -> Option<Timestamp> {
+        self.last
+    }
+
+    /// About how much memory it takes, itself included.
+    pub fn bytes(&self) -> usize {
+        let open: usize = self
+            .open
+            .values()
+            .map(|open| size_of::<(Timestamp, Tick)>() + open.sketch.bytes())
+            .sum();
+        size_of::<Self>() + open
+    }
+
+    fn close_oldest(&mut self, tick: Duration, out: &mut Vec<Emitted>) {
+        if let Some((end, open)) = self.open.pop_first() {
+            self.closed = Some(end);
+            open.emit(end, tick, out);
+        }
+    }
+}
+
+impl Tick {
+    fn emit(&self, end: Timestamp, tick: Duration, out: &mut Vec<Emitted>) {
+        let trace = |exemplar: Option<Exemplar>| exemplar.map(|exemplar| exemplar.trace_id);
+        let mut emitter = Emitter {
+            time: end,
+            exemplar: trace(self.slowest),
+            out,
+        };
+        let rate = self.count as f64 / tick.as_secs_f64();
+        emitter.emit(SignalKind::Rate, rate, self.count);
+        if self.count == 0 {
+            return;
+        }
+        emitter.exemplar = trace(self.failed);
+        let ratio = self.errors as f64 / self.count as f64;
+        emitter.emit(SignalKind::ErrorRatio, ratio, self.count);
+        emitter.exemplar = trace(self.slowest);
+        for (kind, q) in PERCENTILES {
+            if let Some(value) = self.sketch.quantile(q) {
+                emitter.emit(kind, value, self.count);
+            }
+        }
+    }
+}

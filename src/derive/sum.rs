@@ -1,0 +1,150 @@
+//! Sums: monotonic ones become a rate, others a value.
+
+use serde::{Deserialize, Serialize};
+
+use super::temporality::{Amount, Cumulative, Growth, Standing, Step, delta_span};
+use super::{Applied, Arrival, Emitter};
+use crate::model::{Reject, SignalKind, Temporality};
+
+/// One series of a sum: what its open tick holds, and what the next point is compared with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Sum {
+    /// Monotonic, as totals.
+    CumulativeRate {
+        series: Cumulative<Amount>,
+        open: Option<Growth<f64>>,
+    },
+    /// Monotonic, as changes.
+    DeltaRate { open: Option<Growth<f64>> },
+    /// Up and down, as totals.
+    CumulativeValue {
+        series: Cumulative<Standing>,
+        open: Option<f64>,
+    },
+    /// Up and down, as changes: accumulated from 0, since where it stood before is not known.
+    DeltaValue { total: f64, open: Option<f64> },
+}
+
+impl Sum {
+    pub(super) fn new(monotonic: bool, temporality: Temporality) -> Self {
+        match (monotonic, temporality) {
+            (true, Temporality::Cumulative) => Self::CumulativeRate {
+                series: Cumulative::default(),
+                open: None,
+            },
+            (true, Temporality::Delta) => Self::DeltaRate { open: None },
+            (false, Temporality::Cumulative) => Self::CumulativeValue {
+                series: Cumulative::default(),
+                open: None,
+            },
+            (false, Temporality::Delta) => Self::DeltaValue {
+                total: 0.0,
+                open: None,
+            },
+        }
+    }
+
+    pub(super) fn apply(&mut self, at: &Arrival<'_>, value: f64) -> Applied {
+        const NON_FINITE: Applied = Applied::Rejected(Reject::NonFinite);
+        if !value.is_finite() {
+            return NON_FINITE;
+        }
+        match self {
+            Self::CumulativeRate { .. } | Self::DeltaRate { .. } if value < 0.0 => {
+                Applied::Rejected(Reject::Negative)
+            }
+            Self::CumulativeRate { series, open } => match series.read(at, &Amount(value)) {
+                Step::Grew(growth) => {
+                    let Some(sum) = added(open.as_ref(), growth.by.0, growth.elapsed) else {
+                        return NON_FINITE;
+                    };
+                    *open = Some(sum);
+                    series.keep(at, Amount(value));
+                    Applied::Counted
+                }
+                Step::Base => {
+                    series.keep(at, Amount(value));
+                    Applied::Counted
+                }
+                Step::Overlap => {
+                    series.keep_rival(at, Amount(value));
+                    Applied::Overlap
+                }
+            },
+            Self::DeltaRate { open } => {
+                let Some(elapsed) = delta_span(at) else {
+                    return Applied::Overlap;
+                };
+                let Some(sum) = added(open.as_ref(), value, elapsed) else {
+                    return NON_FINITE;
+                };
+                *open = Some(sum);
+                Applied::Counted
+            }
+            Self::CumulativeValue { series, open } => {
+                if series.read(at, &Standing) == Step::Overlap {
+                    series.keep_rival(at, Standing);
+                    return Applied::Overlap;
+                }
+                series.keep(at, Standing);
+                *open = Some(value);
+                Applied::Counted
+            }
+            Self::DeltaValue { total, open } => {
+                if delta_span(at).is_none() {
+                    return Applied::Overlap;
+                }
+                let sum = *total + value;
+                if !sum.is_finite() {
+                    return NON_FINITE;
+                }
+                *total = sum;
+                *open = Some(sum);
+                Applied::Counted
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self, emitter: &mut Emitter<'_>) {
+        match self {
+            Self::CumulativeRate { open, .. } | Self::DeltaRate { open } => {
+                if let Some(growth) = open.take() {
+                    emitter.emit(SignalKind::Rate, growth.per_second(growth.by), 1);
+                }
+            }
+            Self::CumulativeValue { open, .. } | Self::DeltaValue { open, .. } => {
+                if let Some(value) = open.take() {
+                    emitter.emit(SignalKind::Value, value, 1);
+                }
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        match self {
+            Self::CumulativeRate { series, .. } => series.end(),
+            Self::CumulativeValue { series, .. } => series.end(),
+            Self::DeltaRate { .. } => {}
+            Self::DeltaValue { total, .. } => *total = 0.0,
+        }
+    }
+
+    /// Memory besides the struct itself.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::CumulativeRate { series, .. } => series.bytes(|_| 0),
+            Self::CumulativeValue { series, .. } => series.bytes(|_| 0),
+            Self::DeltaRate { .. } | Self::DeltaValue { .. } => 0,
+        }
+    }
+}
+
+/// What is open and `by` over `elapsed` nanoseconds; `None` if no double holds the sum or its rate.
+fn added(open: Option<&Growth<f64>>, by: f64, elapsed: u64) -> Option<Growth<f64>> {
+    let (sum, before) = open.map_or((0.0, 0), |open| (open.by, open.elapsed));
+    let sum = Growth {
+        by: sum + by,
+        elapsed: before.saturating_add(elapsed),
+    };
+    sum.per_second(sum.by).is_finite().then_some(sum)
+}
