@@ -1,1 +1,152 @@
-//! (to come)
+//! Detectors: from a sample and the past before it to how surprising the sample is.
+//!
+//! In comes one sample after the other with the window *before* it; out comes a [`Verdict`]: still
+//! learning, or what was expected, the band around it and a signed sigma. What always holds: a detector
+//! is deterministic, bounded in memory and total; every number it gives is finite but for the ends of
+//! the band. It knows nothing of thresholds being crossed for long enough, of alerts or of clocks.
+//!
+//! A new detector is one file here and one line in [`REGISTRY`]; documentation, the configuration's
+//! schema and the tests that hold for every detector follow from it.
+
+mod robust;
+mod threshold;
+mod zscore;
+
+use crate::model::{Evidence, Judged, Rule, Sample, Verdict};
+use crate::window::Window;
+
+/// Judges the samples of one signal, in order.
+pub trait Detector: Send {
+    /// Judges `sample` against what came before it, and learns from it.
+    ///
+    /// `window` holds the samples before this one; `weight` is the number of observations behind the
+    /// sample (spans in the tick, for instance; 1 for a plain value), for detectors that trust few
+    /// observations less.
+    fn observe(&mut self, sample: Sample, weight: u64, window: &Window) -> Verdict;
+
+    /// What must survive a restart beyond the window; empty where there is nothing.
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Takes back what [`Detector::save`] gave.
+    ///
+    /// # Errors
+    /// The bytes are not such; the detector is then as if freshly built.
+    fn restore(&mut self, saved: &[u8]) -> Result<(), String> {
+        if saved.is_empty() {
+            Ok(())
+        } else {
+            Err("this detector keeps nothing of its own".into())
+        }
+    }
+
+    /// Memory it occupies.
+    fn bytes(&self) -> usize;
+}
+
+/// One entry of the registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Name in the configuration.
+    pub name: &'static str,
+    /// What it does, in a sentence or two, for the documentation and the schema.
+    pub description: &'static str,
+    /// Makes one for a rule, or says what is wrong with the rule's settings.
+    build: fn(&Rule) -> Result<Box<dyn Detector>, String>,
+}
+
+/// Every detector, one line each.
+pub const REGISTRY: &[Kind] = &[zscore::KIND, robust::KIND, threshold::KIND];
+
+/// Names of all detectors, in the registry's order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().map(|kind| kind.name)
+}
+
+/// A fresh detector for `rule`.
+///
+/// # Errors
+/// No detector has that name, or its settings do not fit it.
+pub fn build(rule: &Rule) -> Result<Box<dyn Detector>, String> {
+    let name = rule.detector.name.as_str();
+    let kind = REGISTRY
+        .iter()
+        .find(|kind| kind.name == name)
+        .ok_or_else(|| {
+            let known: Vec<_> = names().collect();
+            format!("no detector `{name}`; there are {}", known.join(", "))
+        })?;
+    (kind.build)(rule)
+}
+
+/// No sigma is larger than this: the tail of any real noise is unknown far before.
+pub const MAX_SIGMA: f64 = 1e6;
+/// A baseline without any spread is given this share of its level as one: a counter that has stood at
+/// 200 for ever is off by one sigma at 200.2.
+const FLOOR_RATIO: f64 = 1e-3;
+/// The least spread such a baseline is given, for levels around zero.
+const FLOOR: f64 = 1e-9;
+/// A spread of less than this share of the level (some four units in the last place) is rounding.
+const ROUNDING: f64 = 1e-15;
+
+/// How a baseline of a centre and a spread judges: what `zscore` and `robust` have in common.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    /// Samples that the baseline must stand on.
+    min_samples: u32,
+    /// Half of the band's width, in sigmas.
+    warning: f64,
+}
+
+impl Scale {
+    /// `fewest`: below this many samples there is no spread.
+    fn new(rule: &Rule, fewest: u32) -> Self {
+        Self {
+            min_samples: rule.min_samples.max(fewest),
+            warning: rule.sigma.warning,
+        }
+    }
+
+    /// The verdict while the window is too short; `None` once it is long enough. A full window is
+    /// always long enough: one that holds fewer than `min_samples` would never be.
+    fn learning(self, window: &Window) -> Option<Verdict> {
+        let have = u32::try_from(window.len()).unwrap_or(u32::MAX);
+        let remaining = self.min_samples.min(window.limit()).saturating_sub(have);
+        (remaining > 0).then_some(Verdict::Learning { remaining })
+    }
+
+    /// Sigma is `(value - centre) / spread`, exactly. Only without any spread a value that equals the
+    /// centre has sigma 0, and another is measured by a floor of a thousandth of the level.
+    fn judge(
+        self,
+        value: f64,
+        centre: f64,
+        spread: f64,
+        channel: &'static str,
+        window: &Window,
+    ) -> Verdict {
+        let spread = if spread <= centre.abs() * ROUNDING {
+            (centre.abs() * FLOOR_RATIO).max(FLOOR)
+        } else {
+            spread
+        };
+        // Halves, so that the difference of two giants does not overflow.
+        let sigma = (value * 0.5 - centre * 0.5) / (spread * 0.5);
+        let sigma = if sigma.is_nan() { 0.0 } else { sigma };
+        Verdict::Judged(Judged {
+            expected: centre,
+            lower: centre - self.warning * spread,
+            upper: centre + self.warning * spread,
+            sigma: sigma.clamp(-MAX_SIGMA, MAX_SIGMA),
+            evidence: Evidence {
+                channel: channel.into(),
+                samples: u32::try_from(window.len()).unwrap_or(u32::MAX),
+                spread,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! Exact quantiles of a handful of values.
+
+/// The quantile `q` of values that are sorted upwards, interpolated linearly between the two order
+/// statistics around rank `q · (n - 1)`, as Prometheus' `quantile_over_time` does. `q` is clamped to
+/// 0.0..=1.0; `None` without values. The values are not NaN.
+pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let rank = q.clamp(0.0, 1.0) * last as f64;
+    let below = (rank.floor() as usize).min(last);
+    let above = (below + 1).min(last);
+    let weight = rank - below as f64;
+    let (low, high) = (*sorted.get(below)?, *sorted.get(above)?);
+    // Weighing both ends, rather than adding a share of their difference, cannot overflow; the last
+    // digit may still be rounded beyond them.
+    Some((low * (1.0 - weight) + high * weight).clamp(low, high))
+}
+
+/// The median of `values`, which it reorders; `None` without values. O(n).
+pub fn median(values: &mut [f64]) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    let middle = values.len() / 2;
+    let odd = values.len() % 2 == 1;
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    if odd {
+        return Some(*upper);
+    }
+    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Some((lower * 0.5 + *upper * 0.5).clamp(lower, *upper))
+}
