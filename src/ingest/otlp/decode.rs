@@ -78,3 +78,6 @@ fn checked<'a>(
         Format::Json => Ok(Cow::Owned(json::to_wire(bytes, message)?)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,10 @@ pub(crate) fn to_wire(bytes: &[u8], message: &'static Message) -> Result<Vec<u8>
         .map_err(|e| JsonError::Malformed(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let mut writer = Writer {
         out: Vec::with_capacity(bytes.len() / 2),
-        limit: bytes.len().saturating_mul(EXPANSION).saturating_add(EXPANSION_FLOOR),
+        limit: bytes
+            .len()
+            .saturating_mul(EXPANSION)
+            .saturating_add(EXPANSION_FLOOR),
         trail: Vec::new(),
         full: false,
     };
@@ -75,7 +78,10 @@ impl Writer {
         if path.is_empty() {
             format!("{what} at line {line} column {column}")
         } else {
-            format!("{what} in {} at line {line} column {column}", path.join("."))
+            format!(
+                "{what} in {} at line {line} column {column}",
+                path.join(".")
+            )
         }
     }
 
@@ -255,14 +261,20 @@ impl<'de> Visitor<'de> for Elements<'_> {
         let Self { field, writer } = self;
         match field.kind {
             Kind::Text | Kind::Hex | Kind::Base64 => {
-                while elements.next_element_seed(Element { field, writer })?.is_some() {
+                while elements
+                    .next_element_seed(Element { field, writer })?
+                    .is_some()
+                {
                     writer.check_room()?;
                 }
                 Ok(())
             }
             Kind::Message(_) => {
                 // A `null` among messages is absent, as it is everywhere else.
-                while elements.next_element_seed(FieldElement { field, writer })?.is_some() {
+                while elements
+                    .next_element_seed(FieldElement { field, writer })?
+                    .is_some()
+                {
                     writer.check_room()?;
                 }
                 Ok(())
@@ -270,7 +282,10 @@ impl<'de> Visitor<'de> for Elements<'_> {
             kind => {
                 writer.key(field, 2);
                 writer.with_length(|writer| {
-                    while elements.next_element_seed(Scalar { kind, writer })?.is_some() {
+                    while elements
+                        .next_element_seed(Scalar { kind, writer })?
+                        .is_some()
+                    {
                         writer.check_room()?;
                     }
                     Ok(())
@@ -438,7 +453,8 @@ impl Scalar<'_> {
             }
             Kind::Sint32 => {
                 let number = i32::try_from(number).map_err(narrow)?;
-                self.writer.varint(u64::from(((number << 1) ^ (number >> 31)) as u32));
+                self.writer
+                    .varint(u64::from(((number << 1) ^ (number >> 31)) as u32));
             }
             Kind::Uint32 => {
                 let number = u32::try_from(number).map_err(narrow)?;

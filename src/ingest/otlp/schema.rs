@@ -309,10 +309,7 @@ static LINK: Message = Message {
 };
 
 static STATUS: Message = Message {
-    fields: &[
-        one(2, "message", Kind::Text),
-        one(3, "code", Kind::Enum),
-    ],
+    fields: &[one(2, "message", Kind::Text), one(3, "code", Kind::Enum)],
 };
 
 static RESOURCE: Message = Message {
@@ -379,7 +376,11 @@ mod tests {
     fn numbers_stay_within_the_bound() {
         fn walk(message: &'static Message, depth: usize) {
             for field in message.fields {
-                assert!((1..=MAX_NUMBER).contains(&(field.number as usize)), "{}", field.json);
+                assert!(
+                    (1..=MAX_NUMBER).contains(&(field.number as usize)),
+                    "{}",
+                    field.json
+                );
                 assert!((1..=MAX_NUMBER).contains(&field.slot), "{}", field.json);
                 if let (Kind::Message(inner), 1..) = (field.kind, depth) {
                     walk(inner, depth - 1);

@@ -129,7 +129,10 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, length: u64) -> Result<&'a [u8], WireError> {
         let length = usize::try_from(length).map_err(|_| WireError::Truncated)?;
-        let (head, rest) = self.rest.split_at_checked(length).ok_or(WireError::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
@@ -245,7 +248,9 @@ fn check_value(field: &'static Field, value: Value<'_>, depth: u32) -> Result<()
             Value::Varint(_),
         ) => Ok(()),
         (Kind::Fixed64 | Kind::Sfixed64 | Kind::Double, Value::Bytes(bytes)) if field.repeated => {
-            (bytes.len() % 8 == 0).then_some(()).ok_or(WireError::Truncated)
+            (bytes.len() % 8 == 0)
+                .then_some(())
+                .ok_or(WireError::Truncated)
         }
         (Kind::Int64 | Kind::Uint64, Value::Bytes(bytes)) if field.repeated => {
             let mut packed = Reader::new(bytes);
@@ -297,12 +302,24 @@ mod tests {
         refused(&[0x0a], WireError::Truncated);
         // Length of almost 2^64.
         refused(
-            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            &[
+                0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+            ],
             WireError::Truncated,
         );
         // A varint of eleven bytes, and one of ten that overflows.
-        refused(&[0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1], WireError::Varint);
-        refused(&[0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2], WireError::Varint);
+        refused(
+            &[
+                0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1,
+            ],
+            WireError::Varint,
+        );
+        refused(
+            &[
+                0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2,
+            ],
+            WireError::Varint,
+        );
         refused(&[0x00, 0x01], WireError::Number);
         refused(&[0x80, 0x80, 0x80, 0x80, 0x10, 0x01], WireError::Number);
         // resource_metrics as a varint; wire types 6 and 7.

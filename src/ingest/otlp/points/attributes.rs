@@ -206,7 +206,11 @@ fn write_json(any_value: &[u8], out: &mut Clipped) -> Result<(), WireError> {
     let ok = |_: fmt::Result| ();
     match member(any_value)? {
         Some((1, value)) => write_text(value.text()?, out),
-        Some((2, value)) => out.push(if value.number()? != 0 { "true" } else { "false" }),
+        Some((2, value)) => out.push(if value.number()? != 0 {
+            "true"
+        } else {
+            "false"
+        }),
         Some((3, value)) => ok(write!(out, "{}", value.number()? as i64)),
         Some((4, value)) => match value.double()? {
             number if number.is_finite() => ok(write!(out, "{number:?}")),

@@ -302,7 +302,13 @@ fn number(point: &[u8], kind: MetricKind) -> Result<PointData, Problem> {
     if !number.is_finite() {
         return Err(Reject::NonFinite.into());
     }
-    let monotonic = matches!(kind, MetricKind::Sum { monotonic: true, .. });
+    let monotonic = matches!(
+        kind,
+        MetricKind::Sum {
+            monotonic: true,
+            ..
+        }
+    );
     if monotonic && number < 0.0 {
         return Err(Reject::Negative.into());
     }
