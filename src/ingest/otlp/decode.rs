@@ -1,0 +1,83 @@
+//! From the bytes of a request to a [`Batch`]: pure, for the servers, for replays and for fuzzing.
+
+use std::borrow::Cow;
+
+use crate::ingest::otlp::json::{self, JsonError};
+use crate::ingest::otlp::points;
+use crate::ingest::otlp::schema::{METRICS_REQUEST, Message, TRACES_REQUEST};
+use crate::ingest::otlp::wire::{self, WireError};
+use crate::model::{Batch, Timestamp};
+
+/// The encodings of OTLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Binary protobuf.
+    Protobuf,
+    /// OTLP's JSON.
+    Json,
+}
+
+/// Why a request could not be decoded. Nothing of it is used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It is not a request of OTLP. The text names fields, never values.
+    #[error("{0}")]
+    Malformed(String),
+    /// It would need far more memory than its bytes.
+    #[error("the request is too large once it is decoded")]
+    TooLarge,
+}
+
+impl From<WireError> for DecodeError {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(format!("invalid protobuf: {error}"))
+    }
+}
+
+impl From<JsonError> for DecodeError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Malformed(what) => Self::Malformed(format!("invalid JSON: {what}")),
+            JsonError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+/// Decodes an `ExportMetricsServiceRequest`. `now` is what points are held against that claim to be
+/// from the future. Two passes over the bytes; memory follows the points that are accepted.
+///
+/// # Errors
+/// The request cannot be decoded. Points that can be, but contradict themselves, are counted in the
+/// batch's rejections instead.
+pub fn decode_metrics(format: Format, bytes: &[u8], now: Timestamp) -> Result<Batch, DecodeError> {
+    let wire = checked(format, bytes, &METRICS_REQUEST)?;
+    Ok(points::metrics(&wire, now)?)
+}
+
+/// Decodes an `ExportTraceServiceRequest`; see [`decode_metrics`].
+///
+/// # Errors
+/// The request cannot be decoded.
+pub fn decode_traces(format: Format, bytes: &[u8], now: Timestamp) -> Result<Batch, DecodeError> {
+    let wire = checked(format, bytes, &TRACES_REQUEST)?;
+    Ok(points::spans(&wire, now)?)
+}
+
+/// The wire form of a request, checked through and through before anything is made of it.
+fn checked<'a>(
+    format: Format,
+    bytes: &'a [u8],
+    message: &'static Message,
+) -> Result<Cow<'a, [u8]>, DecodeError> {
+    match format {
+        Format::Protobuf => {
+            wire::check(bytes, message)?;
+            Ok(Cow::Borrowed(bytes))
+        }
+        // Valid by construction.
+        Format::Json => Ok(Cow::Owned(json::to_wire(bytes, message)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
