@@ -1,0 +1,366 @@
+//! The decision task: the one owner of alerts and modes. It steps the pure machines with what each tick
+//! brought, makes their decisions durable, and only then shows them to anyone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::alert;
+use crate::clock::Clock;
+use crate::dispatch;
+use crate::engine;
+use crate::explain;
+use crate::model::{
+    Alert, AlertState, Event, EventBody, ModeChange, ModeState, Query as _, Timestamp, Transition,
+};
+use crate::modes;
+use crate::notify;
+use crate::publish::{Board, Command, CommandError, Freeze, ModesView};
+use crate::storage::{Change, Store, Table};
+use crate::telemetry::Telemetry;
+
+/// Longest sleep of the task: a clock that jumps is noticed within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Everything that decides.
+pub(super) struct Decider {
+    pub(super) clock: Clock,
+    pub(super) telemetry: Telemetry,
+    pub(super) engine: engine::Handle,
+    pub(super) alerts: alert::Machine,
+    pub(super) modes: modes::Machine,
+    pub(super) dispatcher: dispatch::Dispatcher,
+    pub(super) notifier: notify::Notifier,
+    pub(super) store: Store,
+    pub(super) board: Board,
+    /// Length of a tick.
+    pub(super) tick: Duration,
+    /// Number of the newest event.
+    pub(super) sequence: u64,
+    /// Who is told of mode changes.
+    pub(super) mode_receiver: Option<String>,
+    /// End of the last tick that was closed.
+    pub(super) closed_until: Timestamp,
+}
+
+/// What one step decided, before it is durable.
+#[derive(Default)]
+struct Decisions {
+    transitions: Vec<Transition>,
+    modes: Vec<ModeChange>,
+    freeze: Option<EventBody>,
+}
+
+impl Decider {
+    /// Decides until `stop`; then closes the last tick, makes everything durable and returns.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) {
+        self.reconcile().await;
+        loop {
+            let pause = self.pause();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => break,
+                },
+                () = tokio::time::sleep(pause) => self.turn().await,
+            }
+        }
+        // No more commands: those who wait are told so when the queue is dropped.
+        drop(commands);
+        self.turn().await;
+        let changes = keyed(Table::Alerts, self.alerts.all_changes());
+        self.record(changes).await;
+    }
+
+    /// How long until something has to be done.
+    fn pause(&self) -> Duration {
+        let now = self.clock.now();
+        let tick = self.closed_until.plus(self.tick);
+        let deadlines = [
+            Some(tick),
+            self.alerts.next_deadline(),
+            self.modes.next_deadline(),
+            self.dispatcher.next_deadline(),
+        ];
+        let next = deadlines.into_iter().flatten().min().unwrap_or(tick);
+        next.since(now).min(LONGEST_SLEEP)
+    }
+
+    /// Does all that is due.
+    async fn turn(&mut self) {
+        let now = self.clock.now();
+        let tick_is_due = now >= self.closed_until.plus(self.tick);
+        // A clock that was set back must not silence detection until it has caught up.
+        let set_back = self.closed_until > now.plus(self.tick);
+        if tick_is_due || set_back {
+            let span = tracing::info_span!("tick", observations = tracing::field::Empty);
+            self.tick(now).instrument(span).await;
+        }
+        let mut decisions = Decisions::default();
+        if self.alerts.next_deadline().is_some_and(|at| at <= now) {
+            decisions.transitions = self.alerts.expire(now);
+            self.explain(&mut decisions.transitions).await;
+            decisions.modes = self.modes.on_transitions(now, &decisions.transitions);
+        }
+        if self.modes.next_deadline().is_some_and(|at| at <= now) {
+            decisions.modes.extend(self.modes.step(now));
+        }
+        self.settle(now, decisions).await;
+        self.notify(now).await;
+    }
+
+    async fn tick(&mut self, now: Timestamp) {
+        let report = self.engine.tick(now).await;
+        self.closed_until = report.end;
+        tracing::Span::current().record("observations", report.observations.len());
+        let services = self.engine.services().await;
+        self.modes.know_services(now, services.iter().map(|service| &service.service));
+        let mut transitions = self.alerts.step(now, &report.observations, &report.ended);
+        self.explain(&mut transitions).await;
+        let modes = self.modes.on_transitions(now, &transitions);
+        self.settle(now, Decisions { transitions, modes, freeze: None }).await;
+        self.telemetry.detection_lag.observe(self.clock.now().since(report.end).as_secs_f64());
+    }
+
+    async fn explain(&mut self, transitions: &mut [Transition]) {
+        let all = self.alerts.snapshot();
+        if all.is_empty() {
+            return;
+        }
+        let edges = self.engine.edges().await;
+        let context = explain::Context::new(&edges, &all, self.tick);
+        self.alerts.annotate(transitions, |rule, alert| explain::annotate(rule, alert, &context));
+    }
+
+    /// Brings modes in line with the alerts that were restored.
+    async fn reconcile(&mut self) {
+        let now = self.clock.now();
+        let firing: Vec<Arc<Alert>> = self
+            .alerts
+            .snapshot()
+            .into_iter()
+            .filter(|alert| alert.state == AlertState::Firing)
+            .collect();
+        let modes = self.modes.reconcile(now, &firing);
+        self.settle(now, Decisions { modes, ..Decisions::default() }).await;
+    }
+
+    /// Makes decisions durable, then public: events, notifications, snapshots.
+    async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
+        for warning in self.modes.take_warnings() {
+            tracing::warn!("{warning}");
+        }
+        let events = self.events(now, decisions.modes, &decisions.transitions, decisions.freeze);
+        for transition in &decisions.transitions {
+            self.dispatcher.on_transition(now, transition);
+        }
+        let mut changes = keyed(Table::Alerts, self.alerts.changes());
+        changes.extend(keyed(Table::Modes, self.modes.changes()));
+        changes.extend(events.iter().map(event_change));
+        self.record(changes).await;
+        self.tell(&decisions.transitions, &events, now);
+        self.publish(now, events);
+    }
+
+    /// Numbers what happened. Alerts stand before the modes they cause.
+    fn events(
+        &mut self,
+        now: Timestamp,
+        modes: Vec<ModeChange>,
+        transitions: &[Transition],
+        freeze: Option<EventBody>,
+    ) -> Vec<Event> {
+        let alerts = transitions.iter().map(|transition| EventBody::Alert {
+            from: transition.from,
+            alert: Alert::clone(&transition.alert),
+        });
+        let mut events = Vec::new();
+        for mut body in alerts.chain(freeze).chain(modes.into_iter().map(EventBody::Mode)) {
+            self.sequence += 1;
+            if let EventBody::Mode(change) = &mut body {
+                change.state.sequence = self.sequence;
+                self.modes.number(&change.state.service, self.sequence);
+            }
+            events.push(Event { sequence: self.sequence, time: now, body });
+        }
+        events
+    }
+
+    /// Writes what has happened in any case. If the disk fails, detection and alerting go on.
+    async fn record(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.record(changes).await {
+            tracing::error!(%error, "decisions are not durable yet");
+        }
+    }
+
+    fn tell(&self, transitions: &[Transition], events: &[Event], now: Timestamp) {
+        for transition in transitions {
+            let alert = &transition.alert;
+            let explanation = alert.annotations.get("explanation").unwrap_or_default();
+            match alert.state {
+                AlertState::Pending => {}
+                AlertState::Firing => tracing::warn!(
+                    alert = alert.name(),
+                    service = alert.service,
+                    severity = alert.severity.name(),
+                    fingerprint = %alert.fingerprint,
+                    "alert fires: {explanation}"
+                ),
+                AlertState::Resolved => tracing::info!(
+                    alert = alert.name(),
+                    service = alert.service,
+                    fingerprint = %alert.fingerprint,
+                    "alert resolved"
+                ),
+            }
+        }
+        for event in events {
+            let EventBody::Mode(change) = &event.body else { continue };
+            self.telemetry.mode_changes.with_label_values(&[&change.state.mode]).inc();
+            tracing::warn!(
+                service = change.state.service,
+                from = change.from,
+                to = change.state.mode,
+                "mode: {}",
+                change.cause
+            );
+            if let Some(receiver) = &self.mode_receiver {
+                self.notifier.send_mode(receiver, change.clone(), now);
+            }
+        }
+    }
+
+    fn publish(&self, now: Timestamp, events: Vec<Event>) {
+        let alerts = self.alerts.snapshot();
+        for state in [AlertState::Pending, AlertState::Firing] {
+            let count = alerts.iter().filter(|alert| alert.state == state).count();
+            let gauge = self.telemetry.alerts.with_label_values(&[state.name()]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.board.set_alerts(alerts);
+        let view = self.modes.view(now);
+        self.board.set_modes(ModesView {
+            levels: view.levels,
+            services: view.services,
+            freeze: view.freeze.map(|freeze| Freeze {
+                author: freeze.author,
+                reason: freeze.reason,
+                set_at: freeze.set_at,
+            }),
+        });
+        self.board.append(events);
+    }
+
+    /// Sends what is due. Groups are durable before they are sent, so that a restart neither forgets
+    /// one nor tells it twice without need.
+    async fn notify(&mut self, now: Timestamp) {
+        let notifications = self.dispatcher.flush(now);
+        let changes = keyed(Table::Dispatch, self.dispatcher.changes());
+        self.record(changes).await;
+        for notification in notifications {
+            self.notifier.send(notification);
+        }
+    }
+
+    /// Carries out what a person wants, once it is durable.
+    async fn command(&mut self, command: Command) {
+        let now = self.clock.now();
+        match command {
+            Command::SetOverride { service, manual, reply } => {
+                let apply = |modes: &mut modes::Machine| modes.set_override(now, &service, manual);
+                let done = self.carry_out(now, apply, None).await;
+                answer(reply, done.and_then(|()| self.state(now, &service)));
+            }
+            Command::RemoveOverride { service, author, reply } => {
+                let apply = |modes: &mut modes::Machine| modes.remove_override(now, &service, &author);
+                let done = self.carry_out(now, apply, None).await;
+                answer(reply, done.and_then(|()| self.state(now, &service)));
+            }
+            Command::Freeze { freeze, author, reply } => {
+                let event = EventBody::Freeze {
+                    frozen: freeze.is_some(),
+                    author,
+                    reason: freeze.as_ref().map_or_else(String::new, |f| f.reason.clone()),
+                };
+                let freeze = freeze.map(|freeze| modes::Freeze {
+                    author: freeze.author,
+                    reason: freeze.reason,
+                    set_at: freeze.set_at,
+                });
+                let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
+                answer(reply, self.carry_out(now, apply, Some(event)).await);
+            }
+        }
+    }
+
+    fn state(&self, now: Timestamp, service: &str) -> Result<ModeState, CommandError> {
+        let unknown = || CommandError::NotFound(format!("there is no service `{service}`"));
+        self.modes.state(now, service).ok_or_else(unknown)
+    }
+
+    /// Applies a command to a copy of the machine and keeps the copy only once it is durable.
+    async fn carry_out(
+        &mut self,
+        now: Timestamp,
+        apply: impl FnOnce(&mut modes::Machine) -> Result<Vec<ModeChange>, modes::Error>,
+        freeze: Option<EventBody>,
+    ) -> Result<(), CommandError> {
+        let (before, sequence) = (self.modes.clone(), self.sequence);
+        let applied = apply(&mut self.modes).map_err(|error| match error {
+            modes::Error::NotFound(message) => CommandError::NotFound(message),
+            modes::Error::Invalid(message) => CommandError::Invalid(message),
+        })?;
+        let events = self.events(now, applied, &[], freeze);
+        let mut changes = keyed(Table::Modes, self.modes.changes());
+        changes.extend(events.iter().map(event_change));
+        if let Err(error) = self.store.commit(changes).await {
+            (self.modes, self.sequence) = (before, sequence);
+            return Err(CommandError::Unavailable(format!("it cannot be made durable: {error}")));
+        }
+        self.tell(&[], &events, now);
+        self.publish(now, events);
+        Ok(())
+    }
+}
+
+fn answer<T>(
+    reply: tokio::sync::oneshot::Sender<Result<T, CommandError>>,
+    result: Result<T, CommandError>,
+) {
+    // Whoever asked may have left; it is carried out all the same.
+    drop(reply.send(result));
+}
+
+fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Vec<Change> {
+    changes.into_iter().map(|(key, value)| Change { table, key, value }).collect()
+}
+
+fn event_change(event: &Event) -> Change {
+    // An event is plain data of our own; should it ever fail to serialise, its number is still used.
+    Change::event(event.sequence, serde_json::to_vec(event).unwrap_or_default())
+}
+
+/// The events of earlier runs, oldest first, and what could not be read of them.
+pub(super) fn history(entries: BTreeMap<String, Vec<u8>>) -> (Vec<Event>, Vec<String>) {
+    let mut events = Vec::new();
+    let mut warnings = Vec::new();
+    for (key, value) in entries {
+        match serde_json::from_slice(&value) {
+            Ok(event) => events.push(event),
+            Err(error) => warnings.push(format!("event {key} is left out: {error}")),
+        }
+    }
+    (events, warnings)
+}

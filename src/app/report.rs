@@ -1,0 +1,39 @@
+//! The performance report, made on demand from the engine's state and the published alerts.
+
+use crate::clock::Clock;
+use crate::engine::Handle;
+use crate::explain;
+use crate::expose;
+use crate::model::{BoxFuture, Query as _};
+use crate::publish::Board;
+
+/// Signals that one report looks at. With more, the report says how many it saw.
+const MOST_SIGNALS: usize = 50_000;
+
+/// Makes reports.
+pub(super) struct Reporter {
+    pub(super) engine: Handle,
+    pub(super) board: Board,
+    pub(super) clock: Clock,
+}
+
+impl Reporter {
+    async fn report(&self) -> explain::Report {
+        let signals = self.engine.watched(MOST_SIGNALS).await;
+        let services = self.engine.services().await;
+        explain::report(self.clock.now(), &signals, &services, &self.board.alerts())
+    }
+}
+
+impl expose::Report for Reporter {
+    fn json(&self) -> BoxFuture<'_, serde_json::Value> {
+        Box::pin(async {
+            // A report is plain data of our own and always has a JSON form.
+            serde_json::to_value(self.report().await).unwrap_or_default()
+        })
+    }
+
+    fn markdown(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { self.report().await.to_markdown() })
+    }
+}

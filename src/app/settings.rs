@@ -1,0 +1,154 @@
+//! The configuration, handed to each stage in that stage's own words.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, LOG_RECEIVER, Policy, Receiver};
+use crate::{alert, dispatch, engine, expose, ingest, modes, notify};
+
+/// What of `limits.memory` requests in work may take, decompressed.
+const INFLIGHT_SHARE: u64 = 4;
+
+pub(super) fn ingest(config: &Config) -> ingest::Settings {
+    let otlp = &config.otlp;
+    ingest::Settings {
+        grpc: otlp.grpc.address(),
+        http: otlp.http.address(),
+        max_request_bytes: usize::try_from(otlp.max_request_size.0).unwrap_or(usize::MAX),
+        inflight_bytes: usize::try_from(config.limits.memory.0 / INFLIGHT_SHARE)
+            .unwrap_or(usize::MAX),
+        header_timeout: otlp.header_timeout.0,
+        body_timeout: otlp.body_timeout.0,
+        cors_origins: otlp.cors.as_ref().map_or_else(Vec::new, |c| c.allowed_origins.clone()),
+        auth: otlp.auth.as_ref().map(|auth| ingest::Auth {
+            bearer: auth.bearer.as_ref().map(|token| token.reveal().to_owned()),
+            basic: auth
+                .basic
+                .as_ref()
+                .map(|basic| (basic.username.clone(), basic.password.reveal().to_owned())),
+        }),
+        tls: otlp.tls.as_ref().map(|tls| ingest::Tls {
+            cert_file: tls.cert_file.clone(),
+            key_file: tls.key_file.clone(),
+            client_ca_file: tls.client_ca_file.clone(),
+        }),
+        ..ingest::Settings::default()
+    }
+}
+
+pub(super) fn engine(config: &Config, own_service: Option<String>) -> engine::Settings {
+    engine::Settings {
+        tick: config.window.tick.0,
+        window: config.window.spec(),
+        max_series: config.limits.series,
+        max_series_per_service: config.limits.series_per_service,
+        max_services: usize::try_from(config.limits.services).unwrap_or(usize::MAX),
+        idle_after: config.window.idle_after.0,
+        own_service,
+        ..engine::Settings::default()
+    }
+}
+
+pub(super) fn alert(config: &Config) -> alert::Settings {
+    alert::Settings {
+        // A signal that comes once a minute must not be taken for silent between two samples.
+        stale_after: config.window.tick.0.saturating_mul(10),
+        ..alert::Settings::default()
+    }
+}
+
+pub(super) fn dispatch(config: &Config) -> dispatch::Settings {
+    let route = &config.route;
+    dispatch::Settings {
+        receiver: route.receiver.clone(),
+        group_by: route.group_by.clone(),
+        group_wait: route.group_wait.0,
+        group_interval: route.group_interval.0,
+        repeat_interval: route.repeat_interval.0,
+    }
+}
+
+pub(super) fn notify(
+    config: &Config,
+    external_url: String,
+    seed: u64,
+) -> anyhow::Result<notify::Settings> {
+    let receivers = config.receivers.iter().map(receiver).collect::<anyhow::Result<_>>()?;
+    Ok(notify::Settings { receivers, external_url, seed, ..notify::Settings::default() })
+}
+
+fn receiver(receiver: &Receiver) -> anyhow::Result<notify::Receiver> {
+    let mut webhooks = Vec::new();
+    for webhook in &receiver.webhook_configs {
+        let invalid = || format!("receiver `{}`: its webhook", receiver.name);
+        let error = anyhow::Error::msg;
+        let mut built = notify::Webhook::new(webhook.url.reveal().as_str())
+            .map_err(error)
+            .with_context(invalid)?
+            .timeout(webhook.timeout.0);
+        if let Some(secret) = &webhook.secret {
+            let secret = notify::Secret::parse(secret.reveal()).map_err(error);
+            built = built.signed(secret.with_context(invalid)?);
+        }
+        if !webhook.send_resolved {
+            built = built.resolved(notify::Resolved::Omit);
+        }
+        for (name, value) in &webhook.headers {
+            built = built.header(name, value.reveal()).map_err(error).with_context(invalid)?;
+        }
+        webhooks.push(built);
+    }
+    Ok(notify::Receiver {
+        name: receiver.name.clone(),
+        log: webhooks.is_empty(),
+        webhooks,
+        fallback: receiver.fallback.clone(),
+    })
+}
+
+pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
+    let levels = config.modes.levels();
+    let policy = |policy: &Policy| -> anyhow::Result<modes::Policy> {
+        let wrong = || format!("modes policy `{}`", policy.name);
+        let service = modes::ServiceTemplate::parse(&policy.service);
+        Ok(modes::Policy {
+            name: policy.name.clone(),
+            when: policy.when.selector().clone(),
+            service: service.map_err(anyhow::Error::msg).with_context(wrong)?,
+            level: levels.level(&policy.level).with_context(wrong)?,
+            features: policy.features.clone(),
+            hold: policy.hold.0,
+            recover: policy.recover.0,
+        })
+    };
+    Ok(modes::Settings {
+        lease: config.modes.lease.0,
+        limit: config.modes.limit.0,
+        policies: config.modes.policies.iter().map(policy).collect::<anyhow::Result<_>>()?,
+        max_services: usize::try_from(config.limits.services).unwrap_or(usize::MAX),
+        levels,
+    })
+}
+
+pub(super) fn expose(config: &Config) -> expose::Settings {
+    let mut receivers: Vec<String> =
+        config.receivers.iter().map(|receiver| receiver.name.clone()).collect();
+    if !receivers.iter().any(|name| name == LOG_RECEIVER) {
+        receivers.push(LOG_RECEIVER.into());
+    }
+    expose::Settings {
+        listen: config.http.listen.0,
+        allowed_hosts: config.http.allowed_hosts.clone(),
+        external_url: config.http.external_url.as_ref().map(|url| url.as_str().to_owned()),
+        exposed_signals: usize::try_from(config.http.metrics_signals).unwrap_or(usize::MAX),
+        routing: expose::Routing {
+            receiver: config.route.receiver.clone(),
+            receivers,
+            group_by: config.route.group_by.clone(),
+        },
+        configuration: config.to_yaml(),
+        drain: Duration::from_secs(5),
+        ..expose::Settings::default()
+    }
+}
