@@ -318,6 +318,7 @@ proptest! {
         writers in 1..3usize,
         says_start in prop::bool::weighted(0.8),
         order in vec(any::<prop::sample::Index>(), 0..80),
+        sorted in any::<bool>(),
     ) {
         let temporality = if delta { Temporality::Delta } else { Temporality::Cumulative };
         let lives: Vec<_> = [life, other].into_iter().take(writers).collect();
@@ -330,13 +331,21 @@ proptest! {
         if !says_start && !delta && writers == 1 {
             points.iter_mut().for_each(|point| point.start = None);
         }
+        if sorted {
+            points.sort_by_key(|point| point.time);
+        }
         let end = points.iter().map(|point| point.time).max().unwrap();
         // All in one tick, so that what was counted can be read.
         let settings = Settings { tick: Duration::from_secs(100_000), ..Settings::default() };
         let kind = if delta { DELTA_RATE } else { RATE };
         let mut state = SeriesState::new(&kind);
+        let mut order: Vec<_> = order.iter().map(|index| index.index(points.len())).collect();
+        if sorted {
+            // Every writer's points in their order, some of them missing or sent again.
+            order.sort_unstable();
+        }
         for index in order {
-            let point = index.get(&points).clone();
+            let point = points[index].clone();
             state.apply(point, Timestamp::EPOCH, &settings, &mut Vec::new());
         }
         let truth: u32 = lives.iter().flatten().flat_map(|step| &step.values).sum();
