@@ -99,9 +99,11 @@ pub struct Alert {
     pub observed: f64,
     /// What was expected then.
     pub expected: f64,
-    /// Lower end of the band then.
+    /// Lower end of the band then; `-inf`, in JSON `null`, where there is none.
+    #[serde(with = "lower_end")]
     pub lower: f64,
-    /// Upper end of the band then.
+    /// Upper end of the band then; `inf`, in JSON `null`, where there is none.
+    #[serde(with = "upper_end")]
     pub upper: f64,
     /// Sigma of `observed`, signed.
     pub sigma: f64,
@@ -127,6 +129,39 @@ impl Alert {
         self.labels.get("alertname").unwrap_or_default()
     }
 }
+
+/// JSON has no infinity: a band that is open at one side has `null` there.
+macro_rules! open_end {
+    ($module:ident, $infinity:expr) => {
+        mod $module {
+            use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+            pub(super) fn serialize<S: Serializer>(
+                end: &f64,
+                serializer: S,
+            ) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    end.is_finite().then_some(end).serialize(serializer)
+                } else {
+                    end.serialize(serializer)
+                }
+            }
+
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<f64, D::Error> {
+                if deserializer.is_human_readable() {
+                    Ok(Option::deserialize(deserializer)?.unwrap_or($infinity))
+                } else {
+                    f64::deserialize(deserializer)
+                }
+            }
+        }
+    };
+}
+
+open_end!(lower_end, f64::NEG_INFINITY);
+open_end!(upper_end, f64::INFINITY);
 
 /// An alert that moved from one state to another. `to` is `alert.state`.
 #[derive(Debug, Clone)]

@@ -1,0 +1,475 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::episode::{Episode, Outcome};
+use super::labels;
+use super::past::Past;
+use super::store::Journal;
+use super::template::Texts;
+use crate::model::{
+    Alert, AlertState, Fingerprint, Observation, Rule, RuleId, SeverityLabel, SignalId, Timestamp,
+    Transition,
+};
+
+/// Bounds and times of the [`Machine`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// So many (rule, signal) pairs may be pending or firing at once (default 100,000). What comes
+    /// beyond is not alerted on and counted by [`Machine::refused`]. As many resolved alerts are kept.
+    pub max_active: usize,
+    /// An alert whose signal was silent for so long ends: there is nothing left to say about it.
+    /// Default 5 minutes, which is also the least; longer where signals come more rarely.
+    pub stale_after: Duration,
+    /// How long a resolved alert stays in the snapshot (default 5 minutes).
+    pub keep_resolved: Duration,
+}
+
+impl Settings {
+    /// Shorter silences are ordinary hiccups of clients and networks.
+    pub const LEAST_STALE_AFTER: Duration = Duration::from_mins(5);
+
+    pub(super) fn stale_after(&self) -> Duration {
+        self.stale_after.max(Self::LEAST_STALE_AFTER)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_active: 100_000,
+            stale_after: Self::LEAST_STALE_AFTER,
+            keep_resolved: Duration::from_mins(5),
+        }
+    }
+}
+
+/// One rule on one signal. The signal stands first so that all rules on it are neighbours.
+pub(super) type Key = (SignalId, RuleId);
+
+/// A pending or firing alert with everything that keeps it so.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) alert: Arc<Alert>,
+    /// Never empty between steps. More than one where several series have the same labels.
+    pub(super) episodes: BTreeMap<Key, Episode>,
+}
+
+impl Entry {
+    /// The episode whose numbers the alert shows: the worst, firing ones before pending ones.
+    pub(super) fn lead(&self) -> Option<Key> {
+        let rank = |episode: &Episode| (episode.phase, episode.score);
+        let mut lead: Option<(&Key, &Episode)> = None;
+        for (key, episode) in &self.episodes {
+            // Of equals the first stays, so the choice does not depend on who spoke last.
+            if lead.is_none_or(|(_, best)| rank(episode) > rank(best)) {
+                lead = Some((key, episode));
+            }
+        }
+        lead.map(|(key, _)| *key)
+    }
+}
+
+/// The alerts of all rules: pending → firing → resolved.
+///
+/// After each [`Machine::step`] and [`Machine::expire`] the decision task calls
+/// [`Machine::annotate`], then commits [`Machine::changes`], then publishes [`Machine::snapshot`].
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) rules: Arc<[Rule]>,
+    texts: Texts,
+    pub(super) settings: Settings,
+    pub(super) entries: BTreeMap<Fingerprint, Entry>,
+    /// Which alert an episode belongs to.
+    pub(super) index: BTreeMap<Key, Fingerprint>,
+    /// Firing alerts from before a restart whose rule is gone; resolved at the next call.
+    pub(super) orphans: BTreeMap<Fingerprint, Arc<Alert>>,
+    pub(super) past: Past,
+    pub(super) journal: Journal,
+    /// Alerts that changed since the last [`Machine::annotate`], with the rule that speaks for them.
+    touched: BTreeMap<Fingerprint, RuleId>,
+    refused: u64,
+}
+
+impl Machine {
+    /// A machine without alerts.
+    pub fn new(rules: Arc<[Rule]>, settings: Settings) -> Self {
+        Self {
+            texts: Texts::new(&rules),
+            rules,
+            settings,
+            entries: BTreeMap::new(),
+            index: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+            past: Past::default(),
+            journal: Journal::default(),
+            touched: BTreeMap::new(),
+            refused: 0,
+        }
+    }
+
+    /// Takes what the engine reports at `now`: observations in their order, then the signals that
+    /// ended. Returns the transitions in the order of their causes. `O(log alerts)` an observation.
+    pub fn step(
+        &mut self,
+        now: Timestamp,
+        observations: &[Observation],
+        ended: &[SignalId],
+    ) -> Vec<Transition> {
+        let mut out = Vec::new();
+        self.resolve_orphans(now, &mut out);
+        for observation in observations {
+            self.observe(now, observation, &mut out);
+        }
+        for signal in ended {
+            let of_signal = (*signal, RuleId(0))..=(*signal, RuleId(u32::MAX));
+            let keys: Vec<Key> = self.index.range(of_signal).map(|(key, _)| *key).collect();
+            for key in keys {
+                self.leave(now, key, Some("the signal ended"), &mut out);
+            }
+        }
+        self.forget_past(now);
+        out
+    }
+
+    /// Ends the alerts whose signals were silent for too long, and forgets those resolved long ago.
+    /// `O(alerts)`; to be called when [`Machine::next_deadline`] has come.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {
+        let mut out = Vec::new();
+        self.resolve_orphans(now, &mut out);
+        let stale_after = self.settings.stale_after();
+        let mut silent = Vec::new();
+        for entry in self.entries.values() {
+            let reason = format!("no data since {}", entry.alert.updated_at);
+            for (key, episode) in &entry.episodes {
+                if episode.heard_at.plus(stale_after) <= now {
+                    silent.push((*key, reason.clone()));
+                }
+            }
+        }
+        for (key, reason) in silent {
+            self.leave(now, key, Some(&reason), &mut out);
+        }
+        self.forget_past(now);
+        out
+    }
+
+    /// When [`Machine::expire`] has something to do next; the epoch when it has at once. `O(alerts)`.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        if !self.orphans.is_empty() {
+            return Some(Timestamp::EPOCH);
+        }
+        let stale_after = self.settings.stale_after();
+        let heard = self
+            .entries
+            .values()
+            .flat_map(|entry| entry.episodes.values());
+        let silent = heard
+            .map(|episode| episode.heard_at.plus(stale_after))
+            .min();
+        let past = self
+            .past
+            .oldest()
+            .map(|at| at.plus(self.settings.keep_resolved));
+        silent.into_iter().chain(past).min()
+    }
+
+    /// All alerts that are pending, firing or were resolved within [`Settings::keep_resolved`], by
+    /// fingerprint; of each the newest episode.
+    pub fn snapshot(&self) -> Vec<Arc<Alert>> {
+        let mut all: BTreeMap<Fingerprint, &Arc<Alert>> = self
+            .past
+            .iter()
+            .map(|alert| (alert.fingerprint, alert))
+            .collect();
+        all.extend(
+            self.orphans
+                .iter()
+                .map(|(fingerprint, alert)| (*fingerprint, alert)),
+        );
+        all.extend(
+            self.entries
+                .iter()
+                .map(|(fingerprint, entry)| (*fingerprint, &entry.alert)),
+        );
+        all.into_values().cloned().collect()
+    }
+
+    /// How many anomalous observations found no room since the start; see [`Settings::max_active`].
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Hands every alert that changed since the last call, and the alerts of `transitions`, to
+    /// `annotate` together with the rule that speaks for it, and keeps what that makes of them. It
+    /// must change annotations only.
+    pub fn annotate(
+        &mut self,
+        transitions: &mut [Transition],
+        mut annotate: impl FnMut(&Rule, &mut Alert),
+    ) {
+        let touched = std::mem::take(&mut self.touched);
+        let rules = Arc::clone(&self.rules);
+        let mut done = BTreeSet::new();
+        for transition in transitions {
+            let fingerprint = transition.alert.fingerprint;
+            let Some(rule) = touched.get(&fingerprint).and_then(|id| rule(&rules, *id)) else {
+                continue;
+            };
+            let before = Arc::clone(&transition.alert);
+            annotate(rule, Arc::make_mut(&mut transition.alert));
+            // The last transition mostly shows the alert as it still is; the two stay one.
+            if let Some(kept) = self.kept(fingerprint)
+                && Arc::ptr_eq(kept, &before)
+            {
+                *kept = Arc::clone(&transition.alert);
+                done.insert(fingerprint);
+            }
+        }
+        for (fingerprint, id) in touched {
+            if !done.contains(&fingerprint)
+                && let (Some(rule), Some(kept)) = (rule(&rules, id), self.kept(fingerprint))
+            {
+                annotate(rule, Arc::make_mut(kept));
+            }
+        }
+    }
+
+    fn kept(&mut self, fingerprint: Fingerprint) -> Option<&mut Arc<Alert>> {
+        match self.entries.get_mut(&fingerprint) {
+            Some(entry) => Some(&mut entry.alert),
+            None => self.past.get_mut(fingerprint),
+        }
+    }
+
+    fn observe(&mut self, now: Timestamp, observation: &Observation, out: &mut Vec<Transition>) {
+        let key = (observation.signal.id, observation.rule);
+        let rules = Arc::clone(&self.rules);
+        let Some(rule) = rule(&rules, observation.rule) else {
+            return;
+        };
+        let Some(fingerprint) = self
+            .index
+            .get(&key)
+            .copied()
+            .or_else(|| self.begin(rule, observation))
+        else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(&fingerprint) else {
+            return;
+        };
+        let is_only = entry.episodes.len() == 1;
+        let Some(episode) = entry.episodes.get_mut(&key) else {
+            return;
+        };
+        // Its first sample is the one that is counted now.
+        let joins = episode.anomalous_samples == 0;
+        let is_new = joins && is_only;
+        let before = episode.durable();
+        let outcome = episode.observe(rule, observation, now);
+        let written = episode.durable() != before || joins;
+        let from = (!is_new).then_some(entry.alert.state);
+        let severity = entry.alert.severity;
+        update(entry, key, rule, observation, &self.texts);
+        let alert = Arc::make_mut(&mut entry.alert);
+        let fires = outcome == Outcome::Fires && alert.state == AlertState::Pending;
+        if fires {
+            alert.state = AlertState::Firing;
+            alert.fired_at = Some(now);
+        }
+        let worsens = alert.state == AlertState::Firing && alert.severity > severity;
+        if is_new || fires || worsens {
+            let alert = Arc::clone(&entry.alert);
+            out.push(Transition {
+                from,
+                alert,
+                at: now,
+            });
+        }
+        if is_new || fires || written || entry.alert.severity > severity {
+            self.journal.decided(fingerprint);
+        } else {
+            self.journal.counted(fingerprint);
+        }
+        let (_, lead) = entry.lead().unwrap_or(key);
+        self.touched.insert(fingerprint, lead);
+        if outcome == Outcome::Ends {
+            self.leave(now, key, None, out);
+        }
+    }
+
+    /// Room for the episode that begins with `observation`; `None` if it is calm or there is no room.
+    fn begin(&mut self, rule: &Rule, observation: &Observation) -> Option<Fingerprint> {
+        let severity = observation.anomaly?;
+        if self.index.len() >= self.settings.max_active {
+            self.refused = self.refused.saturating_add(1);
+            return None;
+        }
+        let mut set = labels::of_signal(rule, &observation.signal);
+        for (name, value) in self.texts.labels(observation, severity, &set.clone()) {
+            labels::add_of_rule(&mut set, name, &value);
+        }
+        let fingerprint = labels::fingerprint(&set);
+        set.set("severity", severity.name());
+        let key = (observation.signal.id, observation.rule);
+        self.index.insert(key, fingerprint);
+        let entry = self.entries.entry(fingerprint).or_insert_with(|| Entry {
+            alert: Arc::new(Alert {
+                fingerprint,
+                labels: set,
+                annotations: Default::default(),
+                state: AlertState::Pending,
+                severity,
+                severity_score: 0.0,
+                service: observation.signal.service().to_owned(),
+                signal_id: observation.signal.id.to_string(),
+                unit: observation.signal.unit().into_owned(),
+                observed: 0.0,
+                expected: 0.0,
+                lower: 0.0,
+                upper: 0.0,
+                sigma: 0.0,
+                worst_sigma: 0.0,
+                anomalous_samples: 0,
+                since: observation.sample.time,
+                fired_at: None,
+                resolved_at: None,
+                updated_at: observation.sample.time,
+                trace_id: None,
+            }),
+            episodes: BTreeMap::new(),
+        });
+        entry.episodes.insert(key, Episode::begin(observation));
+        Some(fingerprint)
+    }
+
+    /// Ends one episode, and with the last one the alert.
+    fn leave(&mut self, now: Timestamp, key: Key, reason: Option<&str>, out: &mut Vec<Transition>) {
+        let Some(fingerprint) = self.index.remove(&key) else {
+            return;
+        };
+        self.journal.decided(fingerprint);
+        let Some(entry) = self.entries.get_mut(&fingerprint) else {
+            return;
+        };
+        entry.episodes.remove(&key);
+        // While a series with the same labels still deviates, so does the alert.
+        if !entry.episodes.is_empty() {
+            return;
+        }
+        let Some(entry) = self.entries.remove(&fingerprint) else {
+            return;
+        };
+        match entry.alert.state {
+            AlertState::Firing => {
+                self.touched.insert(fingerprint, key.1);
+                out.push(self.resolve(now, entry.alert, reason));
+            }
+            // Nobody was notified that it was pending, so nobody is that it is over.
+            AlertState::Pending | AlertState::Resolved => {}
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        now: Timestamp,
+        mut alert: Arc<Alert>,
+        reason: Option<&str>,
+    ) -> Transition {
+        let resolved = Arc::make_mut(&mut alert);
+        resolved.state = AlertState::Resolved;
+        resolved.resolved_at = Some(now);
+        if let Some(reason) = reason {
+            resolved.annotations.set("resolved_reason", reason);
+        }
+        self.journal.decided(resolved.fingerprint);
+        self.journal.resolved(resolved.fingerprint);
+        self.past.push(Arc::clone(&alert), now);
+        Transition {
+            from: Some(AlertState::Firing),
+            alert,
+            at: now,
+        }
+    }
+
+    fn resolve_orphans(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
+        while let Some((_, alert)) = self.orphans.pop_first() {
+            let reason = "its rule is no longer in the configuration";
+            out.push(self.resolve(now, alert, Some(reason)));
+        }
+    }
+
+    fn forget_past(&mut self, now: Timestamp) {
+        let until = now.minus(self.settings.keep_resolved);
+        while let Some(fingerprint) = self.past.pop(until, self.settings.max_active) {
+            self.journal.resolved(fingerprint);
+        }
+    }
+}
+
+fn rule(rules: &[Rule], id: RuleId) -> Option<&Rule> {
+    rules.get(usize::try_from(id.0).ok()?)
+}
+
+/// Brings the alert's numbers up to date with what the episode of `key` has just seen.
+fn update(entry: &mut Entry, key: Key, rule: &Rule, observation: &Observation, texts: &Texts) {
+    let lead = entry.lead();
+    let alert = Arc::make_mut(&mut entry.alert);
+    alert.updated_at = alert.updated_at.max(observation.sample.time);
+    let (Some(severity), Some(episode)) = (observation.anomaly, entry.episodes.get(&key)) else {
+        return;
+    };
+    raise(alert, severity);
+    let sigma = finite(observation.judged.sigma);
+    alert.severity_score = alert.severity_score.max(episode.score);
+    if rule.direction.size(sigma) >= rule.direction.size(alert.worst_sigma) {
+        alert.worst_sigma = sigma;
+    }
+    if let Some(trace) = observation.exemplar {
+        alert.trace_id = Some(format!("{trace:032x}"));
+    }
+    if lead != Some(key) {
+        return;
+    }
+    let judged = &observation.judged;
+    alert.signal_id = observation.signal.id.to_string();
+    alert.unit = observation.signal.unit().into_owned();
+    alert.observed = finite(observation.sample.value);
+    alert.expected = finite(judged.expected);
+    alert.lower = if judged.lower.is_nan() {
+        f64::NEG_INFINITY
+    } else {
+        judged.lower
+    };
+    alert.upper = if judged.upper.is_nan() {
+        f64::INFINITY
+    } else {
+        judged.upper
+    };
+    alert.sigma = sigma;
+    alert.anomalous_samples = episode.anomalous_samples;
+    alert
+        .annotations
+        .set("baseline", judged.evidence.channel.as_ref());
+    for (name, text) in texts.annotations(observation, alert.severity, &alert.labels) {
+        alert.annotations.set(name, text);
+    }
+}
+
+/// Severity only rises within an episode.
+fn raise(alert: &mut Alert, severity: SeverityLabel) {
+    if severity > alert.severity {
+        alert.severity = severity;
+        alert.labels.set("severity", severity.name());
+    }
+}
+
+/// The numbers of an alert go through JSON, which has no others.
+fn finite(value: f64) -> f64 {
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(f64::MIN, f64::MAX)
+    }
+}

@@ -1,0 +1,271 @@
+//! The machine in single cases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixtures::{Feed, rule};
+use super::{Machine, Settings};
+use crate::model::{
+    Alert, AlertState, For, Observation, Rule, RuleId, SeverityLabel, Timestamp, Transition,
+};
+
+fn machine(rules: impl IntoIterator<Item = Rule>) -> Machine {
+    Machine::new(rules.into_iter().collect(), Settings::default())
+}
+
+fn see(machine: &mut Machine, observation: Observation) -> Vec<Transition> {
+    machine.step(observation.sample.time, &[observation], &[])
+}
+
+/// `new>firing`, `firing>resolved` …
+fn names(transitions: &[Transition]) -> Vec<String> {
+    let from = |t: &Transition| t.from.map_or("new", AlertState::name);
+    transitions
+        .iter()
+        .map(|t| format!("{}>{}", from(t), t.alert.state.name()))
+        .collect()
+}
+
+fn only(machine: &Machine) -> Arc<Alert> {
+    let [alert]: [_; 1] = machine.snapshot().try_into().expect("one alert");
+    alert
+}
+
+#[test]
+fn an_episode_from_its_first_sample_to_its_end() {
+    let mut rule = rule("Slow");
+    rule.hold = For::Samples { n: 2, of: 3 };
+    rule.labels
+        .set("team", "pay-{{ attributes['http.route'] }}");
+    rule.annotations
+        .set("summary", "{{ service }} at {{ value }} {{ unit }}");
+    let mut machine = machine([rule]);
+    let mut feed = Feed::new();
+    feed.attributes = vec![("http.route", "/pay")];
+
+    assert!(see(&mut machine, feed.normal(1.0)).is_empty());
+    let start = feed.now();
+    assert_eq!(
+        names(&see(&mut machine, feed.anomaly(2.0))),
+        ["new>pending"]
+    );
+    let fired = feed.now();
+    assert_eq!(
+        names(&see(&mut machine, feed.anomaly(3.0))),
+        ["pending>firing"]
+    );
+    assert!(see(&mut machine, feed.anomaly(2.5)).is_empty());
+
+    let alert = only(&machine);
+    assert_eq!((alert.since, alert.fired_at), (start, Some(fired)));
+    assert_eq!(
+        (alert.observed, alert.expected, alert.anomalous_samples),
+        (2.5, 1.0, 3)
+    );
+    assert_eq!(alert.labels.get("team"), Some("pay-/pay"));
+    assert_eq!(alert.labels.get("http_route"), Some("/pay"));
+    assert_eq!(alert.labels.get("severity"), Some("warning"));
+    assert_eq!(alert.annotations.get("summary"), Some("checkout at 2.5 s"));
+    assert_eq!(
+        alert.annotations.get("baseline"),
+        Some("mean of the last 100 samples")
+    );
+
+    // It grows worse, and stays so.
+    let worse = see(&mut machine, feed.critical(9.0));
+    assert_eq!(names(&worse), ["firing>firing"]);
+    assert_eq!(
+        worse.first().map(|t| t.alert.severity),
+        Some(SeverityLabel::Critical)
+    );
+    assert!(see(&mut machine, feed.anomaly(3.0)).is_empty());
+    assert_eq!(only(&machine).labels.get("severity"), Some("critical"));
+    assert_eq!(only(&machine).worst_sigma, 8.0);
+    assert_eq!(only(&machine).fingerprint, alert.fingerprint);
+
+    assert!(see(&mut machine, feed.normal(0.0)).is_empty());
+    assert!(see(&mut machine, feed.normal(0.0)).is_empty());
+    assert_eq!(
+        names(&see(&mut machine, feed.normal(0.0))),
+        ["firing>resolved"]
+    );
+    assert_eq!(only(&machine).observed, 3.0);
+    assert_eq!(only(&machine).annotations.get("resolved_reason"), None);
+
+    // It is shown for a while and then forgotten.
+    let gone = machine.next_deadline().expect("something to forget");
+    assert!(
+        machine
+            .expire(gone.minus(Duration::from_nanos(1)))
+            .is_empty()
+    );
+    assert_eq!(machine.snapshot().len(), 1);
+    assert!(machine.expire(gone).is_empty());
+    assert_eq!(
+        (machine.snapshot().len(), machine.next_deadline()),
+        (0, None)
+    );
+}
+
+#[test]
+fn what_never_held_is_dropped_silently() {
+    let rule = Rule {
+        hold: For::Duration(Duration::from_secs(60)),
+        ..rule("Slow")
+    };
+    let mut machine = machine([rule]);
+    let mut feed = Feed::new();
+    assert_eq!(
+        names(&see(&mut machine, feed.anomaly(2.0))),
+        ["new>pending"]
+    );
+    let [(key, Some(_))] = &machine.changes()[..] else {
+        panic!("it is written")
+    };
+    let key = key.clone();
+    assert!(see(&mut machine, feed.normal(0.0)).is_empty());
+    assert!(machine.snapshot().is_empty());
+    assert_eq!(machine.changes(), [(key, None)]);
+}
+
+#[test]
+fn a_signal_that_ends_or_falls_silent_ends_its_alert() {
+    let mut machine = machine([rule("Slow")]);
+    let mut feed = Feed::new();
+    see(&mut machine, feed.anomaly(2.0));
+    let ended = machine.step(feed.now(), &[], &[feed.signal().id]);
+    assert_eq!(names(&ended), ["firing>resolved"]);
+    assert_eq!(
+        only(&machine).annotations.get("resolved_reason"),
+        Some("the signal ended")
+    );
+
+    see(&mut machine, feed.anomaly(2.0));
+    let silent = feed
+        .now()
+        .minus(Duration::from_secs(1))
+        .plus(Duration::from_mins(5));
+    assert_eq!(
+        names(&machine.expire(silent.minus(Duration::from_nanos(1)))),
+        [] as [&str; 0]
+    );
+    assert_eq!(names(&machine.expire(silent)), ["firing>resolved"]);
+    assert_eq!(
+        only(&machine).annotations.get("resolved_reason"),
+        Some("no data since 1970-01-01T00:00:11Z")
+    );
+}
+
+#[test]
+fn instances_of_one_service_are_one_alert() {
+    let mut machine = machine([rule("Slow")]);
+    let (mut one, mut two) = (Feed::on(0, "one"), Feed::on(0, "two"));
+    assert_eq!(names(&see(&mut machine, one.anomaly(2.0))), ["new>firing"]);
+    assert!(see(&mut machine, two.anomaly(7.0)).is_empty());
+    for _ in 0..9 {
+        assert!(see(&mut machine, one.normal(0.0)).is_empty());
+        assert!(see(&mut machine, two.anomaly(8.0)).is_empty());
+    }
+    // Its numbers are now those of the one that still deviates.
+    assert_eq!(only(&machine).observed, 8.0);
+    assert_eq!(only(&machine).signal_id, two.signal().id.to_string());
+    see(&mut machine, two.normal(0.0));
+    see(&mut machine, two.normal(0.0));
+    assert_eq!(
+        names(&see(&mut machine, two.normal(0.0))),
+        ["firing>resolved"]
+    );
+}
+
+#[test]
+fn a_firing_alert_whose_rule_is_gone_is_resolved_after_the_restart() {
+    let mut before = machine([rule("Slow"), rule("Other")]);
+    let (mut slow, mut other) = (Feed::on(0, "one"), Feed::on(1, "one"));
+    see(&mut before, slow.anomaly(2.0));
+    see(&mut before, other.anomaly(2.0));
+    let saved = before
+        .changes()
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    let rules: Arc<[Rule]> = Arc::new([rule("Other")]);
+    let (mut after, warnings) = Machine::restore(rules, Settings::default(), slow.now(), saved);
+    assert!(warnings.is_empty());
+    assert_eq!(after.snapshot().len(), 2);
+    assert_eq!(after.next_deadline(), Some(Timestamp::EPOCH));
+
+    let resolved = after.expire(slow.now());
+    assert_eq!(names(&resolved), ["firing>resolved"]);
+    assert_eq!(
+        resolved
+            .first()
+            .map(|t| t.alert.name().to_owned())
+            .as_deref(),
+        Some("Slow")
+    );
+    // The other rule moved up and goes on with its alert.
+    other.rule = RuleId(0);
+    assert!(see(&mut after, other.anomaly(2.0)).is_empty());
+    assert_eq!(after.changes().len(), 3);
+}
+
+#[test]
+fn an_open_band_survives_the_store() {
+    let mut machine = machine([rule("Slow")]);
+    let mut observation = Feed::new().anomaly(2.0);
+    observation.judged.lower = f64::NEG_INFINITY;
+    observation.judged.expected = f64::NAN;
+    see(&mut machine, observation);
+    let saved = machine
+        .changes()
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    let rules: Arc<[Rule]> = Arc::new([rule("Slow")]);
+    let (after, warnings) = Machine::restore(rules, Settings::default(), Timestamp::EPOCH, saved);
+    assert!(warnings.is_empty());
+    let alert = only(&after);
+    assert_eq!(
+        (alert.lower, alert.upper, alert.expected),
+        (f64::NEG_INFINITY, 1.5, 0.0)
+    );
+}
+
+#[test]
+fn a_long_incident_is_not_written_every_tick() {
+    let mut machine = machine([rule("Slow")]);
+    let mut feed = Feed::new();
+    let mut written = 0;
+    for _ in 0..1_000 {
+        see(&mut machine, feed.anomaly(2.0));
+        written += machine.changes().len();
+    }
+    assert_eq!(written, 10);
+    assert_eq!(machine.all_changes().len(), 1);
+    assert!(machine.all_changes().is_empty());
+}
+
+#[test]
+fn explanations_stay_on_the_alert() {
+    let mut machine = machine([rule("Slow")]);
+    let mut feed = Feed::new();
+    let mut fired = see(&mut machine, feed.anomaly(2.0));
+    let note = |_: &Rule, alert: &mut Alert| {
+        let text = format!("{} at {}", alert.state.name(), alert.observed);
+        alert.annotations.set("explanation", text);
+    };
+    machine.annotate(&mut fired, note);
+    let told = fired
+        .first()
+        .and_then(|t| t.alert.annotations.get("explanation"))
+        .map(str::to_owned);
+    assert_eq!(told.as_deref(), Some("firing at 2"));
+    assert_eq!(
+        only(&machine).annotations.get("explanation"),
+        Some("firing at 2")
+    );
+    see(&mut machine, feed.anomaly(3.0));
+    machine.annotate(&mut [], note);
+    assert_eq!(
+        only(&machine).annotations.get("explanation"),
+        Some("firing at 3")
+    );
+}

@@ -1,0 +1,245 @@
+//! The dispatcher in single cases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixtures::{alert, resolved, to, with_severity};
+use super::{Dispatcher, GroupBy, Notification, Settings, Status};
+use crate::model::{Alert, SeverityLabel, Timestamp};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_secs(seconds)
+}
+
+fn fire(dispatcher: &mut Dispatcher, seconds: i64, alert: &Alert) {
+    dispatcher.on_transition(at(seconds), &to(alert.clone(), at(seconds)));
+}
+
+fn resolve(dispatcher: &mut Dispatcher, seconds: i64, alert: &Alert) {
+    fire(dispatcher, seconds, &resolved(alert, at(seconds)));
+}
+
+/// Flushes at the next deadline: when, and what it says, as `group status: alert+ alert-`.
+fn next(dispatcher: &mut Dispatcher) -> Option<(i64, Vec<String>)> {
+    let deadline = dispatcher.next_deadline()?;
+    let said = dispatcher.flush(deadline).iter().map(say).collect();
+    Some((deadline.as_nanos() / 1_000_000_000, said))
+}
+
+fn say(notification: &Notification) -> String {
+    let alerts: Vec<_> = notification
+        .alerts
+        .iter()
+        .map(|a| {
+            format!(
+                "{}{}",
+                a.name(),
+                if a.resolved_at.is_some() { "-" } else { "+" }
+            )
+        })
+        .collect();
+    format!(
+        "{} {}: {}",
+        notification.group_key,
+        notification.status.name(),
+        alerts.join(" ")
+    )
+}
+
+#[track_caller]
+fn check(dispatcher: &mut Dispatcher, seconds: i64, expected: &[&str]) {
+    let expected = expected.iter().map(|text| (*text).to_owned()).collect();
+    assert_eq!(next(dispatcher), Some((seconds, expected)));
+}
+
+#[test]
+fn the_life_of_a_group() {
+    let mut dispatcher = Dispatcher::new(Settings::default());
+    let (slow, failing) = (alert("checkout", "Slow"), alert("checkout", "Failing"));
+    assert_eq!(next(&mut dispatcher), None);
+    fire(&mut dispatcher, 0, &slow);
+    fire(&mut dispatcher, 3, &failing);
+    fire(&mut dispatcher, 5, &alert("cart", "Slow"));
+    check(
+        &mut dispatcher,
+        10,
+        &[r#"{}:{service="checkout"} firing: Failing+ Slow+"#],
+    );
+    check(
+        &mut dispatcher,
+        15,
+        &[r#"{}:{service="cart"} firing: Slow+"#],
+    );
+    // One is over: told after group_interval, together with what still fires.
+    resolve(&mut dispatcher, 100, &failing);
+    check(
+        &mut dispatcher,
+        310,
+        &[r#"{}:{service="checkout"} firing: Slow+ Failing-"#],
+    );
+    // A change after a long silence waits for others as a new group does.
+    fire(&mut dispatcher, 5_000, &failing);
+    check(
+        &mut dispatcher,
+        5_010,
+        &[r#"{}:{service="checkout"} firing: Failing+ Slow+"#],
+    );
+    // Nothing changes: said again after repeat_interval.
+    check(
+        &mut dispatcher,
+        15 + 4 * 3_600,
+        &[r#"{}:{service="cart"} firing: Slow+"#],
+    );
+    check(
+        &mut dispatcher,
+        5_010 + 4 * 3_600,
+        &[r#"{}:{service="checkout"} firing: Failing+ Slow+"#],
+    );
+    resolve(&mut dispatcher, 20_000, &slow);
+    resolve(&mut dispatcher, 20_001, &failing);
+    check(
+        &mut dispatcher,
+        20_010,
+        &[r#"{}:{service="checkout"} resolved: Failing- Slow-"#],
+    );
+    resolve(&mut dispatcher, 20_002, &alert("cart", "Slow"));
+    check(
+        &mut dispatcher,
+        20_012,
+        &[r#"{}:{service="cart"} resolved: Slow-"#],
+    );
+    assert_eq!(next(&mut dispatcher), None);
+}
+
+#[test]
+fn what_is_over_before_anyone_knew_is_not_told() {
+    let mut dispatcher = Dispatcher::new(Settings::default());
+    let slow = alert("checkout", "Slow");
+    fire(&mut dispatcher, 0, &slow);
+    resolve(&mut dispatcher, 5, &slow);
+    assert_eq!(next(&mut dispatcher), None);
+
+    // A flap between two notifications is none.
+    fire(&mut dispatcher, 10, &slow);
+    check(
+        &mut dispatcher,
+        20,
+        &[r#"{}:{service="checkout"} firing: Slow+"#],
+    );
+    resolve(&mut dispatcher, 30, &slow);
+    fire(&mut dispatcher, 40, &slow);
+    check(&mut dispatcher, 320, &[]);
+    check(
+        &mut dispatcher,
+        20 + 4 * 3_600,
+        &[r#"{}:{service="checkout"} firing: Slow+"#],
+    );
+}
+
+#[test]
+fn a_worse_severity_is_news() {
+    let mut dispatcher = Dispatcher::new(Settings::default());
+    let warning = with_severity(&alert("checkout", "Slow"), SeverityLabel::Warning);
+    let critical = with_severity(&warning, SeverityLabel::Critical);
+    fire(&mut dispatcher, 0, &warning);
+    check(
+        &mut dispatcher,
+        10,
+        &[r#"{}:{service="checkout"} firing: Slow+"#],
+    );
+    fire(&mut dispatcher, 20, &critical);
+    check(
+        &mut dispatcher,
+        310,
+        &[r#"{}:{service="checkout"} firing: Slow+"#],
+    );
+    resolve(&mut dispatcher, 320, &critical);
+    check(
+        &mut dispatcher,
+        610,
+        &[r#"{}:{service="checkout"} resolved: Slow-"#],
+    );
+
+    // Where the route groups by severity, it ends in one group and goes on in another.
+    let by = GroupBy::Labels(vec!["severity".into()]);
+    let mut dispatcher = Dispatcher::new(Settings {
+        group_by: by,
+        ..Settings::default()
+    });
+    fire(&mut dispatcher, 0, &warning);
+    check(
+        &mut dispatcher,
+        10,
+        &[r#"{}:{severity="warning"} firing: Slow+"#],
+    );
+    fire(&mut dispatcher, 20, &critical);
+    check(
+        &mut dispatcher,
+        30,
+        &[r#"{}:{severity="critical"} firing: Slow+"#],
+    );
+    check(
+        &mut dispatcher,
+        310,
+        &[r#"{}:{severity="warning"} resolved: Slow-"#],
+    );
+}
+
+#[test]
+fn reconciling_takes_over_what_is() {
+    let mut dispatcher = Dispatcher::new(Settings::default());
+    let (slow, failing) = (alert("checkout", "Slow"), alert("checkout", "Failing"));
+    fire(&mut dispatcher, 0, &slow);
+    check(
+        &mut dispatcher,
+        10,
+        &[r#"{}:{service="checkout"} firing: Slow+"#],
+    );
+    let newer = Alert {
+        observed: 9.0,
+        ..slow.clone()
+    };
+    dispatcher.reconcile(at(20), &[Arc::new(newer)]);
+    let repeated = dispatcher.flush(dispatcher.next_deadline().expect("a repetition"));
+    assert_eq!(
+        repeated
+            .first()
+            .and_then(|n| n.alerts.first())
+            .map(|a| a.observed),
+        Some(9.0)
+    );
+
+    // One alert is unknown here, the other no longer exists.
+    dispatcher.reconcile(at(20_000), &[Arc::new(failing)]);
+    check(
+        &mut dispatcher,
+        20_010,
+        &[r#"{}:{service="checkout"} firing: Failing+ Slow-"#],
+    );
+}
+
+#[test]
+fn it_is_bounded_and_a_clock_set_back_does_not_silence_it() {
+    let mut dispatcher = Dispatcher::new(Settings {
+        max_alerts: 2,
+        ..Settings::default()
+    });
+    for number in 0..5 {
+        fire(
+            &mut dispatcher,
+            1_000_000,
+            &alert("checkout", &format!("A{number}")),
+        );
+    }
+    assert_eq!((dispatcher.alerts, dispatcher.refused()), (2, 3));
+    let told = dispatcher.flush(dispatcher.next_deadline().expect("the first"));
+    assert_eq!(
+        told.first().map(|n| (n.alerts.len(), n.status)),
+        Some((2, Status::Firing))
+    );
+    resolve(&mut dispatcher, 500, &alert("checkout", "A0"));
+    assert_eq!(
+        dispatcher.next_deadline(),
+        Some(at(500).plus(Duration::from_mins(5)))
+    );
+}

@@ -1,0 +1,560 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::quantity::Style;
+use super::recommendation::{Kind, Side, recommendation};
+use crate::model::{
+    Alert, AlertState, BaselineView, Fingerprint, ServiceView, SeverityLabel, SignalView, Timestamp,
+};
+
+/// Services listed; the sickest come first.
+const MAX_SERVICES: usize = 1_000;
+/// Alerts, signals and operations listed of one service.
+const MAX_ALERTS: usize = 20;
+const MAX_SIGNALS: usize = 5;
+const MAX_OPERATIONS: usize = 20;
+
+/// The performance report: how every service does, the worst first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// When it was made.
+    pub generated_at: Timestamp,
+    /// Numbers over all services.
+    pub totals: Totals,
+    /// By health, the worst first, then by name.
+    pub services: Vec<ServiceReport>,
+    /// Services that are counted but not listed.
+    pub services_omitted: usize,
+}
+
+/// Numbers over all services.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Services seen.
+    pub services: usize,
+    /// Signals that the report looked at.
+    pub signals: usize,
+    /// Signals whose baseline does not stand yet.
+    pub learning: usize,
+    /// Signals whose newest sample lies outside its band.
+    pub deviating: usize,
+    /// Firing alerts.
+    pub firing: usize,
+    /// Pending alerts.
+    pub pending: usize,
+}
+
+/// How a service does. The order is from best to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Nothing deviates.
+    Ok,
+    /// No baseline stands yet.
+    Learning,
+    /// An alert is pending.
+    Pending,
+    /// A warning fires.
+    Warning,
+    /// A critical alert fires.
+    Critical,
+}
+
+impl Health {
+    /// The name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Learning => "learning",
+            Self::Pending => "pending",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// `service.name`.
+    pub service: String,
+    /// How it does.
+    pub health: Health,
+    /// Last time anything of it arrived; `None` if only its alerts are known.
+    pub last_seen: Option<Timestamp>,
+    /// How many series it has.
+    pub series: u64,
+    /// How many new series were refused because of a limit.
+    pub refused_series: u64,
+    /// How many signals the report looked at.
+    pub signals: usize,
+    /// How many of them have no baseline yet.
+    pub learning: usize,
+    /// How many of them lie outside their band.
+    pub deviating: usize,
+    /// Its pending and firing alerts, at most 20, the worst first.
+    pub alerts: Vec<AlertLine>,
+    /// Alerts that are not listed.
+    pub alerts_omitted: usize,
+    /// The signals with the largest |sigma|, at most 5.
+    pub worst: Vec<SignalLine>,
+    /// Its span operations, at most 20, the busiest first.
+    pub operations: Vec<Operation>,
+    /// Operations that are not listed.
+    pub operations_omitted: usize,
+    /// What to do first; `None` when nothing deviates.
+    pub recommendation: Option<String>,
+}
+
+/// One alert of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertLine {
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// The rule's name.
+    pub alertname: String,
+    /// Pending or firing.
+    pub state: AlertState,
+    /// Highest of the episode.
+    pub severity: SeverityLabel,
+    /// 0.0 to 1.0.
+    pub severity_score: f64,
+    /// First anomalous sample.
+    pub since: Timestamp,
+    /// In a sentence.
+    pub explanation: String,
+}
+
+/// One signal beside its baseline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignalLine {
+    /// Id of the signal.
+    pub id: String,
+    /// Name of the metric.
+    pub metric: String,
+    /// Name of the signal.
+    pub signal: String,
+    /// Unit of the numbers.
+    pub unit: String,
+    /// Attributes of the point.
+    pub attributes: BTreeMap<String, String>,
+    /// The newest value.
+    pub value: f64,
+    /// What was expected.
+    pub expected: f64,
+    /// Lower end of the band.
+    pub lower: Option<f64>,
+    /// Upper end of the band.
+    pub upper: Option<f64>,
+    /// How surprising it is, signed.
+    pub sigma: f64,
+    /// Whether it lies outside the band.
+    pub deviates: bool,
+}
+
+/// Spans of one name and kind: the newest sample of each signal.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Operation {
+    /// `span.name`.
+    pub name: String,
+    /// `span.kind`.
+    pub kind: String,
+    /// Spans per second.
+    pub rate: Option<f64>,
+    /// Share of spans with an error.
+    pub error_ratio: Option<f64>,
+    /// Median duration in seconds.
+    pub p50: Option<f64>,
+    /// 95th percentile.
+    pub p95: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+}
+
+/// Makes the report as of `now`. `alerts` should be annotated; resolved ones are left out.
+/// `O(n log n)` in what it is given.
+pub fn report(
+    now: Timestamp,
+    signals: &[SignalView],
+    services: &[ServiceView],
+    alerts: &[Arc<Alert>],
+) -> Report {
+    let mut gathered: BTreeMap<&str, Gathered<'_>> = BTreeMap::new();
+    for service in services {
+        gathered.entry(&service.service).or_default().view = Some(service);
+    }
+    for signal in signals {
+        gathered
+            .entry(&signal.service)
+            .or_default()
+            .signals
+            .push(signal);
+    }
+    for alert in alerts
+        .iter()
+        .filter(|alert| alert.state != AlertState::Resolved)
+    {
+        gathered
+            .entry(&alert.service)
+            .or_default()
+            .alerts
+            .push(alert);
+    }
+    let mut totals = Totals {
+        services: gathered.len(),
+        ..Totals::default()
+    };
+    let state = |alerts: &[&Alert], state| alerts.iter().filter(|a| a.state == state).count();
+    let mut all = Vec::with_capacity(gathered.len());
+    for (service, gathered) in gathered {
+        totals.firing += state(&gathered.alerts, AlertState::Firing);
+        totals.pending += state(&gathered.alerts, AlertState::Pending);
+        let report = gathered.report(service);
+        totals.signals += report.signals;
+        totals.learning += report.learning;
+        totals.deviating += report.deviating;
+        all.push(report);
+    }
+    // The sort is stable and the map was sorted, so names stay in order.
+    all.sort_by_key(|service| std::cmp::Reverse(service.health));
+    let services_omitted = keep(&mut all, MAX_SERVICES);
+    Report {
+        generated_at: now,
+        totals,
+        services: all,
+        services_omitted,
+    }
+}
+
+/// What there is about one service.
+#[derive(Default)]
+struct Gathered<'a> {
+    view: Option<&'a ServiceView>,
+    signals: Vec<&'a SignalView>,
+    alerts: Vec<&'a Alert>,
+}
+
+impl Gathered<'_> {
+    fn report(mut self, service: &str) -> ServiceReport {
+        let learning = |s: &&&SignalView| matches!(s.baseline, BaselineView::Learning { .. });
+        let learning = self.signals.iter().filter(learning).count();
+        let ready = self
+            .signals
+            .iter()
+            .any(|s| s.baseline == BaselineView::Ready);
+        let worst = self.worst();
+        let deviating = worst.iter().filter(|line| line.deviates).count();
+        let rank = |alert: &Alert| (alert.state == AlertState::Firing, alert.severity);
+        self.alerts.sort_by(|a, b| {
+            let by_score = b.severity_score.total_cmp(&a.severity_score);
+            let by_age = a
+                .since
+                .cmp(&b.since)
+                .then(a.fingerprint.cmp(&b.fingerprint));
+            rank(b).cmp(&rank(a)).then(by_score).then(by_age)
+        });
+        let health = match self.alerts.first() {
+            Some(alert) if alert.state == AlertState::Pending => Health::Pending,
+            Some(alert) if alert.severity == SeverityLabel::Warning => Health::Warning,
+            Some(_) => Health::Critical,
+            None if learning > 0 && !ready => Health::Learning,
+            None => Health::Ok,
+        };
+        let recommendation = self.recommendation(service, &worst);
+        let mut alerts: Vec<_> = self
+            .alerts
+            .iter()
+            .map(|alert| AlertLine::new(alert))
+            .collect();
+        let alerts_omitted = keep(&mut alerts, MAX_ALERTS);
+        let mut worst = worst;
+        worst.truncate(MAX_SIGNALS);
+        let mut operations = self.operations();
+        let operations_omitted = keep(&mut operations, MAX_OPERATIONS);
+        ServiceReport {
+            service: service.to_owned(),
+            health,
+            last_seen: self.view.map(|view| view.last_seen),
+            series: self.view.map_or(0, |view| view.series),
+            refused_series: self.view.map_or(0, |view| view.refused_series),
+            signals: self.signals.len(),
+            learning,
+            deviating,
+            alerts,
+            alerts_omitted,
+            worst,
+            operations,
+            operations_omitted,
+            recommendation,
+        }
+    }
+
+    /// All judged signals, by |sigma|.
+    fn worst(&self) -> Vec<SignalLine> {
+        let mut lines: Vec<_> = self
+            .signals
+            .iter()
+            .filter_map(|s| SignalLine::new(s))
+            .collect();
+        lines.sort_by(|a, b| {
+            b.sigma
+                .abs()
+                .total_cmp(&a.sigma.abs())
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        lines
+    }
+
+    /// That of the worst alert, else one for the worst deviation.
+    fn recommendation(&self, service: &str, worst: &[SignalLine]) -> Option<String> {
+        if let Some(text) = self
+            .alerts
+            .first()
+            .and_then(|a| a.annotations.get("recommendation"))
+        {
+            return Some(text.to_owned());
+        }
+        let line = worst.iter().find(|line| line.deviates)?;
+        let kind = Kind::of(&line.signal, &line.unit);
+        Some(recommendation(
+            kind,
+            Side::of(line.sigma),
+            service,
+            None,
+            None,
+        ))
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        let mut operations: BTreeMap<(&str, &str), Operation> = BTreeMap::new();
+        for signal in self.signals.iter().filter(|s| s.metric == "span.duration") {
+            let attribute = |name: &str| signal.attributes.get(name).map_or("", String::as_str);
+            let (name, kind) = (attribute("span.name"), attribute("span.kind"));
+            let Some(last) = signal.last.as_ref().filter(|_| !name.is_empty()) else {
+                continue;
+            };
+            let operation = operations.entry((name, kind)).or_insert_with(|| Operation {
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+                ..Operation::default()
+            });
+            let slot = match signal.signal.as_str() {
+                "rate" => &mut operation.rate,
+                "error_ratio" => &mut operation.error_ratio,
+                "p50" => &mut operation.p50,
+                "p95" => &mut operation.p95,
+                "p99" => &mut operation.p99,
+                _ => continue,
+            };
+            *slot = Some(last.value);
+        }
+        let mut operations: Vec<_> = operations.into_values().collect();
+        let rate = |operation: &Operation| operation.rate.unwrap_or(0.0);
+        operations.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
+        operations
+    }
+}
+
+impl AlertLine {
+    fn new(alert: &Alert) -> Self {
+        Self {
+            fingerprint: alert.fingerprint,
+            alertname: alert.name().to_owned(),
+            state: alert.state,
+            severity: alert.severity,
+            severity_score: alert.severity_score,
+            since: alert.since,
+            explanation: alert
+                .annotations
+                .get("explanation")
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}
+
+impl SignalLine {
+    /// `None` where the newest sample was not judged.
+    fn new(signal: &SignalView) -> Option<Self> {
+        let last = signal.last.as_ref()?;
+        let (expected, sigma) = (last.expected?, last.sigma?);
+        let below = last.lower.is_some_and(|lower| last.value < lower);
+        let above = last.upper.is_some_and(|upper| last.value > upper);
+        Some(Self {
+            id: signal.id.clone(),
+            metric: signal.metric.clone(),
+            signal: signal.signal.clone(),
+            unit: signal.unit.clone(),
+            attributes: signal.attributes.clone(),
+            value: last.value,
+            expected,
+            lower: last.lower,
+            upper: last.upper,
+            sigma,
+            deviates: below || above,
+        })
+    }
+
+    /// How its numbers are written.
+    pub(super) fn style(&self) -> Style<'_> {
+        Style::of_signal(&self.signal, &self.unit, &[self.value, self.expected])
+    }
+}
+
+/// Cuts `list` to `most` elements and says how many were cut.
+fn keep<T>(list: &mut Vec<T>, most: usize) -> usize {
+    let omitted = list.len().saturating_sub(most);
+    list.truncate(most);
+    omitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::alert;
+    use super::*;
+    use crate::model::{SampleView, WindowView};
+
+    fn service(name: &str) -> ServiceView {
+        ServiceView {
+            service: name.into(),
+            first_seen: Timestamp::EPOCH,
+            last_seen: Timestamp::from_secs(60),
+            series: 3,
+            refused_series: 0,
+        }
+    }
+
+    fn signal(service: &str, name: &str, value: f64, sigma: f64) -> SignalView {
+        let attributes = [("span.name", "POST /p|ay"), ("span.kind", "server")];
+        SignalView {
+            id: format!("{:032x}-{name}", 7),
+            service: service.into(),
+            metric: "span.duration".into(),
+            signal: name.into(),
+            unit: match name {
+                "rate" => "1/s",
+                "error_ratio" => "1",
+                _ => "s",
+            }
+            .into(),
+            attributes: attributes.map(|(k, v)| (k.into(), v.into())).into(),
+            resource: BTreeMap::new(),
+            window: WindowView::default(),
+            baseline: BaselineView::Ready,
+            last: Some(SampleView {
+                time: Timestamp::from_secs(60),
+                value,
+                expected: Some(0.1),
+                lower: Some(0.05),
+                upper: Some(0.15),
+                sigma: Some(sigma),
+            }),
+            overflow: false,
+            rule: Some("Slow".into()),
+        }
+    }
+
+    pub(super) fn sample() -> Report {
+        let mut learning = signal("new", "p50", 0.1, 0.0);
+        learning.baseline = BaselineView::Learning { remaining: 20 };
+        learning.last = None;
+        let mut firing = alert("checkout");
+        firing.annotations.set("explanation", "It is <slow>.");
+        firing.annotations.set("recommendation", "Call Ann.");
+        let mut resolved = alert("calm");
+        resolved.state = AlertState::Resolved;
+        let signals = [
+            signal("calm", "p99", 0.1, 0.2),
+            signal("checkout", "rate", 12.5, 0.0),
+            signal("checkout", "error_ratio", 0.12, 1.0),
+            signal("checkout", "p99", 0.31, 6.1),
+            signal("fast", "p99", 0.01, -5.0),
+            learning,
+        ];
+        let services = ["calm", "checkout", "fast", "new", "silent"].map(service);
+        let alerts = [Arc::new(firing), Arc::new(resolved)];
+        report(Timestamp::from_secs(60), &signals, &services, &alerts)
+    }
+
+    #[test]
+    fn the_sickest_service_comes_first() {
+        let report = sample();
+        let health: Vec<_> = report
+            .services
+            .iter()
+            .map(|s| (s.service.as_str(), s.health.name()))
+            .collect();
+        assert_eq!(
+            health,
+            [
+                ("checkout", "critical"),
+                ("new", "learning"),
+                ("calm", "ok"),
+                ("fast", "ok"),
+                ("silent", "ok")
+            ]
+        );
+        let totals = Totals {
+            services: 5,
+            signals: 6,
+            learning: 1,
+            deviating: 3,
+            firing: 1,
+            pending: 0,
+        };
+        assert_eq!(report.totals, totals);
+        let checkout = report.services.first().expect("checkout");
+        assert_eq!(checkout.recommendation.as_deref(), Some("Call Ann."));
+        assert_eq!(checkout.worst.first().map(|line| line.sigma), Some(6.1));
+        let expected = Operation {
+            name: "POST /p|ay".into(),
+            kind: "server".into(),
+            rate: Some(12.5),
+            error_ratio: Some(0.12),
+            p50: None,
+            p95: None,
+            p99: Some(0.31),
+        };
+        assert_eq!(checkout.operations, [expected]);
+        let fast = report.services.get(3).expect("fast");
+        assert!(
+            fast.recommendation
+                .as_deref()
+                .is_some_and(|r| r.starts_with("Faster"))
+        );
+    }
+
+    #[test]
+    fn it_goes_through_json_and_is_bounded() {
+        let report = sample();
+        let json = serde_json::to_string(&report).expect("JSON");
+        assert_eq!(
+            serde_json::from_str::<Report>(&json).expect("the same"),
+            report
+        );
+
+        let alerts: Vec<_> = (0..50).map(|_| Arc::new(alert("a"))).collect();
+        let signals: Vec<_> = (0..50u8)
+            .map(|n| {
+                let mut signal = signal("a", "p99", 0.3, f64::from(n));
+                signal.attributes.insert("span.name".into(), n.to_string());
+                signal
+            })
+            .collect();
+        let services: Vec<_> = (0..1_500).map(|n| service(&format!("s{n}"))).collect();
+        let big = super::report(Timestamp::EPOCH, &signals, &services, &alerts);
+        assert_eq!((big.services.len(), big.services_omitted), (1_000, 501));
+        let a = big.services.first().expect("a");
+        assert_eq!((a.alerts.len(), a.alerts_omitted), (20, 30));
+        assert_eq!((a.operations.len(), a.operations_omitted), (20, 30));
+        assert_eq!((a.worst.len(), a.deviating), (5, 50));
+    }
+
+    #[test]
+    fn people_can_read_it() {
+        insta::assert_snapshot!("report_markdown", sample().to_markdown());
+        insta::assert_snapshot!("report_table", sample().to_table());
+    }
+}
