@@ -118,7 +118,12 @@ impl Location {
             transact(&database, changes).map_err(|e| error(&e))?;
             Ok(database)
         });
-        let database = made.unwrap_or_else(|panic| Err(error(&panic)))?;
+        let database = made
+            .unwrap_or_else(|panic| Err(error(&panic)))
+            .inspect_err(|_| {
+                // A full disk needs the room; what cannot be removed now is removed next time.
+                drop(std::fs::remove_file(&new));
+            })?;
         std::fs::rename(&new, &self.path).map_err(|e| error(&e))?;
         let directory = self.path.parent().unwrap_or(Path::new("."));
         sync_directory(directory).map_err(|e| error(&e))?;

@@ -56,7 +56,10 @@ pub fn write<C: AsRef<[u8]>>(
 ) -> io::Result<u64> {
     let path = directory.join(FILE);
     let new = directory.join(format!("{FILE}.new"));
-    let size = write_file(&new, created, chunks)?;
+    let size = write_file(&new, created, chunks).inspect_err(|_| {
+        // A full disk needs the room; what cannot be removed is overwritten next time.
+        drop(std::fs::remove_file(&new));
+    })?;
     std::fs::rename(&new, &path)?;
     sync_directory(directory)?;
     Ok(size)

@@ -58,6 +58,23 @@ async fn what_was_committed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_is_killed_has_lost_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    for n in 0..30_u32 {
+        let value = n.to_string().repeat(500);
+        let changes = vec![Change::put(Table::Alerts, n.to_string(), value)];
+        store.commit(changes).await.unwrap();
+        // What is in the file while it is open is what a kill leaves.
+        let killed = tempfile::tempdir().unwrap();
+        std::fs::copy(file(directory.path()), file(killed.path())).unwrap();
+        let (_store, recovered) = open(killed.path());
+        assert!(recovered.warnings.is_empty(), "{:?}", recovered.warnings);
+        assert_eq!(table(&recovered, Table::Alerts).len(), n as usize + 1);
+    }
+}
+
+#[tokio::test]
 async fn the_event_log_keeps_the_newest() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = open(directory.path());

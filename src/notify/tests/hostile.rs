@@ -27,11 +27,13 @@ async fn raw(behave: impl Fn(TcpStream) -> BoxFuture<'static, ()> + Send + 'stat
     address
 }
 
-/// Sends one notification to `url` and returns why the first attempt failed, as the counters say it.
-async fn first_result(url: &str) -> [u64; 4] {
-    let webhook = Webhook::new(url)
-        .unwrap()
-        .timeout(Duration::from_millis(250));
+/// Time for an attempt that nothing else ends.
+const SOON: Duration = Duration::from_millis(250);
+
+/// Sends one notification to `url`, with so much time an attempt, and returns what came of the first
+/// one, as the counters say it.
+async fn first_result(url: &str, limit: Duration) -> [u64; 4] {
+    let webhook = Webhook::new(url).unwrap().timeout(limit);
     let rig = rig([receiver("oncall", [webhook])], |s| {
         s.retry.initial = PATIENCE
     });
@@ -74,62 +76,26 @@ async fn hostile_answers_are_survived() {
     const ERROR: &[u8] = b"HTTP/1.1 500 Oops\r\ncontent-length: 10737418240\r\n\r\n";
     const NO: &[u8] = b"HTTP/1.1 404 No\r\ncontent-length: 10737418240\r\n\r\n";
     const BYTES: &[u8] = &[b'x'; 65_536];
-    let slowly = Some(Duration::from_millis(20));
+    const SLOWLY: Option<Duration> = Some(Duration::from_millis(20));
+    const ENDLESS: &[u8] = b"HTTP/1.1 200 OK\r\nx: ";
+    const EARLY: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    // Where the limit is `PATIENCE`, something else than the limit must end the attempt.
     let cases = [
-        (
-            "10 GiB after success",
-            talking(OK, BYTES, None).await,
-            DELIVERED,
-        ),
-        (
-            "10 GiB after an error",
-            talking(ERROR, BYTES, None).await,
-            RETRIED,
-        ),
-        (
-            "10 GiB after a refusal",
-            talking(NO, BYTES, None).await,
-            FAILED,
-        ),
-        (
-            "a byte now and then after success",
-            talking(OK, b"x", slowly).await,
-            DELIVERED,
-        ),
-        (
-            "a byte now and then after an error",
-            talking(ERROR, b"x", slowly).await,
-            RETRIED,
-        ),
-        (
-            "a header without end, slowly",
-            talking(b"HTTP/1.1 200 OK\r\n", b"x", slowly).await,
-            RETRIED,
-        ),
-        (
-            "a header without end",
-            talking(b"HTTP/1.1 200 OK\r\nx: ", BYTES, None).await,
-            RETRIED,
-        ),
-        (
-            "1xx without end",
-            talking(b"", b"HTTP/1.1 100 Continue\r\n\r\n", None).await,
-            RETRIED,
-        ),
-        (
-            "closed early",
-            talking(b"HTTP/1.1 200", b"", None).await,
-            RETRIED,
-        ),
-        ("closed at once", talking(b"", b"", None).await, RETRIED),
-        (
-            "no HTTP",
-            talking(b"220 smtp.example ready\r\n", b"", None).await,
-            RETRIED,
-        ),
+        ("10 GiB, delivered", OK, BYTES, None, PATIENCE, DELIVERED),
+        ("10 GiB, an error", ERROR, BYTES, None, PATIENCE, RETRIED),
+        ("10 GiB, refused", NO, BYTES, None, PATIENCE, FAILED),
+        ("trickle, delivered", OK, b"x", SLOWLY, PATIENCE, DELIVERED),
+        ("trickle, an error", ERROR, b"x", SLOWLY, SOON, RETRIED),
+        ("trickle of a header", ENDLESS, b"x", SLOWLY, SOON, RETRIED),
+        ("endless header", ENDLESS, BYTES, None, PATIENCE, RETRIED),
+        ("endless 1xx", EARLY, EARLY, None, SOON, RETRIED),
+        ("closed early", ENDLESS, b"", None, PATIENCE, RETRIED),
+        ("closed at once", b"", b"", None, PATIENCE, RETRIED),
+        ("no HTTP", b"220 ready\r\n", b"", None, PATIENCE, RETRIED),
     ];
-    for (name, address, expected) in cases {
-        let result = first_result(&format!("http://{address}/")).await;
+    for (name, beginning, rest, pace, limit, expected) in cases {
+        let address = talking(beginning, rest, pace).await;
+        let result = first_result(&format!("http://{address}/"), limit).await;
         assert_eq!(result, expected, "{name}");
     }
     let silent = raw(|stream| {
@@ -139,16 +105,10 @@ async fn hostile_answers_are_survived() {
         })
     })
     .await;
-    assert_eq!(
-        first_result(&format!("http://{silent}/")).await,
-        RETRIED,
-        "silence"
-    );
-    assert_eq!(
-        first_result("http://127.0.0.1:1/").await,
-        RETRIED,
-        "nobody there"
-    );
+    let silence = first_result(&format!("http://{silent}/"), SOON).await;
+    assert_eq!(silence, RETRIED);
+    let nobody = first_result("http://127.0.0.1:1/", PATIENCE).await;
+    assert_eq!(nobody, RETRIED);
 }
 
 #[tokio::test]
@@ -158,7 +118,7 @@ async fn link_local_addresses_are_never_connected_to() {
         "http://[fe80::1]/",
         "http://0xa9fea9fe/",
     ] {
-        assert_eq!(first_result(url).await, FAILED, "{url}");
+        assert_eq!(first_result(url, PATIENCE).await, FAILED, "{url}");
     }
 }
 
@@ -203,7 +163,7 @@ async fn a_certificate_that_nobody_vouches_for_gets_nothing() {
         })
     })
     .await;
-    let result = first_result(&format!("https://{address}/")).await;
+    let result = first_result(&format!("https://{address}/"), PATIENCE).await;
     assert_eq!(result, RETRIED, "it may be put right; TLS is never relaxed");
     let handshake = patiently(handshakes.recv()).await.unwrap();
     assert!(handshake.is_err(), "not a byte of a notification leaves");
