@@ -370,6 +370,8 @@ fn unless_known(headers: &HeaderMap, tag: String, answer: impl FnOnce() -> Respo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expose::modes::Limits;
+    use crate::expose::modes::fixture::{Fixture, NOW, mode};
 
     #[test]
     fn durations_are_read_as_prometheus_writes_them() {
@@ -394,5 +396,251 @@ mod tests {
         ] {
             assert_eq!(duration(text).unwrap_err().status, 400, "{text}");
         }
+    }
+
+    fn fixture() -> Fixture {
+        Fixture::new(Limits::default())
+    }
+
+    #[tokio::test]
+    async fn modes_are_listed_and_found() {
+        let fixture = fixture();
+        let (status, _, list) = fixture.ask("GET", "/api/v1/modes", &[], "").await;
+        assert_eq!(status, 200);
+        assert_eq!(list["status"], "success");
+        assert_eq!(list["next"], serde_json::Value::Null);
+        assert_eq!(list["data"][0]["service"], "cart");
+        assert_eq!(list["data"][1]["mode"], "degraded");
+
+        let (status, _, one) = fixture.ask("GET", "/api/v1/modes/pay", &[], "").await;
+        assert_eq!(status, 200);
+        let expected = serde_json::json!({
+            "service": "pay", "mode": "degraded", "level": 1, "since": "1970-01-12T13:46:40Z",
+            "why": [{"policy": "slow", "fingerprint": "0000000000000007", "alertname": "Slow",
+                     "explanation": "it is slow"}],
+            "features": {"max_steps": 1}, "override": null,
+            "lease_expires_at": "1970-01-12T13:47:10Z", "sequence": 0,
+        });
+        assert_eq!(one["data"], expected);
+
+        let (status, _, error) = fixture.ask("GET", "/api/v1/modes/a%2Fb", &[], "").await;
+        assert_eq!(
+            (status.as_u16(), &error["errorType"]),
+            (404, &"not_found".into())
+        );
+        assert_eq!(error["error"], "there is no service `a/b`");
+        let (status, _, error) = fixture.ask("GET", "/api/v1/modes/%ff", &[], "").await;
+        assert_eq!(
+            (status.as_u16(), &error["errorType"]),
+            (400, &"bad_data".into())
+        );
+        // While starting, a service that is not known yet is no answer to build on.
+        fixture.board.set_ready(Some("starting".into()));
+        let (status, _, error) = fixture.ask("GET", "/api/v1/modes/new", &[], "").await;
+        assert_eq!(
+            (status.as_u16(), &error["error"]),
+            (503, &"starting".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_not_sent_again() {
+        let fixture = fixture();
+        for path in ["/api/v1/modes", "/api/v1/modes/pay"] {
+            let (_, headers, _) = fixture.ask("GET", path, &[], "").await;
+            let tag = headers["etag"].to_str().unwrap().to_owned();
+            let lists = [tag.clone(), format!("\"x\", {tag}"), "*".into()];
+            for list in lists {
+                let known = [("if-none-match", list.as_str())];
+                // The lease alone is no news.
+                let mut renewed = mode("pay", 1, 0);
+                renewed.lease_expires_at = NOW.plus(Duration::from_secs(90));
+                fixture.publish([mode("cart", 0, 0), renewed]);
+                let (status, headers, body) = fixture.ask("GET", path, &known, "").await;
+                assert_eq!(status, 304, "{path} {list}");
+                assert_eq!(headers["etag"], tag.as_str());
+                assert_eq!(body, serde_json::Value::Null);
+            }
+            fixture.publish([mode("cart", 0, 0), mode("pay", 2, 1)]);
+            let known = [("if-none-match", tag.as_str())];
+            let (status, _, _) = fixture.ask("GET", path, &known, "").await;
+            assert_eq!(status, 200);
+            fixture.publish([mode("cart", 0, 0), mode("pay", 1, 0)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn overrides_are_set_and_removed() {
+        let mut fixture = fixture();
+        let mut commands = fixture.decide();
+        let path = "/api/v1/modes/cart/override";
+        let body = r#"{"mode":"critical","author":" alice ","reason":"drill","duration":"1m"}"#;
+        let (status, _, set) = fixture.ask("PUT", path, &[], body).await;
+        assert_eq!(status, 200);
+        assert_eq!(set["data"]["mode"], "critical");
+        let manual = &set["data"]["override"];
+        assert_eq!(manual["author"], "alice");
+        assert_eq!(manual["expires_at"], "1970-01-12T13:47:40Z");
+        assert!(commands.recv().await.unwrap().starts_with("cart: "));
+
+        let body =
+            r#"{"mode":"normal","author":"a","reason":"b","expires_at":"1970-02-01T00:00:00Z"}"#;
+        let (_, _, set) = fixture.ask("PUT", path, &[], body).await;
+        assert_eq!(
+            set["data"]["override"]["expires_at"],
+            "1970-02-01T00:00:00Z"
+        );
+        commands.recv().await.unwrap();
+
+        // Nobody is known under that name, or nothing is there to remove.
+        let unknown = "/api/v1/modes/nobody/override";
+        let (status, _, error) = fixture.ask("PUT", unknown, &[], body).await;
+        assert_eq!(
+            (status.as_u16(), &error["errorType"]),
+            (404, &"not_found".into())
+        );
+        commands.recv().await.unwrap();
+        for (query, body, expected) in [
+            ("", "", "cart by unknown"),
+            ("?author=bob", "", "cart by bob"),
+            ("", r#"{"author":"eve","reason":"over"}"#, "cart by eve"),
+        ] {
+            let path = format!("{path}{query}");
+            let (status, _, _) = fixture.ask("DELETE", &path, &[], body).await;
+            assert_eq!(status, 404);
+            assert_eq!(commands.recv().await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_commands_never_reach_the_decision() {
+        let fixture = fixture();
+        let long = format!(
+            r#"{{"mode":"normal","author":"{}","reason":"b"}}"#,
+            "x".repeat(300)
+        );
+        let huge = format!(r#"{{"mode":"{}"}}"#, "x".repeat(70_000));
+        for (path, body, status, part) in [
+            ("cart/override", "", 400, "EOF"),
+            ("cart/override", "[]", 400, "invalid length"),
+            ("cart/override", "\u{0}", 400, "expected value"),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a"}"#,
+                400,
+                "missing field `reason`",
+            ),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a","reason":"b","until":1}"#,
+                400,
+                "unknown field `until`",
+            ),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":" ","reason":"b"}"#,
+                400,
+                "author is empty",
+            ),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a","reason":""}"#,
+                400,
+                "reason is empty",
+            ),
+            ("cart/override", &long, 400, "author is longer"),
+            ("cart/override", &huge, 413, "length limit"),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a","reason":"b","duration":"0s"}"#,
+                400,
+                "duration",
+            ),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a","reason":"b","duration":5}"#,
+                400,
+                "expected a string",
+            ),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a","reason":"b","expires_at":"soon"}"#,
+                400,
+                "expires_at",
+            ),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a","reason":"b","expires_at":"1970-01-01T00:00:00Z"}"#,
+                400,
+                "in the past",
+            ),
+            (
+                "cart/override",
+                r#"{"mode":"normal","author":"a","reason":"b","expires_at":"2000-01-01T00:00:00Z","duration":"1s"}"#,
+                400,
+                "not both",
+            ),
+            ("freeze", r#"{"author":"a"}"#, 400, "missing field `reason`"),
+            (
+                "freeze",
+                r#"{"author":"a","reason":""}"#,
+                400,
+                "reason is empty",
+            ),
+        ] {
+            let path = format!("/api/v1/modes/{path}");
+            let (answered, _, error) = fixture.ask("PUT", &path, &[], body).await;
+            assert_eq!(answered, status, "{body}: {error}");
+            assert_eq!(error["errorType"], "bad_data", "{body}");
+            assert!(
+                error["error"].as_str().unwrap().contains(part),
+                "{body}: {error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_kill_switch_is_set_seen_and_removed() {
+        let mut fixture = fixture();
+        let mut commands = fixture.decide();
+        let path = "/api/v1/modes/freeze";
+        let (_, _, before) = fixture.ask("GET", path, &[], "").await;
+        assert_eq!(before["data"], serde_json::Value::Null);
+        let body = r#"{"author":"alice","reason":"storm"}"#;
+        let (status, _, set) = fixture.ask("PUT", path, &[], body).await;
+        assert_eq!(status, 200);
+        assert_eq!(set["data"]["set_at"], "1970-01-12T13:46:40Z");
+        assert_eq!(
+            commands.recv().await.unwrap(),
+            "freeze Some(\"storm\") by alice"
+        );
+        let (_, _, seen) = fixture.ask("GET", path, &[], "").await;
+        assert_eq!(seen["data"]["reason"], "storm");
+        let (status, _, _) = fixture.ask("DELETE", path, &[], body).await;
+        assert_eq!(status, 200);
+        assert_eq!(commands.recv().await.unwrap(), "freeze None by alice");
+    }
+
+    #[tokio::test]
+    async fn a_decision_that_does_not_come_is_said() {
+        let limits = Limits {
+            reply: Duration::from_millis(1),
+            ..Limits::default()
+        };
+        let mut fixture = Fixture::new(limits);
+        let (status, _, error) = fixture.ask("DELETE", "/api/v1/modes/freeze", &[], "").await;
+        assert_eq!(status, 503);
+        assert!(
+            error["error"]
+                .as_str()
+                .unwrap()
+                .contains("may still be carried out")
+        );
+        fixture.end_decisions();
+        let (status, _, error) = fixture.ask("DELETE", "/api/v1/modes/freeze", &[], "").await;
+        assert_eq!(
+            (status.as_u16(), &error["error"]),
+            (503, &"shutting down".into())
+        );
     }
 }
