@@ -367,4 +367,20 @@ mod tests {
             );
         }
     }
+
+    #[tokio::test]
+    async fn event_streams_end_when_the_daemon_stops() {
+        let stop = CancellationToken::new();
+        let first = futures_util::stream::iter([Ok::<_, std::convert::Infallible>("data: 1\n\n")]);
+        let endless = first.chain(futures_util::stream::pending());
+        let mut response = Response::new(Body::from_stream(endless));
+        let kind = HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        let mut body = ended_at_shutdown(response, stop.clone())
+            .into_body()
+            .into_data_stream();
+        assert!(body.next().await.is_some());
+        stop.cancel();
+        assert!(body.next().await.is_none());
+    }
 }

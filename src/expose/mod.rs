@@ -48,6 +48,7 @@ fn routes(state: State) -> Router {
         .merge(health::routes())
         .merge(metrics::routes())
         .merge(api::routes())
+        // The skins over the modes are merged here: `.merge(modes::routes(&state))`.
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)

@@ -57,12 +57,27 @@ function numbers(pairs) {
 // The facts behind each signal id that is on the page, for its detail.
 const known = new Map();
 
+// The last picture of each signal stands until the next is there, so that nothing flickers.
+const pictures = new Map();
+
 function sparkline(id, label) {
-  const place = make("div", "spark");
+  const place = make("div", "spark", pictures.get(id)?.cloneNode(true));
   data(`api/v1/series/${encodeURIComponent(id)}/samples`)
-    .then((samples) => place.replaceChildren(chart(samples, { label })))
-    .catch(() => place.replaceChildren());
+    .then((samples) => {
+      const picture = chart(samples, { label });
+      pictures.set(id, picture);
+      place.replaceChildren(picture.cloneNode(true));
+    })
+    .catch(() => pictures.delete(id));
   return place;
+}
+
+// Signals that have left the page take what is known of them along.
+function forgetOthers(ids) {
+  const here = new Set(ids);
+  for (const each of [known, pictures]) {
+    for (const id of [...each.keys()]) if (!here.has(id)) each.delete(id);
+  }
 }
 
 function opens(element, id) {
@@ -94,9 +109,11 @@ function labels(pairs) {
   return shown.length ? make("p", "labels", ...shown) : null;
 }
 
+const signalOf = (alert) => alert.generatorURL.split("#")[1] ?? "";
+
 function drawAlert(alert) {
   const { labels: l, annotations: a } = alert;
-  const id = alert.generatorURL.split("#")[1] ?? "";
+  const id = signalOf(alert);
   known.set(id, { title: `${l.service} · ${l.metric} ${l.signal}`, attributes: l });
   const severity = l.severity === "critical" ? "critical" : "warning";
   const title = make("h3", "",
@@ -168,7 +185,7 @@ function drawServices(services) {
     String(service.series),
     service.last_seen ? since(service.last_seen) : "–",
   ]);
-  const shown = table([["service", ""], ["health", ""], ["mode", ""], ["series", "number"], ["last heard", "number"]], rows);
+  const shown = table([["service", ""], ["health", ""], ["mode", ""], ["series", "number spare"], ["last heard", "number"]], rows);
   const rest = services.length - rows.length;
   return rest > 0 ? [shown, nothing(`and ${rest} more`)] : shown;
 }
@@ -213,6 +230,7 @@ async function refresh() {
       readiness(),
     ]);
     notice(unready);
+    forgetOthers([...alerts.map(signalOf), ...signals.map((signal) => signal.id)]);
     draw("totals", { services, alerts, edges }, drawTotals);
     draw("alerts", alerts.map(({ endsAt, ...rest }) => rest), drawAlerts);
     draw("signals", signals, drawSignals);
