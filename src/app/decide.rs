@@ -151,6 +151,7 @@ impl Decider {
             .filter(|alert| alert.state == AlertState::Firing)
             .collect();
         let modes = self.modes.reconcile(now, &firing);
+        self.dispatcher.reconcile(now, &self.alerts.snapshot());
         self.settle(now, Decisions { modes, ..Decisions::default() }).await;
     }
 
@@ -266,6 +267,10 @@ impl Decider {
     /// Sends what is due. Groups are durable before they are sent, so that a restart neither forgets
     /// one nor tells it twice without need.
     async fn notify(&mut self, now: Timestamp) {
+        if self.dispatcher.next_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        self.dispatcher.reconcile(now, &self.alerts.snapshot());
         let notifications = self.dispatcher.flush(now);
         let changes = keyed(Table::Dispatch, self.dispatcher.changes());
         self.record(changes).await;

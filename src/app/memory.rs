@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::ingest::Admission;
+use crate::ingest::{Admission, Cause};
 
 /// How often memory is looked at: often enough that a flood is stopped in time, rarely enough to cost
 /// nothing.
@@ -39,11 +39,11 @@ pub(super) async fn watch(limit: u64, admission: Arc<Admission>, stop: Cancellat
         if !refusing && share >= FULL {
             refusing = true;
             tracing::warn!(resident, limit, "memory is nearly used up: telemetry is refused for now");
-            admission.refuse("memory is nearly used up");
+            admission.refuse(Cause::Memory);
         } else if refusing && share < CALM {
             refusing = false;
             tracing::info!(resident, limit, "memory is available again");
-            admission.accept();
+            admission.allow(Cause::Memory);
         }
     }
 }

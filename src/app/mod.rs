@@ -1,6 +1,232 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod decide;
+mod learning;
+mod memory;
 mod own;
+mod report;
+mod settings;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::{self, Engine};
+use crate::ingest::{self, Admission, Cause};
+use crate::model::{Batch, BoxFuture, Query as _, Rejections};
+use crate::publish::Board;
+use crate::shutdown::Shutdown;
+use crate::storage::{Store, Table, snapshot};
+use crate::telemetry::Telemetry;
+use crate::{alert, dispatch, expose, modes, notify};
+
+use decide::Decider;
+use learning::Learning;
 
 pub use own::{INSTANCE_ATTRIBUTE, LogFormat, OwnTelemetry};
+
+/// A running daemon.
+pub struct Daemon {
+    /// Where OTLP/gRPC is taken; `None`: it is off.
+    pub otlp_grpc: Option<SocketAddr>,
+    /// Where OTLP/HTTP is taken; `None`: it is off.
+    pub otlp_http: Option<SocketAddr>,
+    /// Where the UI, the API and `/metrics` are.
+    pub http: SocketAddr,
+    shutdown: Shutdown,
+    board: Board,
+    admission: Arc<Admission>,
+    engine: engine::Handle,
+    notifier: notify::Notifier,
+    store: Store,
+    learning: Learning,
+    ingest: JoinHandle<()>,
+    decide: JoinHandle<()>,
+    expose: JoinHandle<()>,
+}
+
+impl Daemon {
+    /// Restores what earlier runs left, takes the ports, and begins to work. `own_service` is the
+    /// `service.name` under which this daemon exports telemetry about itself, if it does.
+    ///
+    /// # Errors
+    /// A port is taken, the data directory cannot be used or belongs to another daemon, or a setting
+    /// that can only be tried fails (a certificate, for example).
+    pub async fn start(
+        config: &Config,
+        clock: Clock,
+        telemetry: Telemetry,
+        own_service: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let now = clock.now();
+        let shutdown = Shutdown::default();
+        let directory = config.storage.path.clone();
+        let (store, mut recovered) = Store::open(&directory, now, &telemetry)?;
+        let mut chunks = Vec::new();
+        let found = snapshot::read(&directory, now, |chunk| chunks.push(chunk));
+        let rules = config.model_rules();
+        let engine_settings = settings::engine(config, own_service);
+        let (engine, unread) =
+            Engine::start(engine_settings, Arc::clone(&rules), telemetry.clone(), chunks)?;
+
+        let (alerts, a) =
+            alert::Machine::restore(rules, settings::alert(config), now, recovered.take(Table::Alerts));
+        let (modes, m) =
+            modes::Machine::restore(recovered.take(Table::Modes), settings::modes(config)?);
+        let (dispatcher, d) = dispatch::Dispatcher::restore(
+            settings::dispatch(config),
+            now,
+            recovered.take(Table::Dispatch),
+        );
+        let (history, h) = decide::history(recovered.take(Table::Events));
+        let warnings = [recovered.warnings, found.warning.into_iter().collect(), unread, a, m, d, h];
+        for warning in warnings.into_iter().flatten() {
+            tracing::warn!("{warning}");
+        }
+        let sequence = history.last().map_or(0, |event| event.sequence);
+        let (board, commands) = Board::new(history);
+
+        let ingest_settings = settings::ingest(config);
+        let admission = Arc::new(Admission::new(ingest_settings.inflight_bytes, &telemetry));
+        let otlp = ingest::Server::bind(ingest_settings).await.context("OTLP")?;
+        let api = expose::Server::bind(settings::expose(config)).await.context("http.listen")?;
+        let http = api.local_addr();
+        let external_url = match &config.http.external_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{http}"),
+        };
+        let notifier = notify::Notifier::start(
+            settings::notify(config, external_url, rand::random())?,
+            telemetry.clone(),
+            clock.clone(),
+            &shutdown.notify,
+        )?;
+
+        let decider = Decider {
+            clock: clock.clone(),
+            telemetry: telemetry.clone(),
+            engine: engine.clone(),
+            alerts,
+            modes,
+            dispatcher,
+            notifier: notifier.clone(),
+            store: store.clone(),
+            board: board.clone(),
+            tick: config.window.tick.0,
+            sequence,
+            mode_receiver: config.modes.receiver.clone(),
+            closed_until: now,
+        };
+        let learning = Learning {
+            engine: engine.clone(),
+            directory,
+            clock: clock.clone(),
+            telemetry: telemetry.clone(),
+        };
+        let sink = Arc::new(EngineSink { engine: engine.clone(), clock: clock.clone() });
+        let sources = expose::Sources {
+            board: board.clone(),
+            query: Arc::new(engine.clone()),
+            report: Arc::new(report::Reporter {
+                engine: engine.clone(),
+                board: board.clone(),
+                clock: clock.clone(),
+            }),
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+        };
+        let daemon = Self {
+            otlp_grpc: otlp.grpc_addr(),
+            otlp_http: otlp.http_addr(),
+            http,
+            board: board.clone(),
+            admission: Arc::clone(&admission),
+            engine,
+            notifier,
+            store,
+            expose: tokio::spawn(api.serve(sources, shutdown.expose.clone())),
+            decide: tokio::spawn(decider.run(commands, shutdown.decide.clone())),
+            ingest: tokio::spawn(otlp.serve(
+                sink,
+                Arc::clone(&admission),
+                telemetry,
+                clock,
+                shutdown.ingest.clone(),
+            )),
+            learning: learning.clone(),
+            shutdown,
+        };
+        let stop = &daemon.shutdown.decide;
+        tokio::spawn(learning.run(config.storage.snapshot_interval.0, stop.clone()));
+        tokio::spawn(memory::watch(config.limits.memory.0, admission, stop.clone()));
+        daemon.board.set_ready(None);
+        Ok(daemon)
+    }
+
+    /// What stops it.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Waits until a stop is requested or a part of the daemon has ended by itself, which is a bug.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            () = self.shutdown.requested.cancelled() => return,
+            ended = &mut self.ingest => tracing::error!(?ended, "the OTLP servers have ended"),
+            ended = &mut self.decide => tracing::error!(?ended, "the decision task has ended"),
+            ended = &mut self.expose => tracing::error!(?ended, "the API server has ended"),
+        }
+        self.shutdown.requested.cancel();
+    }
+
+    /// Stops each stage after the one before it has drained, and saves everything.
+    pub async fn stop(self) {
+        self.board.set_ready(Some("shutting down".into()));
+        self.admission.refuse(Cause::Stopping);
+        self.shutdown.ingest.cancel();
+        join("OTLP servers", self.ingest).await;
+        self.shutdown.decide.cancel();
+        join("decision task", self.decide).await;
+        self.learning.save().await;
+        self.engine.stop().await;
+        self.shutdown.notify.cancel();
+        let left = self.notifier.finish().await;
+        if !left.is_empty() {
+            tracing::warn!(count = left.len(), "notifications could not be delivered before the end");
+        }
+        self.store.close().await;
+        self.shutdown.expose.cancel();
+        join("API server", self.expose).await;
+    }
+}
+
+/// Waits for a task that has been told to end; one that had ended before was reported by `wait`.
+async fn join(what: &str, task: JoinHandle<()>) {
+    if task.is_finished() {
+        return;
+    }
+    if let Err(error) = task.await {
+        tracing::error!(%error, "{what}: it did not end well");
+    }
+}
+
+/// Hands decoded requests to the engine.
+struct EngineSink {
+    engine: engine::Handle,
+    clock: Clock,
+}
+
+impl ingest::Sink for EngineSink {
+    fn apply(&self, batch: Batch) -> BoxFuture<'_, Result<Rejections, ingest::Refused>> {
+        Box::pin(async {
+            self.engine.apply(batch, self.clock.now()).await.map_err(|busy| {
+                ingest::Refused::Retryable { after: busy.retry_after, reason: busy.reason.into() }
+            })
+        })
+    }
+}

@@ -16,22 +16,22 @@ pub(super) fn ingest(config: &Config) -> ingest::Settings {
         grpc: otlp.grpc.address(),
         http: otlp.http.address(),
         max_request_bytes: usize::try_from(otlp.max_request_size.0).unwrap_or(usize::MAX),
-        inflight_bytes: usize::try_from(config.limits.memory.0 / INFLIGHT_SHARE)
-            .unwrap_or(usize::MAX),
+        inflight_bytes: config.limits.memory.0 / INFLIGHT_SHARE,
         header_timeout: otlp.header_timeout.0,
         body_timeout: otlp.body_timeout.0,
         cors_origins: otlp.cors.as_ref().map_or_else(Vec::new, |c| c.allowed_origins.clone()),
         auth: otlp.auth.as_ref().map(|auth| ingest::Auth {
-            bearer: auth.bearer.as_ref().map(|token| token.reveal().to_owned()),
+            bearer: auth.bearer.iter().map(|token| token.reveal().to_owned()).collect(),
             basic: auth
                 .basic
-                .as_ref()
-                .map(|basic| (basic.username.clone(), basic.password.reveal().to_owned())),
+                .iter()
+                .map(|basic| (basic.username.clone(), basic.password.reveal().to_owned()))
+                .collect(),
         }),
         tls: otlp.tls.as_ref().map(|tls| ingest::Tls {
-            cert_file: tls.cert_file.clone(),
-            key_file: tls.key_file.clone(),
-            client_ca_file: tls.client_ca_file.clone(),
+            cert: tls.cert_file.clone(),
+            key: tls.key_file.clone(),
+            client_ca: tls.client_ca_file.clone(),
         }),
         ..ingest::Settings::default()
     }
@@ -62,10 +62,14 @@ pub(super) fn dispatch(config: &Config) -> dispatch::Settings {
     let route = &config.route;
     dispatch::Settings {
         receiver: route.receiver.clone(),
-        group_by: route.group_by.clone(),
+        group_by: match route.group_by.iter().any(|label| label == "...") {
+            true => dispatch::GroupBy::All,
+            false => dispatch::GroupBy::Labels(route.group_by.clone()),
+        },
         group_wait: route.group_wait.0,
         group_interval: route.group_interval.0,
         repeat_interval: route.repeat_interval.0,
+        ..dispatch::Settings::default()
     }
 }
 
@@ -114,7 +118,7 @@ pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
         let service = modes::ServiceTemplate::parse(&policy.service);
         Ok(modes::Policy {
             name: policy.name.clone(),
-            when: policy.when.selector().clone(),
+            when: policy.when.selector.clone(),
             service: service.map_err(anyhow::Error::msg).with_context(wrong)?,
             level: levels.level(&policy.level).with_context(wrong)?,
             features: policy.features.clone(),
