@@ -34,6 +34,8 @@ pub struct Telemetry {
     pub anomalies: IntCounterVec,
     /// Samples judged or learned from.
     pub samples: IntCounter,
+    /// Judged samples dropped because too many waited for the end of one tick.
+    pub observations_dropped: IntCounter,
     /// From the end of a tick to its alerts being decided.
     pub detection_lag: Histogram,
     /// Alerts by state (`pending`, `firing`).
@@ -113,6 +115,11 @@ impl Telemetry {
                 &["detector"],
             ),
             samples: counter(r, "tidewatch_samples_total", "Samples of signals observed."),
+            observations_dropped: counter(
+                r,
+                "tidewatch_observations_dropped_total",
+                "Judged samples dropped because too many waited for the end of one tick.",
+            ),
             detection_lag: histogram(
                 r,
                 "tidewatch_detection_lag_seconds",

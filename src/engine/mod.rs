@@ -1,1 +1,36 @@
-//! (to come)
+//! Stages 2 to 4 on many cores: OTLP in, judged samples out.
+//!
+//! In come decoded batches and ticks; out go [`TickReport`]s, views for readers, and learning as bytes.
+//! Series are split among shards by their id; a shard is a plain struct on a thread of its own, so
+//! deriving, windows and detectors run without a lock. Spans go first to the shard that sees their
+//! whole trace; what it gathered of a series goes to the series' shard at the next tick.
+//!
+//! What always holds: an answered batch has been applied; a batch answered [`Busy`] for a full queue
+//! was not touched; output does not depend on the number of shards; every queue and table has a bound.
+//! It knows nothing of requests, alerts, files or the wall clock: the time comes with each call.
+//!
+//! - `handle`: what everybody else calls; `tick`: closing a tick over all shards
+//! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
+//! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
+//! - `census`: the limits on services and series; `plan`: settings and rules
+//! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
+
+mod census;
+mod handle;
+mod plan;
+mod query;
+mod report;
+mod router;
+mod series;
+mod shard;
+mod signal;
+mod snapshot;
+mod tick;
+mod watch;
+mod worker;
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Busy, Engine, Handle, StartError};
+pub use plan::{OVERFLOW, OWN_INSTANCE, Settings};
+pub use report::TickReport;

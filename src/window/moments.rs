@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Beyond this size (2^500) a value is left out of the sums: up to here squares of 10,000 differences
 /// add up without overflow.
-const HUGE: f64 = 3.273_390_607_896_141_9e150;
+const HUGE: f64 = 3.273_390_607_896_142e150;
 /// The error of the variance that is borne before the sums are computed afresh.
 const TOLERANCE: f64 = 1e-11;
 /// The sums are computed afresh at least after so many steps, or as many as the window is long.

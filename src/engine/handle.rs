@@ -1,0 +1,412 @@
+//! What everybody else calls.
+
+use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::census::{Admission, Census};
+use super::plan::{Plan, Settings};
+use super::query::{Cursor, Filter};
+use super::router::{self, Part};
+use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
+use super::snapshot::{self, Record};
+use super::tick::Ticker;
+use super::worker::{self, Gone, Mailbox, NoRoom};
+use crate::model::{
+    Batch, BoxFuture, EdgeView, MetricPoint, Page, Query, Reject, Rejections, Rule, SampleView,
+    Selector, ServiceView, SignalId, SignalView, Timestamp,
+};
+use crate::telemetry::Telemetry;
+
+/// Starts the engine; [`Handle`] is the way to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine;
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A rule's detector cannot be built as configured.
+    #[error("{0}")]
+    Rule(String),
+    /// The system gives no thread.
+    #[error("cannot start a thread of the engine: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A batch that was refused for now. Nothing of it was applied, unless a shard has panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Busy {
+    /// When to try again.
+    pub retry_after: Duration,
+    /// Why, for the client.
+    pub reason: &'static str,
+}
+
+impl Busy {
+    const FULL: Self = Self {
+        retry_after: Duration::from_secs(1),
+        reason: "the engine's queue is full",
+    };
+    const GONE: Self = Self {
+        retry_after: Duration::from_secs(30),
+        reason: "a part of the engine has stopped",
+    };
+}
+
+impl From<NoRoom> for Busy {
+    fn from(why: NoRoom) -> Self {
+        match why {
+            NoRoom::Full => Self::FULL,
+            NoRoom::Gone => Self::GONE,
+        }
+    }
+}
+
+/// The way to a running engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) plan: Arc<Plan>,
+    pub(super) census: Census,
+    /// One for each shard.
+    pub(super) shards: Vec<Mailbox>,
+    /// Held while a tick is closed, so that two never run at once.
+    pub(super) ticker: tokio::sync::Mutex<Ticker>,
+    /// The latest time that a call brought, in nanoseconds.
+    latest: AtomicI64,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Starts the shards' threads (`tidewatch-shard-N`) with what `restored` holds: chunks of
+    /// [`Handle::snapshot`], whatever the number of shards then. The texts say what of them could not
+    /// be used.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(
+        settings: Settings,
+        rules: Arc<[Rule]>,
+        telemetry: Telemetry,
+        restored: Vec<Vec<u8>>,
+    ) -> Result<(Handle, Vec<String>), StartError> {
+        let plan = Plan::new(settings, rules, telemetry).map_err(StartError::Rule)?;
+        let plan = Arc::new(plan);
+        let census = Census::new(&plan.settings, plan.telemetry.clone());
+        let count = plan.settings.shards;
+        let mut shards: Vec<Shard> = (0..count.get())
+            .map(|_| Shard::new(Arc::clone(&plan)))
+            .collect();
+        let warnings = restore(restored, &mut shards, &census, &plan);
+        let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
+        for (number, shard) in shards.into_iter().enumerate() {
+            let queue = plan.settings.queue.get();
+            let (mailbox, thread) = worker::start(number, shard, queue, plan.telemetry.clone())?;
+            mailboxes.push(mailbox);
+            threads.push(thread);
+        }
+        let handle = Handle(Arc::new(Inner {
+            plan,
+            census,
+            shards: mailboxes,
+            ticker: tokio::sync::Mutex::default(),
+            latest: AtomicI64::new(i64::MIN),
+            threads: Mutex::new(threads),
+        }));
+        Ok((handle, warnings))
+    }
+}
+
+/// Hands the records of all chunks to the shards; says what could not be used.
+fn restore(
+    chunks: Vec<Vec<u8>>,
+    shards: &mut [Shard],
+    census: &Census,
+    plan: &Plan,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (number, chunk) in chunks.into_iter().enumerate() {
+        let (taken, records) = match snapshot::read(&chunk) {
+            Ok((taken, records, unreadable)) => {
+                if unreadable > 0 {
+                    warnings.push(format!(
+                        "{unreadable} bytes of chunk {number} of the saved learning cannot be read"
+                    ));
+                }
+                (taken, records)
+            }
+            Err(error) => {
+                warnings.push(format!(
+                    "chunk {number} of the saved learning cannot be used: {error}"
+                ));
+                continue;
+            }
+        };
+        for record in records {
+            match record {
+                Record::Services(services) => census.restore_services(services),
+                Record::Series(series) => {
+                    let (id, series) = series.restore(plan);
+                    if let Some(shard) = shards.get_mut(router::owner(id, plan.settings.shards))
+                        && !shard.series.contains_key(&id)
+                    {
+                        census.restore(id, &series.identity);
+                        shard.insert(id, series);
+                        shard.restored(taken);
+                    }
+                }
+            }
+        }
+    }
+    warnings
+}
+
+impl Handle {
+    /// Applies a batch and returns what of it was refused, its own rejections among it. Late, repeated
+    /// and overlapping points are no rejections: they are counted in the telemetry.
+    ///
+    /// The work is done even if the caller does not wait for the answer: a batch is applied whole or
+    /// not at all.
+    ///
+    /// # Errors
+    /// [`Busy`] if a shard that is needed has a full queue; then nothing was applied.
+    pub async fn apply(&self, batch: Batch, now: Timestamp) -> Result<Rejections, Busy> {
+        let inner = &*self.0;
+        // The time stands for itself; nothing is read by way of it.
+        inner.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        let Batch {
+            points,
+            spans,
+            mut rejections,
+        } = batch;
+        let services = router::services(&points, &spans);
+        let refused = inner.census.visit(&services, now);
+        let settings = &inner.plan.settings;
+        let parts = router::split(points, spans, &refused, settings, &mut rejections);
+        let mut sent = Vec::new();
+        for (shard, part) in inner.shards.iter().zip(parts) {
+            if !part.is_empty() {
+                sent.push((shard.try_reserve()?, part));
+            }
+        }
+        if sent.is_empty() {
+            return Ok(rejections);
+        }
+        // From here on nothing is refused. The rest runs on its own, so that a client that leaves does
+        // not leave its batch behind half applied.
+        let answers: Vec<_> = sent
+            .into_iter()
+            .map(|(permit, Part { points, spans })| {
+                permit.run(move |shard| shard.apply(points, spans, now))
+            })
+            .collect();
+        let handle = self.clone();
+        let finish = async move { handle.finish(answers, rejections, now).await };
+        tokio::spawn(finish).await.unwrap_or(Err(Busy::GONE))
+    }
+
+    /// Gathers the shards' answers, and lets in the series that are new.
+    async fn finish(
+        &self,
+        answers: Vec<tokio::sync::oneshot::Receiver<Answer>>,
+        mut rejections: Rejections,
+        now: Timestamp,
+    ) -> Result<Rejections, Busy> {
+        let mut unknown = Vec::new();
+        for answer in join_all(answers).await {
+            let answer = answer.map_err(|_| Busy::GONE)?;
+            rejections.merge(answer.rejections);
+            unknown.extend(answer.unknown);
+        }
+        if unknown.is_empty() {
+            return Ok(rejections);
+        }
+        let newcomers = self.admit(unknown, now, &mut rejections);
+        let shards = self.0.shards.iter().zip(newcomers);
+        let answers = shards
+            .filter(|(_, newcomers)| !newcomers.is_empty())
+            .map(|(shard, newcomers)| shard.run(move |shard| shard.admit(newcomers, now)));
+        for answer in join_all(answers).await {
+            let answer = answer.map_err(|_: Gone| Busy::GONE)?;
+            rejections.merge(answer.rejections);
+            self.0.census.release(&answer.counted_twice);
+        }
+        Ok(rejections)
+    }
+
+    /// Decides about points whose series no shard knows, and splits them among the shards.
+    fn admit(
+        &self,
+        mut unknown: Vec<MetricPoint>,
+        now: Timestamp,
+        rejections: &mut Rejections,
+    ) -> Vec<Vec<Newcomer>> {
+        let inner = &*self.0;
+        let mut parts: Vec<Vec<Newcomer>> = Vec::new();
+        parts.resize_with(inner.shards.len(), Vec::new);
+        // By id, so that who comes first under a limit does not depend on the shards; the order
+        // within a series stays.
+        unknown.sort_by_key(|point| point.series);
+        let mut decided = None;
+        for mut point in unknown {
+            let (as_what, admission) = match &decided {
+                Some((series, admission)) if *series == point.series => {
+                    (Admitted::Along, admission)
+                }
+                _ => {
+                    let admission = inner.census.admit(&point.identity, now);
+                    let (_, admission) = decided.insert((point.series, admission));
+                    (Admitted::Counted, &*admission)
+                }
+            };
+            let as_what = match admission {
+                Admission::Welcome => as_what,
+                Admission::Fold(series, identity) => {
+                    point.series = *series;
+                    point.identity = Arc::clone(identity);
+                    Admitted::Folded
+                }
+                Admission::Refused => {
+                    reject(rejections, Reject::SeriesLimit, &point.identity);
+                    continue;
+                }
+            };
+            let owner = router::owner(point.series, inner.plan.settings.shards);
+            if let Some(part) = parts.get_mut(owner) {
+                part.push(Newcomer { point, as_what });
+            }
+        }
+        parts
+    }
+
+    /// Learning as chunks of some 4 MiB each, in any order, for [`Engine::start`]. Shards go on with
+    /// their data between two chunks. Of a shard that has panicked there is none.
+    pub async fn snapshot(&self) -> Vec<Vec<u8>> {
+        let inner = &*self.0;
+        let taken = Timestamp::from_nanos(inner.latest.load(Ordering::Relaxed));
+        let mut chunks = vec![snapshot::write_services(&inner.census.save(), taken)];
+        for shard in &inner.shards {
+            let mut cursor = None;
+            while let Ok(Some((chunk, last))) =
+                shard.run(move |shard| shard.save(cursor, taken)).await
+            {
+                chunks.push(chunk);
+                cursor = Some(last);
+            }
+        }
+        chunks
+    }
+
+    /// Whether every shard works; one that panicked does not until the daemon is started anew.
+    pub fn is_whole(&self) -> bool {
+        self.0.shards.iter().all(Mailbox::is_open)
+    }
+
+    /// About how much memory series, windows and detectors take, in bytes.
+    pub async fn bytes(&self) -> usize {
+        let shards = self.0.shards.iter();
+        let sizes = join_all(shards.map(|shard| shard.run(|shard| shard.bytes()))).await;
+        sizes.into_iter().flatten().sum()
+    }
+
+    /// Ends the shards' threads once they have done what was asked before. Afterwards batches are
+    /// answered [`Busy`].
+    pub async fn stop(&self) {
+        join_all(self.0.shards.iter().map(Mailbox::stop)).await;
+        let threads = {
+            let mut threads = self
+                .0
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *threads)
+        };
+        let joined = tokio::task::spawn_blocking(move || {
+            // A thread that panicked was counted when it did.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        });
+        drop(joined.await);
+    }
+
+    /// Remembers `now` if it is the latest.
+    pub(super) fn note(&self, now: Timestamp) {
+        self.0.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The first `limit` signals behind `cursor`, over all shards, by id.
+    async fn list(&self, filter: Filter, cursor: Cursor, limit: usize) -> Page<SignalView> {
+        // One more than asked for, to know whether there is a next page.
+        let wanted = limit.saturating_add(1);
+        let of_shard = async |shard: &Mailbox| {
+            let (mut found, mut cursor) = (Vec::new(), cursor);
+            while cursor != Cursor::End && found.len() < wanted {
+                let (filter, missing) = (filter.clone(), wanted - found.len());
+                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing);
+                let Ok((more, next)) = shard.run(list).await else {
+                    break;
+                };
+                found.extend(more);
+                cursor = next;
+            }
+            found
+        };
+        let found = join_all(self.0.shards.iter().map(of_shard)).await;
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        found.sort_by_key(|(id, _)| *id);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Page {
+            next: found.last().map(|(id, _)| *id).filter(|_| more),
+            items: found.into_iter().map(|(_, view)| view).collect(),
+        }
+    }
+}
+
+impl Query for Handle {
+    fn signals(
+        &self,
+        selector: Selector,
+        cursor: Option<SignalId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Page<SignalView>> {
+        let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
+        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit))
+    }
+
+    fn samples(
+        &self,
+        id: SignalId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> BoxFuture<'_, Option<Vec<SampleView>>> {
+        Box::pin(async move {
+            let owner = router::owner(id.series, self.0.plan.settings.shards);
+            let samples = move |shard: &mut Shard| shard.samples(id, from, to);
+            self.0.shards.get(owner)?.run(samples).await.ok()?
+        })
+    }
+
+    fn services(&self) -> BoxFuture<'_, Vec<ServiceView>> {
+        Box::pin(async { self.0.census.views() })
+    }
+
+    fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>> {
+        Box::pin(async {
+            let shards = self.0.shards.iter();
+            let edges = join_all(shards.map(|shard| shard.run(|shard| shard.edge_views()))).await;
+            let mut edges: Vec<_> = edges.into_iter().flatten().flatten().collect();
+            edges.sort_by(|a, b| (&a.caller, &a.callee).cmp(&(&b.caller, &b.callee)));
+            edges
+        })
+    }
+
+    fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
+        Box::pin(async move { self.list(Filter::Watched, Cursor::Start, limit).await.items })
+    }
+}

@@ -1,0 +1,230 @@
+//! One series with its signals: what derives samples, and what they teach.
+
+use std::mem::size_of;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::plan::{Plan, is_overflow};
+use super::signal::{Owner, Signal};
+use crate::derive::{self, Applied, Emitted, SeriesState, SpanPartial, SpanSeries};
+use crate::model::{
+    MetricKind, MetricPoint, Observation, SeriesId, SeriesIdentity, SignalId, SignalKind, Timestamp,
+};
+
+/// Most signals of one series. Only a summary has more than five: as many as quantiles.
+const MAX_SIGNALS: usize = 32;
+/// Most observations that wait in one shard for the next tick (some 25 MB). Only recorded data of many
+/// deviating signals, sent within one tick, comes near; what is beyond is dropped and counted.
+const MAX_OBSERVATIONS: usize = 100_000;
+
+/// A series and all its state.
+pub(super) struct Series {
+    pub(super) identity: Arc<SeriesIdentity>,
+    pub(super) source: Source,
+    pub(super) signals: Vec<Signal>,
+    /// When data of it last arrived, in wall-clock time.
+    pub(super) last_seen: Timestamp,
+    /// Whether rules may watch it.
+    judged: bool,
+}
+
+/// What derives the samples.
+pub(super) enum Source {
+    /// From points.
+    Points(Box<SeriesState>),
+    /// From spans, an edge among them.
+    Spans(Box<SpanSeries>),
+}
+
+/// What a shard works with while it applies data: kept between series to spare allocations.
+#[derive(Default)]
+pub(super) struct Desk {
+    /// Samples of the series in hand.
+    pub(super) emitted: Vec<Emitted>,
+    /// Samples seen since they were last counted.
+    pub(super) samples: u64,
+    /// What to report at the next tick.
+    pub(super) observations: Vec<Observation>,
+    /// Signals that ended or left since the last tick.
+    pub(super) ended: Vec<SignalId>,
+}
+
+impl Series {
+    /// A series without data.
+    pub(super) fn new(identity: Arc<SeriesIdentity>, now: Timestamp, plan: &Plan) -> Self {
+        let source = match identity.kind {
+            MetricKind::Spans | MetricKind::Edge => Source::Spans(Box::default()),
+            kind => Source::Points(Box::new(SeriesState::new(&kind))),
+        };
+        Self::with(identity, source, now, plan)
+    }
+
+    /// A series with saved state, without signals yet.
+    pub(super) fn with(
+        identity: Arc<SeriesIdentity>,
+        source: Source,
+        last_seen: Timestamp,
+        plan: &Plan,
+    ) -> Self {
+        let judged = !is_overflow(&identity) && !plan.settings.is_own(&identity.resource);
+        Self {
+            identity,
+            source,
+            signals: Vec::new(),
+            last_seen,
+            judged,
+        }
+    }
+
+    /// Takes in a point.
+    pub(super) fn apply(
+        &mut self,
+        point: MetricPoint,
+        now: Timestamp,
+        plan: &Plan,
+        desk: &mut Desk,
+    ) -> Applied {
+        let id = point.series;
+        let Source::Points(state) = &mut self.source else {
+            // Ids are hashes over the kind too: points do not come to series of spans.
+            return Applied::Overlap;
+        };
+        let applied = state.apply(point, now, &plan.derive, &mut desk.emitted);
+        match applied {
+            // Also a series that only sends late points is there: its clock may catch up.
+            Applied::Counted | Applied::Late | Applied::Repeated | Applied::Overlap => {
+                self.last_seen = self.last_seen.max(now);
+            }
+            Applied::Ended => {
+                // No other point will close its last tick, and its signals are to end after it.
+                state.close(Timestamp::from_nanos(i64::MAX), &mut desk.emitted);
+                self.observe(id, plan, desk);
+                desk.ended.extend(self.signal_ids(id));
+            }
+            Applied::Rejected(_) => {}
+        }
+        self.observe(id, plan, desk);
+        applied
+    }
+
+    /// Takes in the point of another series that was beyond a limit.
+    pub(super) fn fold(
+        &mut self,
+        mut point: MetricPoint,
+        now: Timestamp,
+        plan: &Plan,
+        desk: &mut Desk,
+    ) -> Applied {
+        if let Source::Points(state) = &self.source {
+            // Many series report at one time, which one series may not. So each point is moved to the
+            // beginning of its tick, or right behind the one before it, and covers the time since
+            // then: a tick's points together cover the time since the last tick that had any.
+            let one = Duration::from_nanos(1);
+            let begin = derive::tick_end(point.time, plan.settings.tick)
+                .minus(plan.settings.tick)
+                .plus(one);
+            let covered = point.start.map(|start| point.time.since(start));
+            let last = state.last_time();
+            point.time = last.map_or(begin, |last| last.plus(one).max(begin));
+            point.start = last.or_else(|| covered.map(|covered| point.time.minus(covered)));
+        }
+        self.apply(point, now, plan, desk)
+    }
+
+    /// Takes in what some shard gathered of its spans in one tick.
+    pub(super) fn absorb(
+        &mut self,
+        partial: SpanPartial,
+        now: Timestamp,
+        plan: &Plan,
+        desk: &mut Desk,
+    ) {
+        let id = partial.series;
+        if let Source::Spans(spans) = &mut self.source {
+            spans.absorb(partial, plan.settings.tick, &mut desk.emitted);
+            self.last_seen = self.last_seen.max(now);
+            self.observe(id, plan, desk);
+        }
+    }
+
+    /// Closes the tick that ends at `boundary`. `alive`: the service sent spans in it.
+    pub(super) fn close(
+        &mut self,
+        id: SeriesId,
+        boundary: Timestamp,
+        alive: impl FnOnce(&str) -> bool,
+        plan: &Plan,
+        desk: &mut Desk,
+    ) {
+        match &mut self.source {
+            Source::Points(state) => state.close(boundary, &mut desk.emitted),
+            Source::Spans(spans) => {
+                let alive = alive(&self.identity.resource.service);
+                spans.close(boundary, plan.settings.tick, alive, &mut desk.emitted);
+            }
+        }
+        self.observe(id, plan, desk);
+    }
+
+    /// Hands the samples just derived to their signals.
+    fn observe(&mut self, id: SeriesId, plan: &Plan, desk: &mut Desk) {
+        // The samples leave the desk for the loop, so that the observations can be written to it.
+        let mut samples = std::mem::take(&mut desk.emitted);
+        for emitted in samples.drain(..) {
+            let owner = Owner {
+                id,
+                identity: &self.identity,
+                judged: self.judged,
+            };
+            let at = match self.signals.iter().position(|s| s.kind == emitted.kind) {
+                Some(at) => at,
+                None if self.signals.len() < MAX_SIGNALS => {
+                    self.signals.push(Signal::new(emitted.kind, owner, plan));
+                    self.signals.len() - 1
+                }
+                None => continue,
+            };
+            if let Some(signal) = self.signals.get_mut(at) {
+                desk.samples += 1;
+                signal.observe(&emitted, owner, plan, &mut desk.observations);
+                if desk.observations.len() > MAX_OBSERVATIONS {
+                    let over = desk.observations.drain(MAX_OBSERVATIONS..).count();
+                    plan.telemetry.observations_dropped.inc_by(over as u64);
+                }
+            }
+        }
+        desk.emitted = samples;
+    }
+
+    /// Ids of its signals.
+    pub(super) fn signal_ids(&self, id: SeriesId) -> impl Iterator<Item = SignalId> {
+        self.signals.iter().map(move |s| signal_id(id, s.kind))
+    }
+
+    /// Whether it stands for all that were beyond a limit, the client's or ours.
+    pub(super) fn is_overflow(&self) -> bool {
+        is_overflow(&self.identity)
+    }
+
+    /// The series as its signals know it.
+    pub(super) fn owner(&self, id: SeriesId) -> Owner<'_> {
+        Owner {
+            id,
+            identity: &self.identity,
+            judged: self.judged,
+        }
+    }
+
+    /// Memory it occupies, its identity left out, which it shares with others.
+    pub(super) fn bytes(&self) -> usize {
+        let source = match &self.source {
+            Source::Points(state) => state.bytes(),
+            Source::Spans(spans) => spans.bytes(),
+        };
+        size_of::<Self>() + source + self.signals.iter().map(Signal::bytes).sum::<usize>()
+    }
+}
+
+fn signal_id(series: SeriesId, kind: SignalKind) -> SignalId {
+    SignalId { series, kind }
+}

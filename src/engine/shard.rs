@@ -1,0 +1,274 @@
+//! One shard: a plain struct that owns all state of its series. One thread works on it, so nothing in
+//! here is locked or waits.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use super::plan::Plan;
+use super::series::{Desk, Series};
+use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
+use crate::model::{
+    MetricKind, MetricPoint, Observation, Reject, Rejections, SeriesId, SeriesIdentity, SignalId,
+    SpanRecord, Timestamp,
+};
+
+/// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
+/// strangers fill: foldhash is seeded.
+pub(super) type SeriesMap = HashMap<SeriesId, Series, foldhash::fast::RandomState>;
+
+/// Most spans remembered by all shards together, to know repeated ones and to join them with their
+/// parents: 60 s of some 16,000 a second, in 64 to 128 MB.
+const MAX_SPANS: usize = 1_000_000;
+
+/// All state of the series of one shard.
+pub(super) struct Shard {
+    pub(super) plan: Arc<Plan>,
+    pub(super) series: SeriesMap,
+    /// The ids in order, for lists that go on where they ended.
+    pub(super) order: BTreeSet<SeriesId>,
+    /// Those of edges.
+    pub(super) edges: BTreeSet<SeriesId>,
+    spans: SpanAggregator,
+    desk: Desk,
+    /// When what was restored had been saved, until the first tick.
+    restored: Option<Timestamp>,
+}
+
+/// What became of a shard's part of a request.
+#[derive(Default)]
+pub(super) struct Answer {
+    pub(super) rejections: Rejections,
+    /// Points of series that nobody knows yet; nothing of them was applied.
+    pub(super) unknown: Vec<MetricPoint>,
+    /// Series that were counted as new, but were here already: two requests brought them at once.
+    pub(super) counted_twice: Vec<Arc<SeriesIdentity>>,
+}
+
+/// A point of a series that was unknown.
+pub(super) struct Newcomer {
+    pub(super) point: MetricPoint,
+    pub(super) as_what: Admitted,
+}
+
+/// Which way a point of an unknown series was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// Its series was counted for it.
+    Counted,
+    /// A point before it of the same request had the series counted.
+    Along,
+    /// It belongs to a series beyond a limit; its series is now the overflow series.
+    Folded,
+}
+
+/// What a shard hands over when it closes a tick.
+#[derive(Default)]
+pub(super) struct Closed {
+    pub(super) observations: Vec<Observation>,
+    pub(super) ended: Vec<SignalId>,
+    /// Series that left.
+    pub(super) gone: Vec<Arc<SeriesIdentity>>,
+}
+
+impl Shard {
+    pub(super) fn new(plan: Arc<Plan>) -> Self {
+        let spans = SpanAggregator::new(SpanSettings {
+            tick: plan.settings.tick,
+            max_age: plan.settings.max_age,
+            max_spans: MAX_SPANS / plan.settings.shards,
+            seed: RandomState::new().hash_one(0),
+            ..SpanSettings::default()
+        });
+        Self {
+            plan,
+            series: SeriesMap::default(),
+            order: BTreeSet::new(),
+            edges: BTreeSet::new(),
+            spans,
+            desk: Desk::default(),
+            restored: None,
+        }
+    }
+
+    /// Notes that there are series that were saved at `taken`.
+    pub(super) fn restored(&mut self, taken: Timestamp) {
+        self.restored = self.restored.max(Some(taken));
+    }
+
+    /// Adds a series.
+    pub(super) fn insert(&mut self, id: SeriesId, series: Series) {
+        self.order.insert(id);
+        if series.identity.kind == MetricKind::Edge {
+            self.edges.insert(id);
+        }
+        self.series.insert(id, series);
+    }
+
+    /// Applies points of known series, and spans.
+    pub(super) fn apply(
+        &mut self,
+        points: Vec<MetricPoint>,
+        spans: Vec<SpanRecord>,
+        now: Timestamp,
+    ) -> Answer {
+        let mut answer = Answer::default();
+        let mut counted = 0;
+        for point in points {
+            let Some(series) = self.series.get_mut(&point.series) else {
+                answer.unknown.push(point);
+                continue;
+            };
+            let applied = series.apply(point, now, &self.plan, &mut self.desk);
+            counted += note(applied, series, &self.plan, &mut answer.rejections);
+        }
+        self.plan.telemetry.points.inc_by(counted);
+        let mut counted = 0;
+        for span in spans {
+            match self.spans.apply(&span, now) {
+                SpanApplied::Counted => counted += 1,
+                SpanApplied::Repeated => self.plan.repeated.inc(),
+                SpanApplied::Late => self.plan.late.inc(),
+                SpanApplied::Rejected(reason) => answer
+                    .rejections
+                    .add(reason, || format!("span of {}", span.resource.service)),
+            }
+        }
+        self.plan.telemetry.spans.inc_by(counted);
+        self.count_samples();
+        answer
+    }
+
+    /// Applies points whose series were new to the engine.
+    pub(super) fn admit(&mut self, newcomers: Vec<Newcomer>, now: Timestamp) -> Answer {
+        let mut answer = Answer::default();
+        let mut counted = 0;
+        for Newcomer { point, as_what } in newcomers {
+            if !self.series.contains_key(&point.series) {
+                let series = Series::new(Arc::clone(&point.identity), now, &self.plan);
+                self.insert(point.series, series);
+            } else if as_what == Admitted::Counted {
+                answer.counted_twice.push(Arc::clone(&point.identity));
+            }
+            let Some(series) = self.series.get_mut(&point.series) else {
+                continue;
+            };
+            let applied = match as_what {
+                Admitted::Counted | Admitted::Along => {
+                    series.apply(point, now, &self.plan, &mut self.desk)
+                }
+                Admitted::Folded => series.fold(point, now, &self.plan, &mut self.desk),
+            };
+            counted += note(applied, series, &self.plan, &mut answer.rejections);
+        }
+        self.plan.telemetry.points.inc_by(counted);
+        self.count_samples();
+        answer
+    }
+
+    /// What was gathered of spans since it was last asked, for the shards that own the series.
+    pub(super) fn take_spans(&mut self) -> Vec<SpanPartial> {
+        self.spans.take()
+    }
+
+    /// Takes in what was gathered of series that are here; gives back the rest.
+    pub(super) fn absorb(
+        &mut self,
+        partials: Vec<SpanPartial>,
+        now: Timestamp,
+    ) -> Vec<SpanPartial> {
+        let mut unknown = Vec::new();
+        for partial in partials {
+            match self.series.get_mut(&partial.series) {
+                Some(series) => series.absorb(partial, now, &self.plan, &mut self.desk),
+                None => unknown.push(partial),
+            }
+        }
+        unknown
+    }
+
+    /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
+    /// new; then lets go of what has been idle for too long. `alive` says of a service whether it sent
+    /// spans in the tick.
+    pub(super) fn close(
+        &mut self,
+        boundary: Timestamp,
+        now: Timestamp,
+        newcomers: Vec<SpanPartial>,
+        alive: impl Fn(&str) -> bool,
+    ) -> Closed {
+        for partial in newcomers {
+            if !self.series.contains_key(&partial.series) {
+                let series = Series::new(Arc::clone(&partial.identity), now, &self.plan);
+                self.insert(partial.series, series);
+            }
+            if let Some(series) = self.series.get_mut(&partial.series) {
+                series.absorb(partial, now, &self.plan, &mut self.desk);
+            }
+        }
+        if let Some(saved) = self.restored.take() {
+            self.forgive(saved, now);
+        }
+        let idle = self.plan.settings.idle();
+        let mut gone = Vec::new();
+        for (id, series) in &mut self.series {
+            series.close(*id, boundary, &alive, &self.plan, &mut self.desk);
+            if now.since(series.last_seen) > idle {
+                self.desk.ended.extend(series.signal_ids(*id));
+                gone.push((*id, Arc::clone(&series.identity)));
+            }
+        }
+        for (id, _) in &gone {
+            self.series.remove(id);
+            self.order.remove(id);
+            self.edges.remove(id);
+        }
+        self.count_samples();
+        Closed {
+            observations: std::mem::take(&mut self.desk.observations),
+            ended: std::mem::take(&mut self.desk.ended),
+            gone: gone.into_iter().map(|(_, identity)| identity).collect(),
+        }
+    }
+
+    /// The time in which nobody could reach us does not count as silence of a series.
+    fn forgive(&mut self, saved: Timestamp, now: Timestamp) {
+        let downtime = now.since(saved);
+        if downtime > self.plan.settings.tick {
+            for series in self.series.values_mut() {
+                if series.last_seen <= saved {
+                    series.last_seen = series.last_seen.plus(downtime);
+                }
+            }
+        }
+    }
+
+    fn count_samples(&mut self) {
+        let samples = std::mem::take(&mut self.desk.samples);
+        self.plan.telemetry.samples.inc_by(samples);
+    }
+
+    /// About how much memory the series take.
+    pub(super) fn bytes(&self) -> usize {
+        self.series.values().map(Series::bytes).sum()
+    }
+}
+
+/// Counts what became of a point; 1 if it was applied.
+fn note(applied: Applied, series: &Series, plan: &Plan, rejections: &mut Rejections) -> u64 {
+    match applied {
+        Applied::Counted | Applied::Ended => return 1,
+        Applied::Late => plan.late.inc(),
+        Applied::Repeated => plan.repeated.inc(),
+        Applied::Overlap => plan.overlap.inc(),
+        Applied::Rejected(reason) => reject(rejections, reason, &series.identity),
+    }
+    0
+}
+
+/// Counts one refusal, with the series as the example.
+pub(super) fn reject(rejections: &mut Rejections, reason: Reject, identity: &SeriesIdentity) {
+    rejections.add(reason, || {
+        format!("{} of {}", identity.metric, identity.resource.service)
+    });
+}

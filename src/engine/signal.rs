@@ -1,0 +1,250 @@
+//! One signal: its window, the rules that watch it, and what was expected of each sample held.
+
+use std::collections::VecDeque;
+use std::mem::size_of;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::watch::Watch;
+use crate::derive::Emitted;
+use crate::model::{
+    BaselineView, Judged, Observation, RuleId, Sample, SampleView, SeriesId, SeriesIdentity,
+    SignalId, SignalKind, SignalMeta, Timestamp, Verdict,
+};
+use crate::window::Window;
+
+/// A signal and everything learned of it.
+pub(super) struct Signal {
+    pub(super) kind: SignalKind,
+    pub(super) window: Window,
+    /// One for each rule that watches, in the order of the rules.
+    pub(super) watches: Vec<Watch>,
+    /// What the first of them said of the newest sample.
+    pub(super) last: Option<Verdict>,
+    /// What it said of the samples in the window: the newest is the last in both, and older samples
+    /// may have none.
+    pub(super) bands: VecDeque<Band>,
+}
+
+/// A judgement in 16 bytes. Numbers are kept as their distance from the sample's value, so that single
+/// precision is relative to the deviation and not to the level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Band {
+    expected: f32,
+    lower: f32,
+    upper: f32,
+    /// NaN: there was no judgement.
+    sigma: f32,
+}
+
+impl Band {
+    fn of(value: f64, verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Learning { .. } => Self {
+                expected: 0.0,
+                lower: 0.0,
+                upper: 0.0,
+                sigma: f32::NAN,
+            },
+            Verdict::Judged(judged) => Self {
+                expected: (judged.expected - value) as f32,
+                lower: (judged.lower - value) as f32,
+                upper: (judged.upper - value) as f32,
+                sigma: judged.sigma as f32,
+            },
+        }
+    }
+
+    fn view(self, sample: Sample) -> SampleView {
+        let at = |offset: f32| {
+            let number = sample.value + f64::from(offset);
+            (!self.sigma.is_nan() && number.is_finite()).then_some(number)
+        };
+        SampleView {
+            time: sample.time,
+            value: sample.value,
+            expected: at(self.expected),
+            lower: at(self.lower),
+            upper: at(self.upper),
+            sigma: (!self.sigma.is_nan()).then_some(f64::from(self.sigma)),
+        }
+    }
+}
+
+impl Signal {
+    /// A signal without samples. Rules are matched here, once.
+    pub(super) fn new(kind: SignalKind, owner: Owner<'_>, plan: &Plan) -> Self {
+        let mut signal = Self {
+            kind,
+            window: Window::new(plan.settings.window),
+            watches: Vec::new(),
+            last: None,
+            bands: VecDeque::new(),
+        };
+        signal.watch(owner, plan);
+        signal
+    }
+
+    /// Sets up a watch for each rule that matches.
+    pub(super) fn watch(&mut self, owner: Owner<'_>, plan: &Plan) {
+        if !owner.judged {
+            return;
+        }
+        let meta = owner.meta(self.kind);
+        self.watches = (0..)
+            .zip(plan.rules.iter())
+            .filter(|(_, rule)| rule.selector.matches(&meta))
+            .filter_map(|(index, rule)| Watch::new(index, rule, plan.settings.window, &self.window))
+            .collect();
+    }
+
+    /// Takes in the newest sample: every watch judges it against the past, then it becomes part of it.
+    pub(super) fn observe(
+        &mut self,
+        emitted: &Emitted,
+        owner: Owner<'_>,
+        plan: &Plan,
+        out: &mut Vec<Observation>,
+    ) {
+        let sample = emitted.sample;
+        if !sample.value.is_finite() {
+            return;
+        }
+        self.window.expire(sample.time);
+        let mut first = None;
+        for watch in &mut self.watches {
+            let Some(rule) = plan.rules.get(watch.rule as usize) else {
+                continue;
+            };
+            let outcome = watch.observe(rule, sample, emitted.weight, &self.window);
+            if outcome.anomaly.is_some() {
+                plan.count_anomaly(watch.rule);
+            }
+            if outcome.report
+                && let Verdict::Judged(judged) = &outcome.verdict
+            {
+                out.push(Observation {
+                    rule: RuleId(watch.rule),
+                    signal: owner.meta(self.kind),
+                    sample,
+                    judged: judged.clone(),
+                    anomaly: outcome.anomaly,
+                    exemplar: emitted.exemplar,
+                });
+            }
+            first.get_or_insert(outcome.verdict);
+        }
+        self.window.push(sample);
+        if let Some(verdict) = first {
+            self.bands.push_back(Band::of(sample.value, &verdict));
+            self.last = Some(verdict);
+        }
+        while self.bands.len() > self.window.len() {
+            self.bands.pop_front();
+        }
+    }
+
+    /// The samples within `from..=to` beside what was expected of them, oldest first.
+    pub(super) fn samples(&self, from: Timestamp, to: Timestamp) -> Vec<SampleView> {
+        let unjudged = self.window.len() - self.bands.len().min(self.window.len());
+        self.window
+            .iter()
+            .enumerate()
+            .filter(|(_, sample)| (from..=to).contains(&sample.time))
+            .map(
+                |(i, sample)| match i.checked_sub(unjudged).and_then(|i| self.bands.get(i)) {
+                    Some(band) => band.view(sample),
+                    None => bare(sample),
+                },
+            )
+            .collect()
+    }
+
+    /// The newest sample beside what was expected, with all digits.
+    pub(super) fn last_sample(&self) -> Option<SampleView> {
+        let sample = self.window.last()?;
+        Some(match &self.last {
+            Some(Verdict::Judged(Judged {
+                expected,
+                lower,
+                upper,
+                sigma,
+                ..
+            })) => SampleView {
+                expected: Some(*expected),
+                lower: lower.is_finite().then_some(*lower),
+                upper: upper.is_finite().then_some(*upper),
+                sigma: Some(*sigma),
+                ..bare(sample)
+            },
+            Some(Verdict::Learning { .. }) | None => bare(sample),
+        })
+    }
+
+    /// Whether the baseline of the first rule stands.
+    pub(super) fn baseline(&self, plan: &Plan) -> BaselineView {
+        let Some(rule) = self.first_rule(plan) else {
+            return BaselineView::Unwatched;
+        };
+        match &self.last {
+            None => BaselineView::Learning {
+                remaining: rule.min_samples,
+            },
+            // The verdict was given before its own sample was learned from.
+            Some(Verdict::Learning { remaining }) if *remaining > 1 => BaselineView::Learning {
+                remaining: remaining - 1,
+            },
+            Some(Verdict::Learning { .. } | Verdict::Judged(_)) => BaselineView::Ready,
+        }
+    }
+
+    /// The first rule that watches.
+    pub(super) fn first_rule<'p>(&self, plan: &'p Plan) -> Option<&'p crate::model::Rule> {
+        let watch = self.watches.first()?;
+        plan.rules.get(watch.rule as usize)
+    }
+
+    /// Memory it occupies.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() - size_of::<Window>()
+            + self.window.bytes()
+            + self.bands.capacity() * size_of::<Band>()
+            + self.watches.capacity() * size_of::<Watch>()
+            + self.watches.iter().map(Watch::bytes).sum::<usize>()
+    }
+}
+
+/// A sample nobody judged.
+fn bare(sample: Sample) -> SampleView {
+    SampleView {
+        time: sample.time,
+        value: sample.value,
+        expected: None,
+        lower: None,
+        upper: None,
+        sigma: None,
+    }
+}
+
+/// The series that a signal belongs to, as far as its signals need to know it.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) id: SeriesId,
+    pub(super) identity: &'a Arc<SeriesIdentity>,
+    /// Whether rules may watch it: not our own telemetry, and no overflow series.
+    pub(super) judged: bool,
+}
+
+impl Owner<'_> {
+    pub(super) fn meta(self, kind: SignalKind) -> SignalMeta {
+        SignalMeta {
+            id: SignalId {
+                series: self.id,
+                kind,
+            },
+            identity: Arc::clone(self.identity),
+        }
+    }
+}

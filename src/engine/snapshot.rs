@@ -1,0 +1,276 @@
+//! Learning as bytes, so that a restart does not lose it.
+//!
+//! A chunk is self-contained: any chunk can be restored alone, and by any number of shards. It begins
+//! with a version and the time it was taken, then holds records, each behind its length. Records are
+//! postcard; what does not decode is left out and reported, the rest of the chunk is used.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::census::ServicesRecord;
+use super::plan::Plan;
+use super::series::{Series, Source};
+use super::shard::Shard;
+use super::signal::{Band, Signal};
+use super::watch::Watch;
+use crate::derive::{SeriesState, SpanSeries};
+use crate::model::{SeriesId, SeriesIdentity, SignalKind, Timestamp, Verdict};
+use crate::window::Window;
+
+/// Changes when a chunk's form does; chunks of another version are left out.
+const VERSION: u8 = 1;
+/// A chunk is closed when it has grown beyond this, so it is at most one record longer: together some
+/// 4 MiB, a few milliseconds of a shard's time.
+const CHUNK_BYTES: usize = 3 << 20;
+/// Version and time.
+const HEADER_BYTES: usize = 9;
+
+/// One record, as it is written.
+#[derive(Serialize)]
+enum RecordRef<'a> {
+    Services(&'a ServicesRecord),
+    Series(SeriesRef<'a>),
+}
+
+#[derive(Serialize)]
+struct SeriesRef<'a> {
+    identity: &'a SeriesIdentity,
+    last_seen: Timestamp,
+    source: SourceRef<'a>,
+    signals: Vec<SignalRef<'a>>,
+}
+
+#[derive(Serialize)]
+enum SourceRef<'a> {
+    Points(&'a SeriesState),
+    Spans(&'a SpanSeries),
+}
+
+#[derive(Serialize)]
+struct SignalRef<'a> {
+    kind: SignalKind,
+    window: &'a Window,
+    last: &'a Option<Verdict>,
+    bands: &'a VecDeque<Band>,
+    watches: Vec<WatchRef<'a>>,
+}
+
+/// A watch is found again by its rule's name and detector; positions change with the configuration.
+#[derive(Serialize)]
+struct WatchRef<'a> {
+    alert: &'a str,
+    detector: &'a str,
+    saved: Vec<u8>,
+    window: Option<&'a Window>,
+    hot: u32,
+}
+
+/// One record, as it is read: field by field the same.
+#[derive(Deserialize)]
+pub(super) enum Record {
+    Services(ServicesRecord),
+    Series(Box<SeriesRecord>),
+}
+
+#[derive(Deserialize)]
+pub(super) struct SeriesRecord {
+    identity: Arc<SeriesIdentity>,
+    last_seen: Timestamp,
+    source: SourceRecord,
+    signals: Vec<SignalRecord>,
+}
+
+#[derive(Deserialize)]
+enum SourceRecord {
+    Points(Box<SeriesState>),
+    Spans(Box<SpanSeries>),
+}
+
+#[derive(Deserialize)]
+struct SignalRecord {
+    kind: SignalKind,
+    window: Window,
+    last: Option<Verdict>,
+    bands: VecDeque<Band>,
+    watches: Vec<WatchRecord>,
+}
+
+#[derive(Deserialize)]
+struct WatchRecord {
+    alert: String,
+    detector: String,
+    saved: Vec<u8>,
+    window: Option<Window>,
+    hot: u32,
+}
+
+/// The head of a chunk taken at `taken`.
+fn begin(taken: Timestamp) -> Vec<u8> {
+    let mut chunk = vec![VERSION];
+    chunk.extend(taken.as_nanos().to_le_bytes());
+    chunk
+}
+
+fn append(chunk: &mut Vec<u8>, record: &RecordRef<'_>) {
+    // Nothing in a record can fail to be written: no maps of unknown length, no foreign types.
+    let Ok(bytes) = postcard::to_allocvec(record) else {
+        return;
+    };
+    if let Ok(length) = u32::try_from(bytes.len()) {
+        chunk.extend(length.to_le_bytes());
+        chunk.extend(bytes);
+    }
+}
+
+/// The chunk of the services.
+pub(super) fn write_services(services: &ServicesRecord, taken: Timestamp) -> Vec<u8> {
+    let mut chunk = begin(taken);
+    append(&mut chunk, &RecordRef::Services(services));
+    chunk
+}
+
+/// What a chunk holds: when it was taken, its records, and how many bytes of it could not be read.
+pub(super) fn read(chunk: &[u8]) -> Result<(Timestamp, Vec<Record>, usize), String> {
+    let (head, mut rest) = chunk
+        .split_at_checked(HEADER_BYTES)
+        .ok_or("it is too short")?;
+    let (version, taken) = head.split_first().ok_or("it is too short")?;
+    if *version != VERSION {
+        return Err(format!("its version is {version}, not {VERSION}"));
+    }
+    let taken = taken.try_into().map_err(|_| "it is too short")?;
+    let taken = Timestamp::from_nanos(i64::from_le_bytes(taken));
+    let (mut records, mut unreadable) = (Vec::new(), 0);
+    while !rest.is_empty() {
+        let record = rest.split_first_chunk::<4>().and_then(|(length, behind)| {
+            behind.split_at_checked(u32::from_le_bytes(*length) as usize)
+        });
+        let Some((record, behind)) = record else {
+            unreadable += rest.len();
+            break;
+        };
+        rest = behind;
+        match postcard::from_bytes(record) {
+            Ok(record) => records.push(record),
+            Err(_) => unreadable += record.len(),
+        }
+    }
+    Ok((taken, records, unreadable))
+}
+
+impl Shard {
+    /// The chunk of the series behind `cursor`, by id, and where the next one begins; no chunk when
+    /// there are no more series.
+    pub(super) fn save(
+        &self,
+        cursor: Option<SeriesId>,
+        taken: Timestamp,
+    ) -> Option<(Vec<u8>, SeriesId)> {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut chunk = begin(taken);
+        let mut last = None;
+        for id in self.order.range((from, Bound::Unbounded)) {
+            if let Some(series) = self.series.get(id) {
+                append(
+                    &mut chunk,
+                    &RecordRef::Series(series_ref(series, &self.plan)),
+                );
+            }
+            last = Some(*id);
+            if chunk.len() > CHUNK_BYTES {
+                break;
+            }
+        }
+        last.map(|last| (chunk, last))
+    }
+}
+
+fn series_ref<'a>(series: &'a Series, plan: &'a Plan) -> SeriesRef<'a> {
+    let watch = |watch: &'a Watch| {
+        let rule = plan.rules.get(watch.rule as usize)?;
+        Some(WatchRef {
+            alert: &rule.alert,
+            detector: &rule.detector.name,
+            saved: watch.detector.save(),
+            window: watch.window.as_deref(),
+            hot: watch.hot,
+        })
+    };
+    let signal = |signal: &'a Signal| SignalRef {
+        kind: signal.kind,
+        window: &signal.window,
+        last: &signal.last,
+        bands: &signal.bands,
+        watches: signal.watches.iter().filter_map(watch).collect(),
+    };
+    SeriesRef {
+        identity: &series.identity,
+        last_seen: series.last_seen,
+        source: match &series.source {
+            Source::Points(state) => SourceRef::Points(state),
+            Source::Spans(spans) => SourceRef::Spans(spans),
+        },
+        signals: series.signals.iter().map(signal).collect(),
+    }
+}
+
+impl SeriesRecord {
+    /// The series as it was, under the rules and settings of now.
+    pub(super) fn restore(self, plan: &Plan) -> (SeriesId, Series) {
+        let id = self.identity.id();
+        let source = match self.source {
+            SourceRecord::Points(state) => Source::Points(state),
+            SourceRecord::Spans(spans) => Source::Spans(spans),
+        };
+        let mut series = Series::with(self.identity, source, self.last_seen, plan);
+        let signals = self
+            .signals
+            .into_iter()
+            .map(|signal| signal.restore(&series, id, plan))
+            .collect();
+        series.signals = signals;
+        (id, series)
+    }
+}
+
+impl SignalRecord {
+    fn restore(self, series: &Series, id: SeriesId, plan: &Plan) -> Signal {
+        let mut signal = Signal {
+            kind: self.kind,
+            window: self.window.refit(plan.settings.window),
+            watches: Vec::new(),
+            last: self.last,
+            bands: self.bands,
+        };
+        signal.watch(series.owner(id), plan);
+        let mut saved: Vec<Option<WatchRecord>> = self.watches.into_iter().map(Some).collect();
+        let mut first_is_the_same = false;
+        for (i, watch) in signal.watches.iter_mut().enumerate() {
+            let Some(rule) = plan.rules.get(watch.rule as usize) else {
+                continue;
+            };
+            let same = |saved: &Option<WatchRecord>| {
+                saved.as_ref().is_some_and(|saved| {
+                    saved.alert == rule.alert && saved.detector == rule.detector.name
+                })
+            };
+            let at = saved.iter().position(same);
+            first_is_the_same |= i == 0 && at == Some(0);
+            if let Some(record) = at.and_then(|at| saved.get_mut(at)).and_then(Option::take) {
+                watch.restore(rule, record.saved.as_slice(), record.window, record.hot);
+            }
+        }
+        if !first_is_the_same {
+            // What another rule expected says nothing about this one.
+            signal.last = None;
+            signal.bands.clear();
+        }
+        while signal.bands.len() > signal.window.len() {
+            signal.bands.pop_front();
+        }
+        signal
+    }
+}

@@ -1,0 +1,130 @@
+//! Closing a tick over all shards.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::census::Admission;
+use super::handle::Handle;
+use super::report::TickReport;
+use super::router;
+use crate::derive::{SpanPartial, tick_end};
+use crate::model::{MetricKind, SeriesId, Timestamp};
+
+/// What one tick leaves for the next.
+#[derive(Default)]
+pub(super) struct Ticker {
+    /// By service, the newest tick in which it had spans. Only ticks that are not closed stay.
+    spans_until: HashMap<Arc<str>, Timestamp>,
+}
+
+impl Handle {
+    /// Closes every tick that has ended at `now`, and lets go of series and services that have been
+    /// idle for too long. Spans and points that arrive later for such a tick count in the next one, so
+    /// callers wait for stragglers before they call.
+    ///
+    /// The work is done even if the caller does not wait for it; but then its report is lost.
+    pub async fn tick(&self, now: Timestamp) -> TickReport {
+        self.note(now);
+        let handle = self.clone();
+        let report = tokio::spawn(async move { handle.close_tick(now).await }).await;
+        report.unwrap_or_else(|_| {
+            self.0.plan.telemetry.panics.inc();
+            TickReport::new(self.boundary(now), Vec::new(), Vec::new())
+        })
+    }
+
+    /// The last end of a tick at `now` or before.
+    fn boundary(&self, now: Timestamp) -> Timestamp {
+        let tick = self.0.plan.settings.tick;
+        let end = tick_end(now, tick);
+        if end == now { end } else { end.minus(tick) }
+    }
+
+    async fn close_tick(&self, now: Timestamp) -> TickReport {
+        let inner = &*self.0;
+        let boundary = self.boundary(now);
+        let mut ticker = inner.ticker.lock().await;
+
+        // Spans were gathered by trace; now what was gathered goes to the shards that own the series.
+        let gathered = join_all(inner.shards.iter().map(|s| s.run(|s| s.take_spans()))).await;
+        let gathered: Vec<SpanPartial> = gathered.into_iter().flatten().flatten().collect();
+        for partial in &gathered {
+            if partial.identity.kind == MetricKind::Spans {
+                let service = Arc::clone(&partial.identity.resource.service);
+                let until = ticker
+                    .spans_until
+                    .entry(service)
+                    .or_insert(partial.tick_end);
+                *until = partial.tick_end.max(*until);
+            }
+        }
+        ticker.spans_until.retain(|_, until| *until >= boundary);
+        let alive = Arc::new(ticker.spans_until.clone());
+
+        let parts = self.by_owner(gathered);
+        let absorbed = inner.shards.iter().zip(parts).map(async |(shard, part)| {
+            if part.is_empty() {
+                return Vec::new();
+            }
+            let absorb = shard.run(move |shard| shard.absorb(part, now));
+            absorb.await.unwrap_or_default()
+        });
+        let unknown: Vec<SpanPartial> = join_all(absorbed).await.into_iter().flatten().collect();
+
+        let newcomers = self.by_owner(self.admit_spans(unknown, now));
+        let closed = inner.shards.iter().zip(newcomers).map(|(shard, part)| {
+            let alive = Arc::clone(&alive);
+            shard.run(move |shard| {
+                shard.close(boundary, now, part, |service| alive.contains_key(service))
+            })
+        });
+        let (mut observations, mut ended) = (Vec::new(), Vec::new());
+        for closed in join_all(closed).await.into_iter().flatten() {
+            observations.extend(closed.observations);
+            ended.extend(closed.ended);
+            inner.census.release(&closed.gone);
+        }
+        inner.census.forget(now, inner.plan.settings.idle());
+        TickReport::new(boundary, observations, ended)
+    }
+
+    /// Decides about span series that no shard knows. Those beyond a limit become parts of the
+    /// overflow series, and are dropped only where there are too many of these.
+    fn admit_spans(&self, mut unknown: Vec<SpanPartial>, now: Timestamp) -> Vec<SpanPartial> {
+        // By id first: who is first under a limit must not depend on the shards.
+        unknown.sort_by_key(|partial| (partial.series, partial.tick_end));
+        let mut decided: Option<(SeriesId, Admission)> = None;
+        unknown.retain_mut(|partial| {
+            if !matches!(&decided, Some((series, _)) if *series == partial.series) {
+                let admission = self.0.census.admit(&partial.identity, now);
+                decided = Some((partial.series, admission));
+            }
+            match &decided {
+                Some((_, Admission::Welcome)) => true,
+                Some((_, Admission::Fold(series, identity))) => {
+                    partial.series = *series;
+                    partial.identity = Arc::clone(identity);
+                    true
+                }
+                Some((_, Admission::Refused)) | None => false,
+            }
+        });
+        unknown
+    }
+
+    /// Split by the shard that owns the series; in order of time, then series.
+    fn by_owner(&self, mut partials: Vec<SpanPartial>) -> Vec<Vec<SpanPartial>> {
+        partials.sort_by_key(|partial| (partial.tick_end, partial.series));
+        let mut parts: Vec<Vec<SpanPartial>> = Vec::new();
+        parts.resize_with(self.0.shards.len(), Vec::new);
+        for partial in partials {
+            let owner = router::owner(partial.series, self.0.plan.settings.shards);
+            if let Some(part) = parts.get_mut(owner) {
+                part.push(partial);
+            }
+        }
+        parts
+    }
+}
