@@ -3,35 +3,14 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::dispatch::Notification;
 use crate::model::{Alert, AlertState, Labels, ModeChange, Timestamp};
 
-/// A group of alerts, as the dispatcher decided to tell it.
-#[derive(Debug, Clone)]
-pub struct Notification {
-    /// Who is told.
-    pub receiver: String,
-    /// Identifies the group.
-    pub group_key: String,
-    /// The labels that the group has in common by its definition.
-    pub group_labels: Labels,
-    /// The labels that all its alerts have in common.
-    pub common_labels: Labels,
-    /// The annotations that all its alerts have in common.
-    pub common_annotations: Labels,
-    /// The alerts.
-    pub alerts: Vec<Arc<Alert>>,
-    /// How many more there are.
-    pub truncated: usize,
-    /// Whether at least one of them fires.
-    pub firing: bool,
-    /// When it was decided.
-    pub decided_at: Timestamp,
-}
-
 /// Something to tell a receiver.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Message {
     /// A group of alerts.
     Alerts(Arc<Notification>),
@@ -52,7 +31,7 @@ const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 struct AlertsBody<'a> {
     version: &'static str,
     group_key: &'a str,
-    truncated_alerts: usize,
+    truncated_alerts: u64,
     status: &'static str,
     receiver: &'a str,
     group_labels: &'a Labels,
@@ -137,7 +116,7 @@ impl Message {
                     version: "4",
                     group_key: &notification.group_key,
                     truncated_alerts: notification.truncated,
-                    status: status(notification.firing),
+                    status: notification.status.name(),
                     receiver,
                     group_labels: &notification.group_labels,
                     common_labels: &notification.common_labels,
@@ -152,10 +131,7 @@ impl Message {
 }
 
 /// The alerts of `notification` that a receiver is told.
-pub(super) fn alerts(
-    notification: &Notification,
-    resolved: Resolved,
-) -> impl Iterator<Item = &Alert> {
+fn alerts(notification: &Notification, resolved: Resolved) -> impl Iterator<Item = &Alert> {
     let told = move |alert: &&Alert| resolved == Resolved::Send || is_firing(alert);
     notification
         .alerts
@@ -164,19 +140,19 @@ pub(super) fn alerts(
         .filter(told)
 }
 
-pub(super) fn is_firing(alert: &Alert) -> bool {
+fn is_firing(alert: &Alert) -> bool {
     alert.state != AlertState::Resolved
-}
-
-pub(super) fn status(firing: bool) -> &'static str {
-    if firing { "firing" } else { "resolved" }
 }
 
 impl<'a> AlertBody<'a> {
     fn new(alert: &'a Alert, external_url: &str) -> Self {
         let linkable = external_url.starts_with("http://") || external_url.starts_with("https://");
         Self {
-            status: status(is_firing(alert)),
+            status: if is_firing(alert) {
+                "firing"
+            } else {
+                "resolved"
+            },
             labels: &alert.labels,
             annotations: &alert.annotations,
             starts_at: alert.fired_at.unwrap_or(alert.since),

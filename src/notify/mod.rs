@@ -10,7 +10,8 @@
 //! nowhere. Link-local addresses are never connected to.
 //!
 //! It knows nothing of rules and groups, and does not persist: what was under way when the daemon
-//! stopped is returned by [`Notifier::finish`] and can be handed to [`Notifier::resend`] of a later one.
+//! stopped is returned by [`Notifier::finish`], has a form in JSON, and can be handed to
+//! [`Notifier::resend`] of a later one.
 
 mod address;
 mod message;
@@ -22,7 +23,7 @@ mod integration;
 mod tests;
 
 pub use integration::{AttemptError, Webhook};
-pub use message::{Message, Notification, Resolved};
+pub use message::{Message, Resolved};
 pub use receiver::Delivery;
 pub use retry::Policy;
 pub use signature::Secret;
@@ -38,6 +39,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
+use crate::dispatch::Notification;
 use crate::model::{ModeChange, Timestamp};
 use crate::telemetry::Telemetry;
 use address::Guard;

@@ -10,6 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use prometheus::{Histogram, IntCounter};
 use rand::Rng;
 use rand::rngs::SmallRng;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +25,8 @@ use crate::telemetry::Telemetry;
 /// up the rest, few enough not to trouble a receiver that is in trouble.
 const CONCURRENT: usize = 4;
 
-/// A message on its way to a receiver.
-#[derive(Debug, Clone)]
+/// A message on its way to a receiver. Its form in JSON is one for a durable outbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     /// Identifies the message; the same over all attempts, so that receivers can leave out repeats.
     pub id: Arc<str>,

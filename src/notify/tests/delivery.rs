@@ -13,8 +13,9 @@ use super::{
     Hook, NOW, PATIENCE, alert, answer, mode_change, notification, patiently, receiver, rig,
 };
 use crate::clock::Clock;
+use crate::dispatch::Status;
 use crate::model::AlertState;
-use crate::notify::{LOG, Notifier, Resolved, Secret, Settings, Webhook};
+use crate::notify::{Delivery, LOG, Notifier, Resolved, Secret, Settings, Webhook};
 use crate::telemetry::Telemetry;
 
 #[tokio::test]
@@ -266,7 +267,7 @@ async fn resolved_alerts_are_left_out_where_they_are_not_wanted() {
     let over = Arc::new(alert("Over", AlertState::Resolved));
     let mut all_over = notification("oncall", "g");
     all_over.alerts = vec![Arc::clone(&over)];
-    all_over.firing = false;
+    all_over.status = Status::Resolved;
     let mut some_over = notification("oncall", "g");
     some_over.alerts.push(over);
     rig.notifier.send(all_over);
@@ -326,10 +327,13 @@ async fn the_stop_returns_what_was_not_delivered() {
         "nothing is taken after the stop"
     );
 
-    // A later notifier makes up for it, under the same id.
+    // A later notifier makes up for it, under the same id, wherever it was kept in between.
+    let kept = serde_json::to_vec(&undelivered).unwrap();
+    let mut kept: Vec<Delivery> = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept, undelivered);
     let mut hook = Hook::answering(&[200]).await;
     let later = super::rig([receiver("dead", [hook.webhook()])], |_| {});
-    later.notifier.resend(undelivered.pop().unwrap());
+    later.notifier.resend(kept.pop().unwrap());
     assert_eq!(hook.next().await.header("webhook-id"), &*lost[2]);
 }
 

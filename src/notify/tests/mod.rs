@@ -22,10 +22,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::dispatch::{Notification, Status};
 use crate::model::{
     Alert, AlertState, BoxFuture, Labels, Level, ModeChange, ModeState, SeverityLabel, Timestamp,
 };
-use crate::notify::{Notification, Notifier, Policy, Receiver, Settings, Webhook};
+use crate::notify::{Notifier, Policy, Receiver, Settings, Webhook};
 use crate::telemetry::Telemetry;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -69,7 +70,7 @@ fn notification(receiver: &str, group: &str) -> Notification {
         common_annotations: firing.annotations.clone(),
         alerts: vec![Arc::new(firing)],
         truncated: 0,
-        firing: true,
+        status: Status::Firing,
         decided_at: NOW.minus(Duration::from_secs(2)),
     }
 }
