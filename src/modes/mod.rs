@@ -20,6 +20,7 @@ mod machine;
 mod policy;
 mod saved;
 mod service;
+mod settle;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -195,6 +195,14 @@ impl Service {
         self.stale |= self.claims.len() != before;
     }
 
+    /// Moves what hold and recovery count from: `back`, then `ahead`, never beyond `now`.
+    pub(super) fn shift(&mut self, back: Duration, ahead: Duration, now: Timestamp) {
+        let anchors = std::iter::once(&mut self.hold_from).chain(self.below_since.as_mut());
+        for at in anchors {
+            *at = at.minus(back).plus(ahead).min(now);
+        }
+    }
+
     /// Notes since when less than the present level has been asked for. True if that is news.
     pub(super) fn compare_with_target(&mut self, now: Timestamp) -> bool {
         let before = self.below_since;

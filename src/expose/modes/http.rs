@@ -3,6 +3,7 @@
 //! Modes carry a weak `ETag` over everything but their lease: a 304 says that the instruction still
 //! holds, and so renews the lease as an answer in full does.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::State;
 use crate::expose::answer::{ApiError, success, success_page};
-use crate::model::{ModeState, Override, Timestamp};
+use crate::model::{ModeReason, ModeState, Override, Timestamp};
 use crate::publish::{Command, CommandError, Freeze};
 
 /// Longest author, in characters.
@@ -316,8 +317,8 @@ fn tag<'a>(modes: impl IntoIterator<Item = &'a ModeState>) -> String {
         &'a str,
         &'a str,
         Timestamp,
-        &'a [crate::model::ModeReason],
-        &'a std::collections::BTreeMap<String, serde_json::Value>,
+        &'a [ModeReason],
+        &'a BTreeMap<String, serde_json::Value>,
         &'a Option<Override>,
         u64,
     );

@@ -145,7 +145,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::expose::modes::fixture::{Fixture, alert, event, mode, mode_event};
+    use crate::expose::modes::fixture::{Fixture, alert, event, mode_event};
     use crate::expose::modes::{Limits, routes};
     use crate::model::AlertState;
 
@@ -458,6 +458,5 @@ mod tests {
         fixture.stop.cancel();
         fixture.state.drained().await;
         assert_eq!(client.event().await, None);
-        fixture.publish([mode("cart", 0, 0)]);
     }
 }
