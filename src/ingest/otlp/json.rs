@@ -412,7 +412,7 @@ impl Visitor<'_> for Text<'_> {
 /// Bytes from hexadecimal digits in either case.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return None;
     }
     text.as_bytes()
