@@ -123,12 +123,23 @@ impl Decider {
         self.closed_until = report.end;
         tracing::Span::current().record("observations", report.observations.len());
         let services = self.engine.services().await;
-        self.modes.know_services(now, services.iter().map(|service| &service.service));
+        self.modes
+            .know_services(now, services.iter().map(|service| &service.service));
         let mut transitions = self.alerts.step(now, &report.observations, &report.ended);
         self.explain(&mut transitions).await;
         let modes = self.modes.on_transitions(now, &transitions);
-        self.settle(now, Decisions { transitions, modes, freeze: None }).await;
-        self.telemetry.detection_lag.observe(self.clock.now().since(report.end).as_secs_f64());
+        self.settle(
+            now,
+            Decisions {
+                transitions,
+                modes,
+                freeze: None,
+            },
+        )
+        .await;
+        self.telemetry
+            .detection_lag
+            .observe(self.clock.now().since(report.end).as_secs_f64());
     }
 
     async fn explain(&mut self, transitions: &mut [Transition]) {
@@ -138,7 +149,9 @@ impl Decider {
         }
         let edges = self.engine.edges().await;
         let context = explain::Context::new(&edges, &all, self.tick);
-        self.alerts.annotate(transitions, |rule, alert| explain::annotate(rule, alert, &context));
+        self.alerts.annotate(transitions, |rule, alert| {
+            explain::annotate(rule, alert, &context)
+        });
     }
 
     /// Brings modes in line with the alerts that were restored.
@@ -152,7 +165,14 @@ impl Decider {
             .collect();
         let modes = self.modes.reconcile(now, &firing);
         self.dispatcher.reconcile(now, &self.alerts.snapshot());
-        self.settle(now, Decisions { modes, ..Decisions::default() }).await;
+        self.settle(
+            now,
+            Decisions {
+                modes,
+                ..Decisions::default()
+            },
+        )
+        .await;
     }
 
     /// Makes decisions durable, then public: events, notifications, snapshots.
@@ -160,7 +180,12 @@ impl Decider {
         for warning in self.modes.take_warnings() {
             tracing::warn!("{warning}");
         }
-        let events = self.events(now, decisions.modes, &decisions.transitions, decisions.freeze);
+        let events = self.events(
+            now,
+            decisions.modes,
+            &decisions.transitions,
+            decisions.freeze,
+        );
         for transition in &decisions.transitions {
             self.dispatcher.on_transition(now, transition);
         }
@@ -185,13 +210,20 @@ impl Decider {
             alert: Alert::clone(&transition.alert),
         });
         let mut events = Vec::new();
-        for mut body in alerts.chain(freeze).chain(modes.into_iter().map(EventBody::Mode)) {
+        for mut body in alerts
+            .chain(freeze)
+            .chain(modes.into_iter().map(EventBody::Mode))
+        {
             self.sequence += 1;
             if let EventBody::Mode(change) = &mut body {
                 change.state.sequence = self.sequence;
                 self.modes.number(&change.state.service, self.sequence);
             }
-            events.push(Event { sequence: self.sequence, time: now, body });
+            events.push(Event {
+                sequence: self.sequence,
+                time: now,
+                body,
+            });
         }
         events
     }
@@ -228,8 +260,13 @@ impl Decider {
             }
         }
         for event in events {
-            let EventBody::Mode(change) = &event.body else { continue };
-            self.telemetry.mode_changes.with_label_values(&[&change.state.mode]).inc();
+            let EventBody::Mode(change) = &event.body else {
+                continue;
+            };
+            self.telemetry
+                .mode_changes
+                .with_label_values(&[&change.state.mode])
+                .inc();
             tracing::warn!(
                 service = change.state.service,
                 from = change.from,
@@ -283,21 +320,36 @@ impl Decider {
     async fn command(&mut self, command: Command) {
         let now = self.clock.now();
         match command {
-            Command::SetOverride { service, manual, reply } => {
+            Command::SetOverride {
+                service,
+                manual,
+                reply,
+            } => {
                 let apply = |modes: &mut modes::Machine| modes.set_override(now, &service, manual);
                 let done = self.carry_out(now, apply, None).await;
                 answer(reply, done.and_then(|()| self.state(now, &service)));
             }
-            Command::RemoveOverride { service, author, reply } => {
-                let apply = |modes: &mut modes::Machine| modes.remove_override(now, &service, &author);
+            Command::RemoveOverride {
+                service,
+                author,
+                reply,
+            } => {
+                let apply =
+                    |modes: &mut modes::Machine| modes.remove_override(now, &service, &author);
                 let done = self.carry_out(now, apply, None).await;
                 answer(reply, done.and_then(|()| self.state(now, &service)));
             }
-            Command::Freeze { freeze, author, reply } => {
+            Command::Freeze {
+                freeze,
+                author,
+                reply,
+            } => {
                 let event = EventBody::Freeze {
                     frozen: freeze.is_some(),
                     author,
-                    reason: freeze.as_ref().map_or_else(String::new, |f| f.reason.clone()),
+                    reason: freeze
+                        .as_ref()
+                        .map_or_else(String::new, |f| f.reason.clone()),
                 };
                 let freeze = freeze.map(|freeze| modes::Freeze {
                     author: freeze.author,
@@ -332,7 +384,9 @@ impl Decider {
         changes.extend(events.iter().map(event_change));
         if let Err(error) = self.store.commit(changes).await {
             (self.modes, self.sequence) = (before, sequence);
-            return Err(CommandError::Unavailable(format!("it cannot be made durable: {error}")));
+            return Err(CommandError::Unavailable(format!(
+                "it cannot be made durable: {error}"
+            )));
         }
         self.tell(&[], &events, now);
         self.publish(now, events);
@@ -349,12 +403,18 @@ fn answer<T>(
 }
 
 fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Vec<Change> {
-    changes.into_iter().map(|(key, value)| Change { table, key, value }).collect()
+    changes
+        .into_iter()
+        .map(|(key, value)| Change { table, key, value })
+        .collect()
 }
 
 fn event_change(event: &Event) -> Change {
     // An event is plain data of our own; should it ever fail to serialise, its number is still used.
-    Change::event(event.sequence, serde_json::to_vec(event).unwrap_or_default())
+    Change::event(
+        event.sequence,
+        serde_json::to_vec(event).unwrap_or_default(),
+    )
 }
 
 /// The events of earlier runs, oldest first, and what could not be read of them.

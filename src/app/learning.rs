@@ -40,12 +40,19 @@ impl Learning {
             tokio::task::spawn_blocking(move || snapshot::write(&directory, now, chunks)).await;
         match written {
             Ok(Ok(bytes)) => {
-                self.telemetry.snapshot_seconds.observe(start.elapsed().as_secs_f64());
-                self.telemetry.snapshot_timestamp.set(now.as_nanos() / 1_000_000_000);
+                self.telemetry
+                    .snapshot_seconds
+                    .observe(start.elapsed().as_secs_f64());
+                self.telemetry
+                    .snapshot_timestamp
+                    .set(now.as_nanos() / 1_000_000_000);
                 tracing::debug!(bytes, "learning is saved");
             }
             Ok(Err(error)) => {
-                self.telemetry.storage_errors.with_label_values(&["snapshot"]).inc();
+                self.telemetry
+                    .storage_errors
+                    .with_label_values(&["snapshot"])
+                    .inc();
                 tracing::error!(%error, "learning could not be saved");
             }
             Err(error) => {

@@ -18,7 +18,9 @@ const CALM: f64 = 0.85;
 /// Resident memory of this process in bytes; `None` where the system does not say.
 pub(super) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -34,11 +36,17 @@ pub(super) async fn watch(limit: u64, admission: Arc<Admission>, stop: Cancellat
             () = stop.cancelled() => return,
             _ = timer.tick() => {}
         }
-        let Some(resident) = resident_bytes() else { continue };
+        let Some(resident) = resident_bytes() else {
+            continue;
+        };
         let share = resident as f64 / limit as f64;
         if !refusing && share >= FULL {
             refusing = true;
-            tracing::warn!(resident, limit, "memory is nearly used up: telemetry is refused for now");
+            tracing::warn!(
+                resident,
+                limit,
+                "memory is nearly used up: telemetry is refused for now"
+            );
             admission.refuse(Cause::Memory);
         } else if refusing && share < CALM {
             refusing = false;

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::ingest::{self, Admission, Cause};
-use crate::model::{Batch, BoxFuture, Query as _, Rejections};
+use crate::model::{Batch, BoxFuture, Rejections};
 use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
@@ -71,11 +71,19 @@ impl Daemon {
         let found = snapshot::read(&directory, now, |chunk| chunks.push(chunk));
         let rules = config.model_rules();
         let engine_settings = settings::engine(config, own_service);
-        let (engine, unread) =
-            Engine::start(engine_settings, Arc::clone(&rules), telemetry.clone(), chunks)?;
+        let (engine, unread) = Engine::start(
+            engine_settings,
+            Arc::clone(&rules),
+            telemetry.clone(),
+            chunks,
+        )?;
 
-        let (alerts, a) =
-            alert::Machine::restore(rules, settings::alert(config), now, recovered.take(Table::Alerts));
+        let (alerts, a) = alert::Machine::restore(
+            rules,
+            settings::alert(config),
+            now,
+            recovered.take(Table::Alerts),
+        );
         let (modes, m) =
             modes::Machine::restore(recovered.take(Table::Modes), settings::modes(config)?);
         let (dispatcher, d) = dispatch::Dispatcher::restore(
@@ -84,7 +92,15 @@ impl Daemon {
             recovered.take(Table::Dispatch),
         );
         let (history, h) = decide::history(recovered.take(Table::Events));
-        let warnings = [recovered.warnings, found.warning.into_iter().collect(), unread, a, m, d, h];
+        let warnings = [
+            recovered.warnings,
+            found.warning.into_iter().collect(),
+            unread,
+            a,
+            m,
+            d,
+            h,
+        ];
         for warning in warnings.into_iter().flatten() {
             tracing::warn!("{warning}");
         }
@@ -93,8 +109,12 @@ impl Daemon {
 
         let ingest_settings = settings::ingest(config);
         let admission = Arc::new(Admission::new(ingest_settings.inflight_bytes, &telemetry));
-        let otlp = ingest::Server::bind(ingest_settings).await.context("OTLP")?;
-        let api = expose::Server::bind(settings::expose(config)).await.context("http.listen")?;
+        let otlp = ingest::Server::bind(ingest_settings)
+            .await
+            .context("OTLP")?;
+        let api = expose::Server::bind(settings::expose(config))
+            .await
+            .context("http.listen")?;
         let http = api.local_addr();
         let external_url = match &config.http.external_url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
@@ -128,7 +148,10 @@ impl Daemon {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
         };
-        let sink = Arc::new(EngineSink { engine: engine.clone(), clock: clock.clone() });
+        let sink = Arc::new(EngineSink {
+            engine: engine.clone(),
+            clock: clock.clone(),
+        });
         let sources = expose::Sources {
             board: board.clone(),
             query: Arc::new(engine.clone()),
@@ -163,7 +186,11 @@ impl Daemon {
         };
         let stop = &daemon.shutdown.decide;
         tokio::spawn(learning.run(config.storage.snapshot_interval.0, stop.clone()));
-        tokio::spawn(memory::watch(config.limits.memory.0, admission, stop.clone()));
+        tokio::spawn(memory::watch(
+            config.limits.memory.0,
+            admission,
+            stop.clone(),
+        ));
         daemon.board.set_ready(None);
         Ok(daemon)
     }
@@ -197,7 +224,10 @@ impl Daemon {
         self.shutdown.notify.cancel();
         let left = self.notifier.finish().await;
         if !left.is_empty() {
-            tracing::warn!(count = left.len(), "notifications could not be delivered before the end");
+            tracing::warn!(
+                count = left.len(),
+                "notifications could not be delivered before the end"
+            );
         }
         self.store.close().await;
         self.shutdown.expose.cancel();
@@ -224,9 +254,13 @@ struct EngineSink {
 impl ingest::Sink for EngineSink {
     fn apply(&self, batch: Batch) -> BoxFuture<'_, Result<Rejections, ingest::Refused>> {
         Box::pin(async {
-            self.engine.apply(batch, self.clock.now()).await.map_err(|busy| {
-                ingest::Refused::Retryable { after: busy.retry_after, reason: busy.reason.into() }
-            })
+            self.engine
+                .apply(batch, self.clock.now())
+                .await
+                .map_err(|busy| ingest::Refused::Retryable {
+                    after: busy.retry_after,
+                    reason: busy.reason.into(),
+                })
         })
     }
 }

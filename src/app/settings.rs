@@ -19,9 +19,16 @@ pub(super) fn ingest(config: &Config) -> ingest::Settings {
         inflight_bytes: config.limits.memory.0 / INFLIGHT_SHARE,
         header_timeout: otlp.header_timeout.0,
         body_timeout: otlp.body_timeout.0,
-        cors_origins: otlp.cors.as_ref().map_or_else(Vec::new, |c| c.allowed_origins.clone()),
+        cors_origins: otlp
+            .cors
+            .as_ref()
+            .map_or_else(Vec::new, |c| c.allowed_origins.clone()),
         auth: otlp.auth.as_ref().map(|auth| ingest::Auth {
-            bearer: auth.bearer.iter().map(|token| token.reveal().to_owned()).collect(),
+            bearer: auth
+                .bearer
+                .iter()
+                .map(|token| token.reveal().to_owned())
+                .collect(),
             basic: auth
                 .basic
                 .iter()
@@ -78,8 +85,17 @@ pub(super) fn notify(
     external_url: String,
     seed: u64,
 ) -> anyhow::Result<notify::Settings> {
-    let receivers = config.receivers.iter().map(receiver).collect::<anyhow::Result<_>>()?;
-    Ok(notify::Settings { receivers, external_url, seed, ..notify::Settings::default() })
+    let receivers = config
+        .receivers
+        .iter()
+        .map(receiver)
+        .collect::<anyhow::Result<_>>()?;
+    Ok(notify::Settings {
+        receivers,
+        external_url,
+        seed,
+        ..notify::Settings::default()
+    })
 }
 
 fn receiver(receiver: &Receiver) -> anyhow::Result<notify::Receiver> {
@@ -99,7 +115,10 @@ fn receiver(receiver: &Receiver) -> anyhow::Result<notify::Receiver> {
             built = built.resolved(notify::Resolved::Omit);
         }
         for (name, value) in &webhook.headers {
-            built = built.header(name, value.reveal()).map_err(error).with_context(invalid)?;
+            built = built
+                .header(name, value.reveal())
+                .map_err(error)
+                .with_context(invalid)?;
         }
         webhooks.push(built);
     }
@@ -129,22 +148,34 @@ pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
     Ok(modes::Settings {
         lease: config.modes.lease.0,
         limit: config.modes.limit.0,
-        policies: config.modes.policies.iter().map(policy).collect::<anyhow::Result<_>>()?,
+        policies: config
+            .modes
+            .policies
+            .iter()
+            .map(policy)
+            .collect::<anyhow::Result<_>>()?,
         max_services: usize::try_from(config.limits.services).unwrap_or(usize::MAX),
         levels,
     })
 }
 
 pub(super) fn expose(config: &Config) -> expose::Settings {
-    let mut receivers: Vec<String> =
-        config.receivers.iter().map(|receiver| receiver.name.clone()).collect();
+    let mut receivers: Vec<String> = config
+        .receivers
+        .iter()
+        .map(|receiver| receiver.name.clone())
+        .collect();
     if !receivers.iter().any(|name| name == LOG_RECEIVER) {
         receivers.push(LOG_RECEIVER.into());
     }
     expose::Settings {
         listen: config.http.listen.0,
         allowed_hosts: config.http.allowed_hosts.clone(),
-        external_url: config.http.external_url.as_ref().map(|url| url.as_str().to_owned()),
+        external_url: config
+            .http
+            .external_url
+            .as_ref()
+            .map(|url| url.as_str().to_owned()),
         exposed_signals: usize::try_from(config.http.metrics_signals).unwrap_or(usize::MAX),
         routing: expose::Routing {
             receiver: config.route.receiver.clone(),

@@ -58,20 +58,17 @@ impl Default for Settings {
 }
 
 /// Credentials, any of which opens the door. They are never shown.
-#[derive(Clone)]
-pub enum Auth {
-    /// `Authorization: Bearer TOKEN`.
-    Bearer(Vec<String>),
+#[derive(Clone, Default)]
+pub struct Auth {
+    /// The tokens of `Authorization: Bearer TOKEN`.
+    pub bearer: Vec<String>,
     /// `Authorization: Basic …` of (user, password).
-    Basic(Vec<(String, String)>),
+    pub basic: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bearer(_) => "Bearer(<secret>)",
-            Self::Basic(_) => "Basic(<secret>)",
-        })
+        f.write_str("Auth(<secret>)")
     }
 }
 

@@ -71,14 +71,19 @@ impl Matcher {
     /// # Errors
     /// The expression of `=~` or `!~` is not valid or too large when compiled.
     pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, String> {
+        let compile = |pattern: &str| {
+            regex::RegexBuilder::new(pattern)
+                .size_limit(REGEX_SIZE_LIMIT)
+                .build()
+                .map_err(|error| format!("invalid regular expression `{value}`: {error}"))
+        };
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(
-                regex::RegexBuilder::new(&format!("^(?s:{value})$"))
-                    .size_limit(REGEX_SIZE_LIMIT)
-                    .build()
-                    .map_err(|error| format!("invalid regular expression `{value}`: {error}"))?,
-            ),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                // Alone first: `a)|(b` would otherwise close the group that anchors it.
+                compile(value)?;
+                Some(compile(&format!("^(?s:{value})$"))?)
+            }
         };
         Ok(Self {
             name: name.into(),
@@ -385,6 +390,7 @@ mod tests {
             (r#"{="x"}"#, "expected a label name", 2),
             (r#"{a="x"}b"#, "expected the end", 8),
             (r#"{a=~"("}"#, "invalid regular expression", 5),
+            (r#"{a=~"a)|(b"}"#, "invalid regular expression", 5),
             (r#"{a="x" b="y"}"#, "expected `,` or `}`", 8),
         ] {
             let error = Selector::parse(text).expect_err(text);

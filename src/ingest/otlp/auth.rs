@@ -8,66 +8,56 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::ingest::Auth;
 
 /// Lets those in who show a credential, or everybody if none is set.
-pub(crate) struct Gate {
-    scheme: Scheme,
-    /// Digests have one length whatever the secrets, so that comparing tells nothing about them.
-    accepted: Vec<[u8; 32]>,
-}
+pub(crate) struct Gate(Option<Accepted>);
 
-#[derive(Clone, Copy)]
-enum Scheme {
-    Open,
-    Bearer,
-    Basic,
+/// Digests have one length whatever the secrets, so that comparing tells nothing about them.
+struct Accepted {
+    bearer: Vec<[u8; 32]>,
+    basic: Vec<[u8; 32]>,
 }
 
 impl Gate {
     pub(crate) fn new(auth: Option<&Auth>) -> Self {
         let digest = |text: &str| Sha256::digest(text).into();
-        let (scheme, accepted) = match auth {
-            None => (Scheme::Open, Vec::new()),
-            Some(Auth::Bearer(tokens)) => (
-                Scheme::Bearer,
-                tokens.iter().map(|token| digest(token)).collect(),
-            ),
-            Some(Auth::Basic(users)) => (
-                Scheme::Basic,
-                users
-                    .iter()
-                    .map(|(user, password)| digest(&format!("{user}:{password}")))
-                    .collect(),
-            ),
-        };
-        Self { scheme, accepted }
+        Self(auth.map(|auth| Accepted {
+            bearer: auth.bearer.iter().map(|token| digest(token)).collect(),
+            basic: auth
+                .basic
+                .iter()
+                .map(|(user, password)| digest(&format!("{user}:{password}")))
+                .collect(),
+        }))
     }
 
     /// Whether a request with `headers` may pass.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
-        let shown = match self.scheme {
-            Scheme::Open => return true,
-            Scheme::Bearer => credential(headers, "bearer").map(|token| token.as_bytes().to_vec()),
-            Scheme::Basic => {
-                credential(headers, "basic").and_then(|text| STANDARD.decode(text).ok())
-            }
+        let Some(accepted) = &self.0 else {
+            return true;
         };
-        let Some(shown) = shown else {
-            return false;
-        };
-        let shown: [u8; 32] = Sha256::digest(shown).into();
-        // Every one is compared, so that the time does not tell which.
-        let matches = self.accepted.iter().map(|accepted| accepted.ct_eq(&shown));
-        matches
-            .fold(Choice::from(0), |any, matches| any | matches)
-            .into()
+        if let Some(token) = credential(headers, "bearer") {
+            return is_one_of(&accepted.bearer, token.as_bytes());
+        }
+        credential(headers, "basic")
+            .and_then(|text| STANDARD.decode(text).ok())
+            .is_some_and(|user| is_one_of(&accepted.basic, &user))
     }
 
     /// What `WWW-Authenticate` says to those who may not.
     pub(crate) fn challenge(&self) -> &'static str {
-        match self.scheme {
-            Scheme::Open | Scheme::Bearer => "Bearer realm=\"tidewatch\"",
-            Scheme::Basic => "Basic realm=\"tidewatch\", charset=\"UTF-8\"",
+        match &self.0 {
+            Some(accepted) if accepted.bearer.is_empty() => {
+                "Basic realm=\"tidewatch\", charset=\"UTF-8\""
+            }
+            _ => "Bearer realm=\"tidewatch\"",
         }
     }
+}
+
+/// Every one is compared, so that the time does not tell which.
+fn is_one_of(accepted: &[[u8; 32]], shown: &[u8]) -> bool {
+    let shown: [u8; 32] = Sha256::digest(shown).into();
+    let matches = accepted.iter().map(|accepted| accepted.ct_eq(&shown));
+    matches.fold(Choice::from(0), |any, matches| any | matches).into()
 }
 
 /// What stands behind `scheme` (in any case) in `Authorization`.
@@ -96,7 +86,7 @@ mod tests {
     fn credentials() {
         check(None, None, true);
         check(None, Some("Bearer whatever"), true);
-        let bearer = Auth::Bearer(vec!["one".into(), "two".into()]);
+        let bearer = Auth { bearer: vec!["one".into(), "two".into()], ..Auth::default() };
         check(Some(&bearer), Some("Bearer one"), true);
         check(Some(&bearer), Some("bearer two"), true);
         for wrong in [
@@ -108,7 +98,7 @@ mod tests {
         ] {
             check(Some(&bearer), wrong, false);
         }
-        let basic = Auth::Basic(vec![("me".into(), "pa:ss".into())]);
+        let basic = Auth { basic: vec![("me".into(), "pa:ss".into())], ..Auth::default() };
         check(Some(&basic), Some("Basic bWU6cGE6c3M="), true);
         for wrong in [
             None,
@@ -118,7 +108,10 @@ mod tests {
         ] {
             check(Some(&basic), wrong, false);
         }
-        check(Some(&Auth::Bearer(Vec::new())), Some("Bearer x"), false);
-        assert_eq!(format!("{basic:?}"), "Basic(<secret>)");
+        check(Some(&Auth::default()), Some("Bearer x"), false);
+        let both = Auth { bearer: bearer.bearer.clone(), basic: basic.basic.clone() };
+        check(Some(&both), Some("Bearer one"), true);
+        check(Some(&both), Some("Basic bWU6cGE6c3M="), true);
+        assert_eq!(format!("{basic:?}"), "Auth(<secret>)");
     }
 }
