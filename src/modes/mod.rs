@@ -1,1 +1,68 @@
-//! (to come)
+//! DEGRADE: firing alerts come in, the mode of each service goes out.
+//!
+//! A [`Machine`] matches alerts against policies and decides in which mode each service is to run. It
+//! is driven from outside: every input carries the time, every output is a list of changes, and
+//! [`Machine::next_deadline`] says when to come back. What always holds:
+//!
+//! - A service goes up (away from normal) at once and straight to the worst level asked for. It comes
+//!   back one level at a time, each step only after `hold` since the last change and after nothing has
+//!   asked for the present level for `recover`.
+//! - Automation never takes a service away from normal when that would put more than the `limit` of
+//!   services away; whoever finds no room waits, the most severe first.
+//! - A manual override wins over every policy and ends when it says; a freeze stops every automatic
+//!   change, in both directions.
+//! - Time that nobody watched (a restart, a suspended machine, a jumped clock) counts as no more than
+//!   [`MAX_STEP`] of hold or recovery: silence is neither health nor illness.
+//!
+//! The machine knows nothing of detectors, of how services hear it, or of where its state is kept.
+
+mod machine;
+mod policy;
+mod saved;
+mod service;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scenarios;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Levels, ModeState, Timestamp};
+
+pub use machine::{MAX_STEP, Machine};
+pub use policy::{Policy, ServiceTemplate, Settings};
+
+/// The kill switch: no automatic change while it is set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Who set it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub set_at: Timestamp,
+}
+
+/// What all services are told, with leases that run from the moment it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// The names of the levels.
+    pub levels: Levels,
+    /// Every known service, by name.
+    pub services: BTreeMap<String, ModeState>,
+    /// The kill switch, while it is set.
+    pub freeze: Option<Freeze>,
+}
+
+/// Why a command was not carried out. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no such service, or no override on it.
+    #[error("{0}")]
+    NotFound(String),
+    /// The command itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+}

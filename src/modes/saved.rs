@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::Settings;
+use super::service::{Claim, Held, Service};
+use super::{Freeze, Machine};
+use crate::model::{Fingerprint, Level, Levels, ModeReason, ModeState, Override, Timestamp};
+
+/// Under which the kill switch is saved.
+const FREEZE: &str = "freeze";
+/// Under which the time of the last input is saved.
+const CLOCK: &str = "clock";
+/// Before the service's name.
+const SERVICE: &str = "service/";
+
+/// A level by rank and name, so that it is found again when the levels have changed.
+#[derive(Serialize, Deserialize)]
+struct SavedLevel {
+    rank: Level,
+    name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedClaim {
+    policy: String,
+    fingerprint: Fingerprint,
+    score: u16,
+    alertname: String,
+    explanation: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedService {
+    told: ModeState,
+    auto: SavedLevel,
+    manual: Option<(Override, Level)>,
+    claims: Vec<SavedClaim>,
+    held: Vec<Held>,
+    reasons: Vec<ModeReason>,
+    hold_from: Timestamp,
+    below_since: Option<Timestamp>,
+}
+
+impl Machine {
+    /// What has to be kept to survive a restart and has changed since the last call: keys with their
+    /// value, or `None` where there is nothing under that key any more. In order.
+    pub fn changes(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        let mut changes = Vec::new();
+        for name in std::mem::take(&mut self.unsaved) {
+            let service = self.services.get(&name).filter(|service| service.durable);
+            let value = service.map(|service| self.save(service));
+            changes.push((format!("{SERVICE}{name}"), value));
+        }
+        if std::mem::take(&mut self.freeze_unsaved) {
+            changes.push((FREEZE.into(), self.freeze.as_ref().map(json)));
+        }
+        // Time alone is not worth a write; beside another it says up to when there was watching.
+        if !changes.is_empty() {
+            changes.push((CLOCK.into(), self.last.as_ref().map(json)));
+        }
+        changes
+    }
+
+    /// Everything that has to be kept, whether it has changed or not.
+    pub fn entries(&self) -> Vec<(String, Vec<u8>)> {
+        let mut entries: Vec<_> = self
+            .services
+            .iter()
+            .filter(|(_, service)| service.durable)
+            .map(|(name, service)| (format!("{SERVICE}{name}"), self.save(service)))
+            .collect();
+        let freeze = self.freeze.as_ref().map(json);
+        entries.extend(freeze.map(|value| (FREEZE.into(), value)));
+        let clock = self.last.as_ref().map(json);
+        entries.extend(clock.map(|value| (CLOCK.into(), value)));
+        entries
+    }
+
+    /// The machine as it was saved, under settings that may have changed since, and what could not be
+    /// kept. Services are as they were, on the nearest level where theirs is gone. What a policy asked
+    /// for that is gone is dropped; the way back is the one that was promised.
+    ///
+    /// Afterwards [`Machine::reconcile`] says which alerts still fire.
+    pub fn restore(
+        entries: impl IntoIterator<Item = (String, Vec<u8>)>,
+        settings: Settings,
+    ) -> (Self, Vec<String>) {
+        let mut machine = Self::new(settings);
+        let mut warnings = Vec::new();
+        for (key, value) in entries {
+            let read = match (key.as_str(), key.strip_prefix(SERVICE)) {
+                (FREEZE, _) => serde_json::from_slice::<Freeze>(&value)
+                    .map(|freeze| machine.freeze = Some(freeze)),
+                (CLOCK, _) => serde_json::from_slice(&value).map(|last| machine.last = Some(last)),
+                (_, Some(name)) => serde_json::from_slice(&value)
+                    .map(|saved| machine.restore_service(name, saved, &mut warnings)),
+                (_, None) => {
+                    warnings.push(format!("modes: unknown entry `{key}` is left out"));
+                    continue;
+                }
+            };
+            if let Err(error) = read {
+                warnings.push(format!("modes: entry `{key}` is left out: {error}"));
+            }
+        }
+        // Without a clock the latest time that is known is the last that was watched.
+        let anchors = machine.services.values().map(|service| {
+            let below_since = service.below_since.unwrap_or(service.hold_from);
+            below_since.max(service.hold_from)
+        });
+        machine.last = machine.last.or(anchors.max());
+        warnings.dedup();
+        (machine, warnings)
+    }
+
+    fn save(&self, service: &Service) -> Vec<u8> {
+        let levels = &self.settings.levels;
+        let policy = |at: usize| self.settings.policies.get(at);
+        json(&SavedService {
+            told: service.told.clone(),
+            auto: SavedLevel {
+                rank: service.auto,
+                name: levels.name(service.auto).into(),
+            },
+            manual: service.manual.clone().map(|manual| {
+                let level = levels.level(&manual.mode).unwrap_or_default();
+                (manual, level)
+            }),
+            claims: service
+                .claims
+                .iter()
+                .filter_map(|((position, fingerprint), claim)| {
+                    Some(SavedClaim {
+                        policy: policy(*position)?.name.clone(),
+                        fingerprint: *fingerprint,
+                        score: claim.score,
+                        alertname: claim.alertname.clone(),
+                        explanation: claim.explanation.clone(),
+                    })
+                })
+                .collect(),
+            held: service.held.clone(),
+            reasons: service.reasons.clone(),
+            hold_from: service.hold_from,
+            below_since: service.below_since,
+        })
+    }
+
+    fn restore_service(&mut self, name: &str, saved: SavedService, warnings: &mut Vec<String>) {
+        let worst = self.settings.worst();
+        let policies = &self.settings.policies;
+        let position = |policy: &str| policies.iter().position(|p| p.name == policy);
+        let levels = &self.settings.levels;
+        let mut nearest = |rank, name: &str, what| {
+            let level = find_level(levels, rank, name);
+            if rank > Level(0) && levels.name(level) != name {
+                let nearest = levels.name(level);
+                warnings.push(format!(
+                    "modes: {what}: the level `{name}` is gone, `{nearest}` is nearest"
+                ));
+            }
+            level
+        };
+        let auto = nearest(
+            saved.auto.rank,
+            &saved.auto.name,
+            format!("service `{name}`"),
+        );
+        let manual = saved.manual.map(|(mut manual, rank)| {
+            let what = format!("override of service `{name}`");
+            let level = nearest(rank, &manual.mode, what);
+            manual.mode = levels.name(level).into();
+            manual
+        });
+        let mut told = saved.told;
+        told.service = name.into();
+        told.level = told.level.min(worst);
+
+        let mut gone = |policy: &str| {
+            warnings.push(format!(
+                "modes: policy `{policy}` is gone, service `{name}` recovers from it"
+            ));
+        };
+        let mut service = Service {
+            auto,
+            manual,
+            told,
+            claims: BTreeMap::new(),
+            held: saved.held,
+            reasons: saved.reasons,
+            hold_from: saved.hold_from,
+            below_since: saved.below_since,
+            stale: true,
+            touched: true,
+            durable: true,
+        };
+        for claim in saved.claims {
+            let found = position(&claim.policy).and_then(|at| Some((at, policies.get(at)?)));
+            let Some((at, policy)) = found else {
+                gone(&claim.policy);
+                continue;
+            };
+            if policy.level == Level(0) {
+                continue;
+            }
+            let fingerprint = claim.fingerprint;
+            let restored = Claim {
+                level: policy.level,
+                score: claim.score,
+                alertname: claim.alertname,
+                explanation: claim.explanation,
+            };
+            service.claims.insert((at, fingerprint), restored);
+            let claimed = self.alerts.entry(fingerprint).or_default();
+            claimed.insert(name.into());
+        }
+        for held in &mut service.held {
+            held.level = held.level.min(worst);
+            // A policy that is still there speaks for itself; its place may have changed.
+            if let Some((at, policy)) =
+                position(&held.policy).and_then(|at| Some((at, policies.get(at)?)))
+            {
+                *held = Held::of(policy, at);
+            }
+        }
+        service.held.sort_by_key(|held| (held.level, held.position));
+        service
+            .reasons
+            .retain(|reason| position(&reason.policy).is_some());
+        if auto == Level(0) {
+            service.held.clear();
+            service.reasons.clear();
+        }
+        self.services.insert(name.into(), service);
+    }
+}
+
+/// The level of this name, else the nearest to the rank that it had. Normal is always normal, whatever
+/// it is called.
+fn find_level(levels: &Levels, rank: Level, name: &str) -> Level {
+    if rank == Level(0) {
+        return rank;
+    }
+    let last = u8::try_from(levels.names().len().saturating_sub(1)).unwrap_or(u8::MAX);
+    levels.level(name).unwrap_or(rank.min(Level(last)))
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("names are texts and numbers finite: nothing can fail")
+}
