@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use super::server::guarded;
 use super::state::State;
-use super::{Report, Server, Settings, Sources};
+use super::{Report, Server, Settings, Sources, modes as skins};
 use crate::clock::Clock;
 use crate::model::{
     Alert, AlertState, BaselineView, BoxFuture, EdgeView, Fingerprint, Labels, Level, ModeState,
@@ -159,13 +159,20 @@ impl Site {
             telemetry: Telemetry::new(),
             clock: Clock::starting_at(NOW),
         };
+        let skins = skins::State::new(
+            board.clone(),
+            sources.clock.clone(),
+            sources.telemetry.clone(),
+            settings.modes.clone(),
+            CancellationToken::new(),
+        );
         let state = State::new(settings.clone(), sources.clone(), settings.listen);
         Self {
             board,
             _commands: commands,
             sources,
             settings,
-            router: guarded(state),
+            router: guarded(state, skins),
         }
     }
 

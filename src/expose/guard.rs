@@ -12,11 +12,9 @@ use axum::extract;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::StreamExt as _;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio_util::sync::CancellationToken;
 
 use super::answer::ApiError;
 use super::state::{Settings, State};
@@ -35,8 +33,6 @@ const MAX_GRPC_BODY: usize = 1024 * 1024;
 pub(super) struct Connection {
     /// The address of ours that it reached.
     pub(super) local: SocketAddr,
-    /// Cancelled when the daemon stops.
-    pub(super) stop: CancellationToken,
 }
 
 /// The middleware.
@@ -45,19 +41,15 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let connection = request.extensions().get::<Connection>().cloned();
-    let local = connection.as_ref().map(|connection| connection.local.ip());
+    let connection = request.extensions().get::<Connection>();
+    let local = connection.map(|connection| connection.local.ip());
     let admitted = match admit(&state, local, &request) {
         Ok(()) => with_bounded_body(&state.settings, request).await,
         Err(refusal) => Err(refusal),
     };
-    let response = match admitted {
+    let mut response = match admitted {
         Ok(request) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
-    };
-    let mut response = match connection {
-        Some(connection) => ended_at_shutdown(response, connection.stop),
-        None => response,
     };
     for (name, value) in SECURITY_HEADERS {
         response
@@ -228,19 +220,6 @@ async fn with_bounded_body(settings: &Settings, request: Request) -> Result<Requ
     }
 }
 
-/// Event streams have no end of their own; they get one when the daemon stops.
-fn ended_at_shutdown(response: Response, stop: CancellationToken) -> Response {
-    let endless = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    if !endless {
-        return response;
-    }
-    response
-        .map(|body| Body::from_stream(body.into_data_stream().take_until(stop.cancelled_owned())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,7 +238,6 @@ mod tests {
         let mut request = request.body(Body::empty()).expect("a request");
         request.extensions_mut().insert(Connection {
             local: "10.0.0.5:9517".parse().expect("an address"),
-            stop: CancellationToken::new(),
         });
         fakes::Site::with(settings).ask(request).await.status
     }
@@ -325,6 +303,14 @@ mod tests {
             let got = status(method, "/healthz", &[HOST, header]).await;
             assert_eq!(got, expected, "{method} with {header:?}");
         }
+        let evil = &[HOST, ("origin", "http://evil.example")];
+        for (method, path) in [
+            ("GET", "/api/v1/events"),
+            ("PUT", "/api/v1/modes/freeze"),
+            ("POST", "/tidewatch.v1.Modes/Watch"),
+        ] {
+            assert_eq!(status(method, path, evil).await, 403, "{method} {path}");
+        }
     }
 
     #[tokio::test]
@@ -366,21 +352,5 @@ mod tests {
                 "{path}"
             );
         }
-    }
-
-    #[tokio::test]
-    async fn event_streams_end_when_the_daemon_stops() {
-        let stop = CancellationToken::new();
-        let first = futures_util::stream::iter([Ok::<_, std::convert::Infallible>("data: 1\n\n")]);
-        let endless = first.chain(futures_util::stream::pending());
-        let mut response = Response::new(Body::from_stream(endless));
-        let kind = HeaderValue::from_static("text/event-stream");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        let mut body = ended_at_shutdown(response, stop.clone())
-            .into_body()
-            .into_data_stream();
-        assert!(body.next().await.is_some());
-        stop.cancel();
-        assert!(body.next().await.is_none());
     }
 }

@@ -11,6 +11,7 @@ mod api;
 mod guard;
 mod health;
 mod metrics;
+pub mod modes;
 mod params;
 mod server;
 mod state;
@@ -42,16 +43,16 @@ pub trait Report: Send + Sync + 'static {
 }
 
 /// All routes of port 9517, without the guard around them.
-fn routes(state: State) -> Router {
+fn routes(state: State, modes: modes::State) -> Router {
     Router::new()
         .merge(ui::routes())
         .merge(health::routes())
         .merge(metrics::routes())
         .merge(api::routes())
-        // The skins over the modes are merged here: `.merge(modes::routes(&state))`.
+        .with_state(state)
+        .merge(modes::routes(modes))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(state)
 }
 
 async fn unknown_path(uri: Uri) -> Response {

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::guard::{Connection, guard};
-use super::routes;
 use super::state::{Settings, Sources, State};
+use super::{modes, routes};
 
 /// Pause after the system had no connection to give (no file descriptor left, for example).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -90,7 +90,14 @@ impl Server {
         let room = Arc::new(Semaphore::new(settings.max_connections));
         let drain = settings.drain;
         let header_timeout = settings.header_timeout;
-        let router = guarded(State::new(settings, sources, local));
+        let modes = modes::State::new(
+            sources.board.clone(),
+            sources.clock.clone(),
+            sources.telemetry.clone(),
+            settings.modes.clone(),
+            stop.clone(),
+        );
+        let router = guarded(State::new(settings, sources, local), modes.clone());
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -111,9 +118,10 @@ impl Server {
                 continue;
             };
             let local = stream.local_addr().unwrap_or(local);
+            let connection = Connection { local };
+            let router = router.clone();
             let stop = stop.clone();
-            let connection = Connection { local, stop };
-            let served = serve_connection(stream, router.clone(), connection, header_timeout);
+            let served = serve_connection(stream, router, connection, header_timeout, stop);
             connections.spawn(async move {
                 served.await;
                 drop(permit);
@@ -124,6 +132,7 @@ impl Server {
             while let Some(ended) = connections.join_next().await {
                 count_panic(&ended, &panics);
             }
+            modes.drained().await;
         };
         // What has not ended by then ends when the set is dropped.
         if tokio::time::timeout(drain, drained).await.is_err() {
@@ -139,8 +148,8 @@ fn count_panic(ended: &Result<(), tokio::task::JoinError>, panics: &prometheus::
 }
 
 /// All routes behind the guard.
-pub(super) fn guarded(state: State) -> Router {
-    routes(state.clone()).layer(middleware::from_fn_with_state(state, guard))
+pub(super) fn guarded(state: State, modes: modes::State) -> Router {
+    routes(state.clone(), modes).layer(middleware::from_fn_with_state(state, guard))
 }
 
 async fn serve_connection(
@@ -148,6 +157,7 @@ async fn serve_connection(
     router: Router,
     connection: Connection,
     header_timeout: Duration,
+    stop: CancellationToken,
 ) {
     // Small answers must not wait for more; where it cannot be set they merely come later.
     drop(stream.set_nodelay(true));
@@ -165,7 +175,6 @@ async fn serve_connection(
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL);
     let asked = Arc::new(AtomicBool::new(false));
-    let stop = connection.stop.clone();
     let service = service_fn({
         let asked = Arc::clone(&asked);
         move |request: Request<Incoming>| {
@@ -249,6 +258,49 @@ mod tests {
         stop.cancel();
         served.await.expect("the server ends");
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn modes_are_heard_by_http_events_and_grpc_and_streams_end_with_the_server() {
+        let site = Site::new();
+        site.board
+            .set_modes(crate::expose::fakes::modes(&[("checkout", "degraded")]));
+        let (address, stop, served) = site.serve().await;
+        let request = format!(
+            "GET /api/v1/modes/checkout HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        );
+        let answer = talk(address, request.as_bytes()).await;
+        assert!(answer.contains("\"mode\":\"degraded\""), "{answer}");
+
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+            .expect("an address")
+            .connect()
+            .await
+            .expect("a connection");
+        let mut client = modes::proto::modes_client::ModesClient::new(channel);
+        let service = "checkout".to_owned();
+        let request = modes::proto::GetRequest { service };
+        let mode = client.get(request).await.expect("an answer").into_inner();
+        assert_eq!(mode.mode, "degraded");
+
+        let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let mut events = TcpStream::connect(address).await.expect("a connection");
+        events.write_all(request.as_bytes()).await.expect("sent");
+        let mut start = [0; 12];
+        events.read_exact(&mut start).await.expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 200");
+        stop.cancel();
+        served.await.expect("the server ends");
+        let mut rest = Vec::new();
+        events
+            .read_to_end(&mut rest)
+            .await
+            .expect("the stream has an end");
+        let rest = String::from_utf8_lossy(&rest).into_owned();
+        assert!(
+            rest.contains("text/event-stream") && rest.ends_with("0\r\n\r\n"),
+            "{rest}"
+        );
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Board, Query, Report};
+use super::{Board, Query, Report, modes};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::telemetry::Telemetry;
@@ -38,6 +38,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Largest body of a request. Default 64 KiB.
     pub max_body_bytes: usize,
+    /// Bounds of the doors to modes and events.
+    pub modes: modes::Limits,
     /// Time that requests in work have to end at shutdown. Default 5 s.
     pub drain: Duration,
     /// Who is notified, as the Alertmanager API shows it.
@@ -70,6 +72,7 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: 64 * 1024,
+            modes: modes::Limits::default(),
             drain: Duration::from_secs(5),
             routing: Routing::default(),
             configuration: String::new(),

@@ -335,7 +335,7 @@ function listen() {
       refresh();
     }, 250);
   };
-  for (const name of ["alert", "mode", "freeze"]) events.addEventListener(name, changed);
+  for (const name of ["snapshot", "alert", "mode", "freeze"]) events.addEventListener(name, changed);
   events.onopen = () => connection("live", "live");
   events.onerror = () => connection("waiting", events.readyState === EventSource.CLOSED ? "every 10 s" : "reconnecting");
 }
