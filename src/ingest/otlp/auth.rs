@@ -19,13 +19,15 @@ struct Accepted {
 impl Gate {
     pub(crate) fn new(auth: Option<&Auth>) -> Self {
         let digest = |text: &str| Sha256::digest(text).into();
-        Self(auth.map(|auth| Accepted {
-            bearer: auth.bearer.iter().map(|token| digest(token)).collect(),
-            basic: auth
-                .basic
-                .iter()
-                .map(|(user, password)| digest(&format!("{user}:{password}")))
-                .collect(),
+        Self(auth.map(|auth| {
+            Accepted {
+                bearer: auth.bearer.iter().map(|token| digest(token)).collect(),
+                basic: auth
+                    .basic
+                    .iter()
+                    .map(|(user, password)| digest(&format!("{user}:{password}")))
+                    .collect(),
+            }
         }))
     }
 
@@ -57,7 +59,9 @@ impl Gate {
 fn is_one_of(accepted: &[[u8; 32]], shown: &[u8]) -> bool {
     let shown: [u8; 32] = Sha256::digest(shown).into();
     let matches = accepted.iter().map(|accepted| accepted.ct_eq(&shown));
-    matches.fold(Choice::from(0), |any, matches| any | matches).into()
+    matches
+        .fold(Choice::from(0), |any, matches| any | matches)
+        .into()
 }
 
 /// What stands behind `scheme` (in any case) in `Authorization`.
@@ -86,7 +90,10 @@ mod tests {
     fn credentials() {
         check(None, None, true);
         check(None, Some("Bearer whatever"), true);
-        let bearer = Auth { bearer: vec!["one".into(), "two".into()], ..Auth::default() };
+        let bearer = Auth {
+            bearer: vec!["one".into(), "two".into()],
+            ..Auth::default()
+        };
         check(Some(&bearer), Some("Bearer one"), true);
         check(Some(&bearer), Some("bearer two"), true);
         for wrong in [
@@ -98,7 +105,10 @@ mod tests {
         ] {
             check(Some(&bearer), wrong, false);
         }
-        let basic = Auth { basic: vec![("me".into(), "pa:ss".into())], ..Auth::default() };
+        let basic = Auth {
+            basic: vec![("me".into(), "pa:ss".into())],
+            ..Auth::default()
+        };
         check(Some(&basic), Some("Basic bWU6cGE6c3M="), true);
         for wrong in [
             None,
@@ -109,7 +119,10 @@ mod tests {
             check(Some(&basic), wrong, false);
         }
         check(Some(&Auth::default()), Some("Bearer x"), false);
-        let both = Auth { bearer: bearer.bearer.clone(), basic: basic.basic.clone() };
+        let both = Auth {
+            bearer: bearer.bearer.clone(),
+            basic: basic.basic.clone(),
+        };
         check(Some(&both), Some("Bearer one"), true);
         check(Some(&both), Some("Basic bWU6cGE6c3M="), true);
         assert_eq!(format!("{basic:?}"), "Auth(<secret>)");
