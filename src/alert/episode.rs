@@ -161,8 +161,8 @@ fn clear_below(rule: &Rule) -> f64 {
 mod tests {
     use std::time::Duration;
 
-    use super::super::fixtures::{Feed, rule};
     use super::*;
+    use crate::alert::fixtures::{Feed, rule};
     use crate::model::{Direction, SigmaThresholds};
 
     /// One sample a second: `!` anomalous, `~` neither anomalous nor calm, `.` calm. Returns what

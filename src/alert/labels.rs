@@ -84,8 +84,8 @@ pub(super) fn cut(text: &str, chars: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{rule, signal_with};
     use super::*;
+    use crate::alert::fixtures::{rule, signal_with};
 
     #[track_caller]
     fn check(attributes: &[(&str, &str)], expected: &[(&str, &str)]) {

@@ -2,14 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::entry::{Entry, Key};
 use super::episode::{Episode, Outcome};
 use super::labels;
 use super::past::Past;
 use super::store::Journal;
 use super::template::Texts;
 use crate::model::{
-    Alert, AlertState, Fingerprint, Observation, Rule, RuleId, SeverityLabel, SignalId, Timestamp,
-    Transition,
+    Alert, AlertState, Fingerprint, Observation, Rule, RuleId, SignalId, Timestamp, Transition,
 };
 
 /// Bounds and times of the [`Machine`].
@@ -44,36 +44,11 @@ impl Default for Settings {
     }
 }
 
-/// One rule on one signal. The signal stands first so that all rules on it are neighbours.
-pub(super) type Key = (SignalId, RuleId);
-
-/// A pending or firing alert with everything that keeps it so.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) alert: Arc<Alert>,
-    /// Never empty between steps. More than one where several series have the same labels.
-    pub(super) episodes: BTreeMap<Key, Episode>,
-}
-
-impl Entry {
-    /// The episode whose numbers the alert shows: the worst, firing ones before pending ones.
-    pub(super) fn lead(&self) -> Option<Key> {
-        let rank = |episode: &Episode| (episode.phase, episode.score);
-        let mut lead: Option<(&Key, &Episode)> = None;
-        for (key, episode) in &self.episodes {
-            // Of equals the first stays, so the choice does not depend on who spoke last.
-            if lead.is_none_or(|(_, best)| rank(episode) > rank(best)) {
-                lead = Some((key, episode));
-            }
-        }
-        lead.map(|(key, _)| *key)
-    }
-}
-
 /// The alerts of all rules: pending → firing → resolved.
 ///
 /// After each [`Machine::step`] and [`Machine::expire`] the decision task calls
 /// [`Machine::annotate`], then commits [`Machine::changes`], then publishes [`Machine::snapshot`].
+/// What the first two have to hand over gathers until they are called.
 #[derive(Debug)]
 pub struct Machine {
     pub(super) rules: Arc<[Rule]>,
@@ -271,7 +246,7 @@ impl Machine {
         let written = episode.durable() != before || joins;
         let from = (!is_new).then_some(entry.alert.state);
         let severity = entry.alert.severity;
-        update(entry, key, rule, observation, &self.texts);
+        entry.update(key, rule, observation, &self.texts);
         let alert = Arc::make_mut(&mut entry.alert);
         let fires = outcome == Outcome::Fires && alert.state == AlertState::Pending;
         if fires {
@@ -314,32 +289,10 @@ impl Machine {
         set.set("severity", severity.name());
         let key = (observation.signal.id, observation.rule);
         self.index.insert(key, fingerprint);
-        let entry = self.entries.entry(fingerprint).or_insert_with(|| Entry {
-            alert: Arc::new(Alert {
-                fingerprint,
-                labels: set,
-                annotations: Default::default(),
-                state: AlertState::Pending,
-                severity,
-                severity_score: 0.0,
-                service: observation.signal.service().to_owned(),
-                signal_id: observation.signal.id.to_string(),
-                unit: observation.signal.unit().into_owned(),
-                observed: 0.0,
-                expected: 0.0,
-                lower: 0.0,
-                upper: 0.0,
-                sigma: 0.0,
-                worst_sigma: 0.0,
-                anomalous_samples: 0,
-                since: observation.sample.time,
-                fired_at: None,
-                resolved_at: None,
-                updated_at: observation.sample.time,
-                trace_id: None,
-            }),
-            episodes: BTreeMap::new(),
-        });
+        let entry = self
+            .entries
+            .entry(fingerprint)
+            .or_insert_with(|| Entry::new(fingerprint, set, severity, observation));
         entry.episodes.insert(key, Episode::begin(observation));
         Some(fingerprint)
     }
@@ -410,66 +363,4 @@ impl Machine {
 
 fn rule(rules: &[Rule], id: RuleId) -> Option<&Rule> {
     rules.get(usize::try_from(id.0).ok()?)
-}
-
-/// Brings the alert's numbers up to date with what the episode of `key` has just seen.
-fn update(entry: &mut Entry, key: Key, rule: &Rule, observation: &Observation, texts: &Texts) {
-    let lead = entry.lead();
-    let alert = Arc::make_mut(&mut entry.alert);
-    alert.updated_at = alert.updated_at.max(observation.sample.time);
-    let (Some(severity), Some(episode)) = (observation.anomaly, entry.episodes.get(&key)) else {
-        return;
-    };
-    raise(alert, severity);
-    let sigma = finite(observation.judged.sigma);
-    alert.severity_score = alert.severity_score.max(episode.score);
-    if rule.direction.size(sigma) >= rule.direction.size(alert.worst_sigma) {
-        alert.worst_sigma = sigma;
-    }
-    if let Some(trace) = observation.exemplar {
-        alert.trace_id = Some(format!("{trace:032x}"));
-    }
-    if lead != Some(key) {
-        return;
-    }
-    let judged = &observation.judged;
-    alert.signal_id = observation.signal.id.to_string();
-    alert.unit = observation.signal.unit().into_owned();
-    alert.observed = finite(observation.sample.value);
-    alert.expected = finite(judged.expected);
-    alert.lower = if judged.lower.is_nan() {
-        f64::NEG_INFINITY
-    } else {
-        judged.lower
-    };
-    alert.upper = if judged.upper.is_nan() {
-        f64::INFINITY
-    } else {
-        judged.upper
-    };
-    alert.sigma = sigma;
-    alert.anomalous_samples = episode.anomalous_samples;
-    alert
-        .annotations
-        .set("baseline", judged.evidence.channel.as_ref());
-    for (name, text) in texts.annotations(observation, alert.severity, &alert.labels) {
-        alert.annotations.set(name, text);
-    }
-}
-
-/// Severity only rises within an episode.
-fn raise(alert: &mut Alert, severity: SeverityLabel) {
-    if severity > alert.severity {
-        alert.severity = severity;
-        alert.labels.set("severity", severity.name());
-    }
-}
-
-/// The numbers of an alert go through JSON, which has no others.
-fn finite(value: f64) -> f64 {
-    if value.is_nan() {
-        0.0
-    } else {
-        value.clamp(f64::MIN, f64::MAX)
-    }
 }

@@ -16,6 +16,7 @@
 //!
 //! It knows nothing of detectors, windows, routes and modes, and never asks for the time.
 
+mod entry;
 mod episode;
 mod labels;
 mod machine;

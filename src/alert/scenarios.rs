@@ -269,3 +269,25 @@ fn explanations_stay_on_the_alert() {
         Some("firing at 3")
     );
 }
+
+#[test]
+fn a_long_stop_of_the_daemon_is_no_silence_of_the_service() {
+    let mut before = machine([rule("Slow")]);
+    let mut feed = Feed::new();
+    see(&mut before, feed.anomaly(2.0));
+    let saved = before
+        .changes()
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    feed.skip(Duration::from_hours(1));
+    let rules: Arc<[Rule]> = Arc::new([rule("Slow")]);
+    let (mut after, _) = Machine::restore(rules, Settings::default(), feed.now(), saved);
+    assert!(after.expire(feed.now()).is_empty());
+    assert!(see(&mut after, feed.anomaly(2.0)).is_empty());
+    assert_eq!(only(&after).anomalous_samples, 2);
+    let deadline = feed
+        .now()
+        .minus(Duration::from_secs(1))
+        .plus(Duration::from_mins(5));
+    assert_eq!(after.next_deadline(), Some(deadline));
+}

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::{Entry, Key};
 use super::episode::Episode;
-use super::machine::{Entry, Key, Machine, Settings};
+use super::machine::{Machine, Settings};
 use crate::model::{Alert, AlertState, Fingerprint, Rule, RuleId, SignalId, Timestamp};
 
 /// Version of the form below; another one is not read.

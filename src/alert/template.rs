@@ -289,8 +289,8 @@ impl io::Write for Limited {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{Feed, rule};
     use super::*;
+    use crate::alert::fixtures::{Feed, rule};
 
     #[track_caller]
     fn check(template: &str, expected: &str) {

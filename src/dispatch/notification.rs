@@ -134,8 +134,8 @@ fn common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{alert, resolved};
     use super::*;
+    use crate::dispatch::fixtures::{alert, resolved};
     use crate::model::SeverityLabel;
 
     #[test]

@@ -218,8 +218,8 @@ pub(super) fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{alert, edges, rule};
     use super::*;
+    use crate::explain::fixtures::{alert, edges, rule};
 
     fn annotated(mut alert: Alert, context: &Context) -> Alert {
         annotate(&rule(), &mut alert, context);

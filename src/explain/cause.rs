@@ -112,8 +112,8 @@ pub(super) fn peer(alert: &Alert) -> Option<&str> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fixtures::{alert, edges};
     use super::*;
+    use crate::explain::fixtures::{alert, edges};
 
     /// `shop` deviates since second 100; `others` since theirs.
     #[track_caller]

@@ -412,8 +412,8 @@ fn keep<T>(list: &mut Vec<T>, most: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::alert;
     use super::*;
+    use crate::explain::fixtures::alert;
     use crate::model::{SampleView, WindowView};
 
     fn service(name: &str) -> ServiceView {
