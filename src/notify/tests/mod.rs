@@ -31,7 +31,7 @@ use crate::telemetry::Telemetry;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// Longer than anything here takes, unless it never ends.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn alert(name: &str, state: AlertState) -> Alert {
     let labels = Labels::from_iter([("alertname", name), ("service", "checkout")]);
