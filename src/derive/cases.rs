@@ -373,6 +373,41 @@ fn contradictions_are_refused() {
     spans.expect("");
 }
 
+#[test]
+fn an_overflow_series_adds_up_what_many_series_report() {
+    let mut case = Case::new(DELTA_RATE);
+    case.state = SeriesState::overflow(&DELTA_RATE, TICK).unwrap();
+    for _ in 0..20 {
+        assert_eq!(case.number(0.0, 10.0, 5.0), Applied::Counted);
+        assert_eq!(case.number(-5.0, 7.0, 5.0), Applied::Counted);
+    }
+    assert_eq!(case.apply(-1.0, 10.0, PointData::End), Applied::Ended);
+    case.number(10.0, 20.0, 5.0);
+    case.number(0.0, 10.0, 5.0);
+    case.expect("10:rate=20 20:rate=1");
+
+    let data = || PointData::Histogram(Box::new(histogram(&[1.0], &[0.5, 0.5])));
+    let mut case = Case::new(MetricKind::Histogram(Temporality::Delta));
+    case.state = SeriesState::overflow(&case.kind, TICK).unwrap();
+    case.apply(0.0, 10.0, data());
+    case.apply(0.0, 10.0, data());
+    case.expect("10:rate=0.4 10:mean=0.5 10:p50=0.5 10:p95=0.5 10:p99=0.5");
+    assert!(SeriesState::overflow(&RATE, TICK).is_none());
+    assert!(SeriesState::overflow(&MetricKind::Gauge, TICK).is_none());
+}
+
+#[test]
+fn a_series_is_small() {
+    let sizes = [
+        SeriesState::new(&MetricKind::Gauge).bytes(),
+        SeriesState::new(&RATE).bytes(),
+        size_of::<SpanSeries>(),
+        size_of::<SpanPartial>(),
+    ];
+    assert!(sizes[0] <= 240 && sizes[1] <= 240, "{sizes:?}");
+    assert!(sizes[2] <= 80 && sizes[3] <= 320, "{sizes:?}");
+}
+
 /// A span of one second, unless told otherwise.
 pub(super) fn span(service: &str, name: &str, trace: u128, id: u64, end: i64) -> SpanRecord {
     SpanRecord {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::temporality::{Cumulative, Growth, Step, Total, delta_span, per_second};
+use super::temporality::{Cumulative, Growth, Step, Total, delta_span};
 use super::{Applied, Arrival, Emitter, PERCENTILES};
 use crate::model::{SignalKind, Temporality};
 
@@ -76,7 +76,7 @@ impl<B: Buckets> Distribution<B> {
         };
         let Growth { by: seen, elapsed } = *open;
         let count = seen.count();
-        emitter.emit(SignalKind::Rate, per_second(count as f64, elapsed), count);
+        emitter.emit_rate(count as f64, elapsed, count);
         if count == 0 {
             return;
         }

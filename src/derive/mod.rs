@@ -22,7 +22,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Exemplar, MetricKind, MetricPoint, PointData, Reject, Sample, SignalKind, Timestamp,
+    Exemplar, MetricKind, MetricPoint, PointData, Reject, Sample, SignalKind, Temporality,
+    Timestamp,
 };
 
 mod event_time;
@@ -120,6 +121,8 @@ pub enum Applied {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SeriesState {
     ticks: Ticks,
+    /// Of a series that stands for many: the length of a tick, over which their sum counts.
+    shared: Option<Duration>,
     exemplar: Option<Box<Exemplar>>,
     body: Body,
 }
@@ -153,8 +156,27 @@ impl SeriesState {
         };
         Self {
             ticks: Ticks::default(),
+            shared: None,
             exemplar: None,
             body,
+        }
+    }
+
+    /// The state of an overflow series, which takes the points of many series that there is no room
+    /// for: they are added up, and the sum of a tick counts over the tick. `None` for kinds whose
+    /// points cannot be added (all but delta sums and delta histograms).
+    ///
+    /// Since nothing is known of the single series, repeated points cannot be told here.
+    pub fn overflow(kind: &MetricKind, tick: Duration) -> Option<Self> {
+        match kind {
+            MetricKind::Sum { temporality, .. }
+            | MetricKind::Histogram(temporality)
+            | MetricKind::ExponentialHistogram(temporality) => (*temporality == Temporality::Delta)
+                .then(|| Self {
+                    shared: Some(tick),
+                    ..Self::new(kind)
+                }),
+            MetricKind::Gauge | MetricKind::Summary | MetricKind::Spans | MetricKind::Edge => None,
         }
     }
 
@@ -168,20 +190,27 @@ impl SeriesState {
         settings: &Settings,
         out: &mut Vec<Emitted>,
     ) -> Applied {
-        if let Some(dropped) = self.ticks.admit(point.time, now, settings.max_age) {
+        let dropped = match self.shared {
+            None => self.ticks.admit(point.time, now, settings.max_age),
+            Some(_) => Ticks::default().admit(point.time, now, settings.max_age),
+        };
+        if let Some(dropped) = dropped {
             return dropped;
         }
         let slot = self.ticks.slot(point.time, settings.tick);
         if self.ticks.open.is_some_and(|open| open < slot) {
             self.flush(out);
         }
+        let known = self.shared.is_none();
         let arrival = Arrival {
-            start: point.start,
+            start: point.start.filter(|_| known),
             time: point.time,
-            last: self.ticks.last,
+            last: self.ticks.last.filter(|_| known),
             settings,
         };
         let applied = match (&mut self.body, point.data) {
+            // One of many series ended; the others go on.
+            (_, PointData::End) if !known => Applied::Ended,
             (body, PointData::End) => {
                 body.end();
                 Applied::Ended
@@ -196,13 +225,13 @@ impl SeriesState {
         };
         match applied {
             Applied::Counted => {
-                self.ticks.last = Some(point.time);
-                self.ticks.open = Some(slot);
+                self.ticks.last = self.ticks.last.max(Some(point.time));
+                self.ticks.open = self.ticks.open.or(Some(slot));
                 if let Some(exemplar) = point.exemplar {
                     self.keep(exemplar);
                 }
             }
-            Applied::Ended => self.ticks.last = Some(point.time),
+            Applied::Ended => self.ticks.last = self.ticks.last.max(Some(point.time)),
             Applied::Late | Applied::Repeated | Applied::Overlap | Applied::Rejected(_) => {}
         }
         applied
@@ -249,6 +278,7 @@ impl SeriesState {
         self.ticks.closed = Some(end);
         let mut emitter = Emitter {
             time: end,
+            elapsed: self.shared,
             exemplar: self.exemplar.take().map(|exemplar| exemplar.trace_id),
             out,
         };
@@ -288,11 +318,21 @@ struct Arrival<'a> {
 /// Takes the samples of one closing tick.
 struct Emitter<'a> {
     time: Timestamp,
+    /// Over how long everything in the tick counts, where that is not the sum of its points' spans.
+    elapsed: Option<Duration>,
     exemplar: Option<u128>,
     out: &'a mut Vec<Emitted>,
 }
 
 impl Emitter<'_> {
+    /// Emits the rate of `amount` that came in `elapsed` nanoseconds.
+    fn emit_rate(&mut self, amount: f64, elapsed: u64, weight: u64) {
+        let elapsed = self
+            .elapsed
+            .map_or(elapsed as f64 / 1e9, |whole| whole.as_secs_f64());
+        self.emit(SignalKind::Rate, amount / elapsed, weight);
+    }
+
     /// Emits a sample; what is not finite is no sample.
     fn emit(&mut self, kind: SignalKind, value: f64, weight: u64) {
         if value.is_finite() {

@@ -117,11 +117,11 @@ impl Tick {
         let trace = |exemplar: Option<Exemplar>| exemplar.map(|exemplar| exemplar.trace_id);
         let mut emitter = Emitter {
             time: end,
+            elapsed: Some(tick),
             exemplar: trace(self.slowest),
             out,
         };
-        let rate = self.count as f64 / tick.as_secs_f64();
-        emitter.emit(SignalKind::Rate, rate, self.count);
+        emitter.emit_rate(self.count as f64, 0, self.count);
         if self.count == 0 {
             return;
         }

@@ -109,7 +109,7 @@ impl Sum {
         match self {
             Self::CumulativeRate { open, .. } | Self::DeltaRate { open } => {
                 if let Some(growth) = open.take() {
-                    emitter.emit(SignalKind::Rate, growth.per_second(growth.by), 1);
+                    emitter.emit_rate(growth.by, growth.elapsed, 1);
                 }
             }
             Self::CumulativeValue { open, .. } | Self::DeltaValue { open, .. } => {
@@ -146,5 +146,7 @@ fn added(open: Option<&Growth<f64>>, by: f64, elapsed: u64) -> Option<Growth<f64
         by: sum + by,
         elapsed: before.saturating_add(elapsed),
     };
-    sum.per_second(sum.by).is_finite().then_some(sum)
+    (sum.by / (sum.elapsed as f64 / 1e9))
+        .is_finite()
+        .then_some(sum)
 }

@@ -39,11 +39,7 @@ impl Summary {
         let open = self.open.take();
         let weight = open.as_ref().map_or(1, |growth| growth.by);
         if let Some(growth) = open {
-            emitter.emit(
-                SignalKind::Rate,
-                growth.per_second(growth.by as f64),
-                weight,
-            );
+            emitter.emit_rate(growth.by as f64, growth.elapsed, weight);
         }
         let mut before = None;
         for (q, value) in std::mem::take(&mut self.quantiles) {

@@ -58,18 +58,6 @@ pub(super) struct Growth<V> {
     pub(super) elapsed: u64,
 }
 
-impl<V> Growth<V> {
-    /// `amount` per second of the time this took; infinite or NaN if it took none.
-    pub(super) fn per_second(&self, amount: f64) -> f64 {
-        per_second(amount, self.elapsed)
-    }
-}
-
-/// `amount` over `elapsed` nanoseconds, per second.
-pub(super) fn per_second(amount: f64, elapsed: u64) -> f64 {
-    amount / (elapsed as f64 / 1e9)
-}
-
 /// What a point of a cumulative series means beside those before it.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step<V> {
