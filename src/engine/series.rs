@@ -2,11 +2,10 @@
 
 use std::mem::size_of;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::plan::{Plan, is_overflow};
 use super::signal::{Owner, Signal};
-use crate::derive::{self, Applied, Emitted, SeriesState, SpanPartial, SpanSeries};
+use crate::derive::{Applied, Emitted, SeriesState, SpanPartial, SpanSeries};
 use crate::model::{
     MetricKind, MetricPoint, Observation, SeriesId, SeriesIdentity, SignalId, SignalKind, Timestamp,
 };
@@ -59,6 +58,15 @@ impl Series {
         Self::with(identity, source, now, plan)
     }
 
+    /// A series without data that adds up the points of many others, which are beyond a limit. Repeated
+    /// points cannot be told in it, since nothing is known of the single series.
+    pub(super) fn overflow(identity: Arc<SeriesIdentity>, now: Timestamp, plan: &Plan) -> Self {
+        match SeriesState::overflow(&identity.kind, plan.settings.tick) {
+            Some(state) => Self::with(identity, Source::Points(Box::new(state)), now, plan),
+            None => Self::new(identity, now, plan),
+        }
+    }
+
     /// A series with saved state, without signals yet.
     pub(super) fn with(
         identity: Arc<SeriesIdentity>,
@@ -105,30 +113,6 @@ impl Series {
         }
         self.observe(id, plan, desk);
         applied
-    }
-
-    /// Takes in the point of another series that was beyond a limit.
-    pub(super) fn fold(
-        &mut self,
-        mut point: MetricPoint,
-        now: Timestamp,
-        plan: &Plan,
-        desk: &mut Desk,
-    ) -> Applied {
-        if let Source::Points(state) = &self.source {
-            // Many series report at one time, which one series may not. So each point is moved to the
-            // beginning of its tick, or right behind the one before it, and covers the time since
-            // then: a tick's points together cover the time since the last tick that had any.
-            let one = Duration::from_nanos(1);
-            let begin = derive::tick_end(point.time, plan.settings.tick)
-                .minus(plan.settings.tick)
-                .plus(one);
-            let covered = point.start.map(|start| point.time.since(start));
-            let last = state.last_time();
-            point.time = last.map_or(begin, |last| last.plus(one).max(begin));
-            point.start = last.or_else(|| covered.map(|covered| point.time.minus(covered)));
-        }
-        self.apply(point, now, plan, desk)
     }
 
     /// Takes in what some shard gathered of its spans in one tick.

@@ -9,8 +9,8 @@ use super::plan::Plan;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    MetricKind, MetricPoint, Observation, Reject, Rejections, SeriesId, SeriesIdentity, SignalId,
-    SpanRecord, Timestamp,
+    MetricKind, MetricPoint, Observation, PointData, Reject, Rejections, SeriesId, SeriesIdentity,
+    SignalId, SpanRecord, Timestamp,
 };
 
 /// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
@@ -144,8 +144,17 @@ impl Shard {
         let mut answer = Answer::default();
         let mut counted = 0;
         for Newcomer { point, as_what } in newcomers {
+            if as_what == Admitted::Folded && matches!(point.data, PointData::End) {
+                // One of many has ended; what they are folded into goes on.
+                counted += 1;
+                continue;
+            }
             if !self.series.contains_key(&point.series) {
-                let series = Series::new(Arc::clone(&point.identity), now, &self.plan);
+                let identity = Arc::clone(&point.identity);
+                let series = match as_what {
+                    Admitted::Counted | Admitted::Along => Series::new(identity, now, &self.plan),
+                    Admitted::Folded => Series::overflow(identity, now, &self.plan),
+                };
                 self.insert(point.series, series);
             } else if as_what == Admitted::Counted {
                 answer.counted_twice.push(Arc::clone(&point.identity));
@@ -153,12 +162,7 @@ impl Shard {
             let Some(series) = self.series.get_mut(&point.series) else {
                 continue;
             };
-            let applied = match as_what {
-                Admitted::Counted | Admitted::Along => {
-                    series.apply(point, now, &self.plan, &mut self.desk)
-                }
-                Admitted::Folded => series.fold(point, now, &self.plan, &mut self.desk),
-            };
+            let applied = series.apply(point, now, &self.plan, &mut self.desk);
             counted += note(applied, series, &self.plan, &mut answer.rejections);
         }
         self.plan.telemetry.points.inc_by(counted);
