@@ -144,10 +144,12 @@ impl Decider {
 
     async fn explain(&mut self, transitions: &mut [Transition]) {
         let all = self.alerts.snapshot();
-        if all.is_empty() {
-            return;
-        }
-        let edges = self.engine.edges().await;
+        // Without alerts there is nothing to look up; what has gathered is handed over all the same.
+        let edges = if all.is_empty() {
+            Vec::new()
+        } else {
+            self.engine.edges().await
+        };
         let context = explain::Context::new(&edges, &all, self.tick);
         self.alerts.annotate(transitions, |rule, alert| {
             explain::annotate(rule, alert, &context)

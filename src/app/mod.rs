@@ -264,3 +264,34 @@ impl ingest::Sink for EngineSink {
         })
     }
 }
+
+/// Runs the daemon until SIGINT or SIGTERM, with logs and telemetry about itself.
+///
+/// # Errors
+/// It cannot start; see [`Daemon::start`].
+pub async fn run(config: &Config, format: LogFormat) -> anyhow::Result<()> {
+    let instance = format!("{:016x}", rand::random::<u64>());
+    let telemetry = Telemetry::new();
+    let mut own = OwnTelemetry::start(format, config.log.level.name(), &instance)?;
+    let own_service = own.service_name();
+    let mut daemon = Daemon::start(config, Clock::System, telemetry.clone(), own_service).await?;
+    own.export_metrics(&telemetry, &instance)?;
+    let shown =
+        |address: Option<SocketAddr>| address.map_or_else(|| "off".into(), |a| a.to_string());
+    tracing::info!(
+        otlp_grpc = shown(daemon.otlp_grpc),
+        otlp_http = shown(daemon.otlp_http),
+        http = %daemon.http,
+        "listening"
+    );
+    let shutdown = daemon.shutdown().clone();
+    let signals = tokio::spawn(async move { shutdown.on_signal().await });
+    daemon.wait().await;
+    tracing::info!("stopping");
+    daemon.stop().await;
+    // Its end was the reason to stop, or does not matter any more.
+    signals.abort();
+    let flushed = tokio::task::spawn_blocking(move || own.stop());
+    flushed.await.context("own telemetry")?;
+    Ok(())
+}

@@ -106,6 +106,17 @@ impl OwnTelemetry {
         })
     }
 
+    /// The `service.name` under which this daemon exports about itself; `None` when it does not.
+    pub fn service_name(&self) -> Option<String> {
+        let exports = asked_for("TRACES") || asked_for("METRICS");
+        let name = || {
+            resource("")
+                .get_ref(&"service.name".into())
+                .map(|name| name.to_string())
+        };
+        exports.then(name).flatten()
+    }
+
     /// Exports everything in `telemetry`'s registry as OTLP metrics too, where asked for.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use crate::config::{Config, Known};
+use crate::config::Config;
 
 use super::{load, output};
 
@@ -24,8 +24,8 @@ pub(super) struct CheckArgs {
 }
 
 impl CheckArgs {
-    pub(super) fn execute(self, known: &Known<'_>) -> Result<()> {
-        let loaded = load::load(Some(&self.config), known)?;
+    pub(super) fn execute(self) -> Result<()> {
+        let loaded = load::load(Some(&self.config))?;
         let summary = summary(&loaded.config);
         output::print(&format!("{}: ok, {summary}\n", self.config.display()))
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use super::Wiring;
+use crate::simulate::demo::{self, Demo};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -21,17 +21,6 @@ pub(super) struct DemoArgs {
     once: bool,
 }
 
-/// How the demo is played.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DemoOptions {
-    /// How many times faster than real time.
-    pub speed: f64,
-    /// Seed of the simulation.
-    pub seed: u64,
-    /// Whether it ends after the story.
-    pub once: bool,
-}
-
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if (1.0..=1000.0).contains(&speed) => Ok(speed),
@@ -40,8 +29,8 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 impl DemoArgs {
-    pub(super) fn execute(self, wiring: &Wiring) -> Result<()> {
-        let options = DemoOptions {
+    pub(super) fn execute(self) -> Result<()> {
+        let options = Demo {
             speed: self.speed,
             seed: self.seed,
             once: self.once,
@@ -50,7 +39,7 @@ impl DemoArgs {
             .enable_all()
             .build()
             .context("cannot start the threads of the demo")?
-            .block_on((wiring.demo)(options))?;
+            .block_on(demo::play(options))?;
         if !complete {
             bail!("not every part of the story was observed");
         }

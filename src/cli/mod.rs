@@ -11,9 +11,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Known, Loaded};
-use crate::model::BoxFuture;
-
 mod alerts;
 mod check;
 mod client;
@@ -30,8 +27,6 @@ mod tests;
 
 use client::Client;
 use output::{Format, Output};
-
-pub use demo::DemoOptions;
 
 /// Watches services by their OpenTelemetry data: learns what is normal, alerts on what is not, and tells
 /// services to degrade.
@@ -97,35 +92,13 @@ impl Remote {
     }
 }
 
-/// Starts the daemon; returns when it has ended.
-pub type RunDaemon = fn(Loaded) -> BoxFuture<'static, anyhow::Result<()>>;
-/// Plays the demo; `false` when with `--once` not everything was observed.
-pub type RunDemo = fn(DemoOptions) -> BoxFuture<'static, anyhow::Result<bool>>;
-
-/// What the commands need of the rest of the program.
-#[derive(Clone, Copy)]
-pub struct Wiring {
-    /// What configurations may refer to.
-    pub known: Known<'static>,
-    /// The daemon.
-    pub run: RunDaemon,
-    /// The demo.
-    pub demo: RunDemo,
-}
-
-impl std::fmt::Debug for Wiring {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wiring").finish_non_exhaustive()
-    }
-}
-
 /// Runs the command. Says on standard error why it failed.
-pub fn execute(cli: Cli, wiring: &Wiring) -> ExitCode {
+pub fn execute(cli: Cli) -> ExitCode {
     let command = cli.command.unwrap_or(Command::Run(cli.run));
     let done = match command {
-        Command::Run(args) => args.execute(wiring),
-        Command::Demo(args) => args.execute(wiring),
-        Command::Check(args) => args.execute(&wiring.known),
+        Command::Run(args) => args.execute(),
+        Command::Demo(args) => args.execute(),
+        Command::Check(args) => args.execute(),
         Command::Schema(args) => args.execute(),
         Command::Alerts(args) => client::block_on(args.execute()),
         Command::Mode(args) => client::block_on(args.execute()),

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::{Wiring, load};
+use crate::app::{self, LogFormat};
+use crate::config;
+
+use super::load;
 
 #[derive(Debug, Args)]
 #[command(
@@ -21,15 +24,30 @@ pub(super) struct RunArgs {
     /// Configuration file; `tidewatch schema` describes it
     #[arg(long, short, value_name = "FILE", env = "TIDEWATCH_CONFIG")]
     config: Option<PathBuf>,
+    /// How log lines look on standard error: text or json; wins over the configuration
+    #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+    log_format: Option<LogFormat>,
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected text or json".into()),
+    }
 }
 
 impl RunArgs {
-    pub(super) fn execute(self, wiring: &Wiring) -> Result<()> {
-        let loaded = load::load(self.config.as_deref(), &wiring.known)?;
+    pub(super) fn execute(self) -> Result<()> {
+        let config = load::load(self.config.as_deref())?.config;
+        let format = self.log_format.unwrap_or(match config.log.format {
+            config::LogFormat::Text => LogFormat::Text,
+            config::LogFormat::Json => LogFormat::Json,
+        });
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("cannot start the threads of the daemon")?
-            .block_on((wiring.run)(loaded))
+            .block_on(app::run(&config, format))
     }
 }

@@ -41,7 +41,7 @@ pub struct Window {
     /// 10000 of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Period>,
-    /// Length of a tick: each signal yields one sample a tick. 1s to 1h. Shorter sees more and is noisier.
+    /// Length of a tick: each signal yields one sample a tick. 100ms to 1h. Shorter sees more and is noisier.
     #[serde(default = "default_tick")]
     pub tick: Period,
     /// A signal without data for so long is forgotten. At least ten ticks. Longer costs memory where

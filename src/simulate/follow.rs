@@ -86,7 +86,7 @@ fn take(event: &str, degraded: &AtomicBool, last_id: &mut Option<String>) {
         && let Some(data) = field("data:")
         && let Ok(event) = serde_json::from_str::<serde_json::Value>(data)
     {
-        obey(&event["body"]["state"], degraded);
+        obey(&event["state"], degraded);
     }
 }
 

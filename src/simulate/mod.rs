@@ -3,6 +3,7 @@
 //!
 //! Nothing here is known to the daemon; the shop is a client as any other.
 
+pub mod demo;
 mod follow;
 mod receiver;
 mod service;

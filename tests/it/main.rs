@@ -1,5 +1,8 @@
 //! The daemon as a black box, over its real ports, with the clients that its users have.
 
+// A test binary has no outside: `pub` here means between its modules.
+#![allow(unreachable_pub)]
+
 mod harness;
 
 mod architecture;

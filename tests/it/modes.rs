@@ -101,13 +101,14 @@ fn set(daemon: &Daemon, service: &str, mode: &str, reason: &str) {
 async fn a_manual_override_reaches_watchers_and_a_dropped_one_picks_up_where_it_was() {
     let daemon = daemon_that_knows(&["cart", "checkout"]).await;
     let mut events = Events::open(&daemon, "?service=cart", None).await;
+    assert_eq!(events.next().await.name, "snapshot");
     set(&daemon, "checkout", "degraded", "not for cart");
     set(&daemon, "cart", "critical", "first");
     let first = events.next().await;
     assert_eq!(first.name, "mode");
-    assert_eq!(first.data["body"]["state"]["service"], "cart");
-    assert_eq!(first.data["body"]["state"]["mode"], "critical");
-    assert_eq!(first.data["body"]["state"]["override"]["author"], "ann");
+    assert_eq!(first.data["state"]["service"], "cart");
+    assert_eq!(first.data["state"]["mode"], "critical");
+    assert_eq!(first.data["state"]["override"]["author"], "ann");
     drop(events);
 
     // While nobody listens, three more things happen.
@@ -119,7 +120,7 @@ async fn a_manual_override_reaches_watchers_and_a_dropped_one_picks_up_where_it_
     for _ in 0..3 {
         let event = events.next().await;
         seen.push(
-            event.data["body"]["state"]["mode"]
+            event.data["state"]["mode"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned(),
@@ -133,10 +134,7 @@ async fn a_manual_override_reaches_watchers_and_a_dropped_one_picks_up_where_it_
     drop(events);
     let daemon = daemon.kill_and_restart().await;
     let mut events = Events::open(&daemon, "?service=cart", Some(&last)).await;
-    assert_eq!(
-        events.next().await.data["body"]["state"]["mode"],
-        "degraded"
-    );
+    assert_eq!(events.next().await.data["state"]["mode"], "degraded");
     let state = daemon.get("/api/v1/modes/cart").await;
     assert_eq!(state["data"]["override"]["reason"], "third");
 }

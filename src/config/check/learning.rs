@@ -1,5 +1,7 @@
 //! What is kept: storage, windows, limits.
 
+use std::time::Duration;
+
 use crate::config::units::ByteSize;
 use crate::config::yaml::Node;
 use crate::config::{Config, Period};
@@ -26,7 +28,8 @@ impl Checker<'_> {
             );
         }
         let window = &config.window;
-        self.period("window.tick", window.tick, second, hour);
+        let shortest = Period(Duration::from_millis(100));
+        self.period("window.tick", window.tick, shortest, hour);
         self.window("window", window.samples, window.duration, window.tick);
         let ten_ticks = Period(window.tick.0.saturating_mul(10));
         self.period("window.idle_after", window.idle_after, ten_ticks, decade);
