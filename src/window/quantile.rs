@@ -12,7 +12,7 @@ pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     let (low, high) = (*sorted.get(below)?, *sorted.get(above)?);
     // Weighing both ends, rather than adding a share of their difference, cannot overflow; the last
     // digit may still be rounded beyond them.
-    Some((low * (1.0 - weight) + high * weight).clamp(low, high))
+    Some((low * (1.0 - weight) + high * weight).max(low).min(high))
 }
 
 /// The median of `values`, which it reorders; `None` without values. O(n).
@@ -27,5 +27,5 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
         return Some(*upper);
     }
     let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    Some((lower * 0.5 + *upper * 0.5).clamp(lower, *upper))
+    Some((lower * 0.5 + *upper * 0.5).max(lower).min(*upper))
 }
