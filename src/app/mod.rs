@@ -28,7 +28,7 @@ use crate::{alert, dispatch, expose, modes, notify};
 use decide::Decider;
 use learning::Learning;
 
-pub use own::{INSTANCE_ATTRIBUTE, LogFormat, OwnTelemetry};
+pub use own::{LogFormat, OwnTelemetry};
 
 /// A running daemon.
 pub struct Daemon {
@@ -51,8 +51,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Restores what earlier runs left, takes the ports, and begins to work. `own_service` is the
-    /// `service.name` under which this daemon exports telemetry about itself, if it does.
+    /// Restores what earlier runs left, takes the ports, and begins to work. `own` is how this
+    /// daemon names itself in the telemetry it exports, if it does: `service.name` and instance.
     ///
     /// # Errors
     /// A port is taken, the data directory cannot be used or belongs to another daemon, or a setting
@@ -61,7 +61,7 @@ impl Daemon {
         config: &Config,
         clock: Clock,
         telemetry: Telemetry,
-        own_service: Option<String>,
+        own: Option<(String, String)>,
     ) -> anyhow::Result<Self> {
         let now = clock.now();
         let shutdown = Shutdown::default();
@@ -70,7 +70,7 @@ impl Daemon {
         let mut chunks = Vec::new();
         let found = snapshot::read(&directory, now, |chunk| chunks.push(chunk));
         let rules = config.model_rules();
-        let engine_settings = settings::engine(config, own_service);
+        let engine_settings = settings::engine(config, own);
         let (engine, unread) = Engine::start(
             engine_settings,
             Arc::clone(&rules),
@@ -273,8 +273,8 @@ pub async fn run(config: &Config, format: LogFormat) -> anyhow::Result<()> {
     let instance = format!("{:016x}", rand::random::<u64>());
     let telemetry = Telemetry::new();
     let mut own = OwnTelemetry::start(format, config.log.level.name(), &instance)?;
-    let own_service = own.service_name();
-    let mut daemon = Daemon::start(config, Clock::System, telemetry.clone(), own_service).await?;
+    let own_name = own.service_name().map(|name| (name, instance.clone()));
+    let mut daemon = Daemon::start(config, Clock::System, telemetry.clone(), own_name).await?;
     own.export_metrics(&telemetry, &instance)?;
     let shown =
         |address: Option<SocketAddr>| address.map_or_else(|| "off".into(), |a| a.to_string());

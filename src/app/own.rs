@@ -18,10 +18,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+use crate::engine::OWN_INSTANCE;
 use crate::telemetry::Telemetry;
-
-/// The resource attribute by which a daemon recognises telemetry of its own that comes back to it.
-pub const INSTANCE_ATTRIBUTE: &str = "tidewatch.instance";
 
 /// Crates that carry the exporter's own requests. Their spans are not exported, or each export would
 /// make the next one.
@@ -176,7 +174,7 @@ fn resource(instance: &str) -> Resource {
     builder
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()))
-        .with_attribute(KeyValue::new(INSTANCE_ATTRIBUTE, instance.to_owned()))
+        .with_attribute(KeyValue::new(OWN_INSTANCE, instance.to_owned()))
         .build()
 }
 

@@ -44,7 +44,8 @@ pub(super) fn ingest(config: &Config) -> ingest::Settings {
     }
 }
 
-pub(super) fn engine(config: &Config, own_service: Option<String>) -> engine::Settings {
+pub(super) fn engine(config: &Config, own: Option<(String, String)>) -> engine::Settings {
+    let (own_service, own_instance) = own.unzip();
     engine::Settings {
         tick: config.window.tick.0,
         window: config.window.spec(),
@@ -53,6 +54,7 @@ pub(super) fn engine(config: &Config, own_service: Option<String>) -> engine::Se
         max_services: usize::try_from(config.limits.services).unwrap_or(usize::MAX),
         idle_after: config.window.idle_after.0,
         own_service,
+        own_instance,
         ..engine::Settings::default()
     }
 }

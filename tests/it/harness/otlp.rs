@@ -12,13 +12,6 @@ pub fn now_nanos() -> u64 {
     u64::try_from(now.as_nanos()).expect("before 2554")
 }
 
-/// `ago` before now, on a multiple of ten seconds and half a tick into it, so that points ten seconds
-/// apart fall into ticks of their own.
-pub fn backfill_start(ago: Duration) -> u64 {
-    let tick = 10_000_000_000;
-    (now_nanos() - u64::try_from(ago.as_nanos()).expect("short")) / tick * tick + tick / 2
-}
-
 /// A gauge of `service` with points (nanoseconds, value).
 pub fn gauge(service: &str, metric: &str, points: &[(u64, f64)]) -> Value {
     let points: Vec<Value> = points
@@ -83,7 +76,6 @@ pub async fn post(address: &str, path: &str, body: &Value) -> (u16, Value) {
 }
 
 /// Posts metrics that must be taken whole.
-#[track_caller]
 pub async fn post_metrics(address: &str, body: &Value) {
     let (status, answer) = post(address, "metrics", body).await;
     assert_eq!((status, &answer), (200, &json!({})));
