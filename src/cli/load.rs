@@ -1,0 +1,22 @@
+//! The configuration for commands that need one.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::config::{self, Config, Diagnostics, Known, Loaded};
+
+use super::output;
+
+/// The configuration of `path`, or the built-in one; warnings are said on standard error.
+pub(super) fn load(path: Option<&Path>, known: &Known) -> Result<Loaded> {
+    let loaded = match path {
+        Some(path) => config::load(path, known)?,
+        None => Loaded {
+            config: Config::default(),
+            warnings: Diagnostics::default(),
+        },
+    };
+    output::warn(&loaded.warnings);
+    Ok(loaded)
+}

@@ -1,0 +1,310 @@
+//! `tidewatch mode`: what services are told, and telling them by hand.
+
+use anyhow::{Result, anyhow, bail};
+use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::clock::Clock;
+use crate::config::Period;
+use crate::model::{ModeState, Timestamp};
+use crate::publish::Freeze;
+
+use super::Remote;
+use super::output::{Output, cell, clean, graded, period, print};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tidewatch mode list
+  tidewatch mode set checkout degraded --reason \"sale tonight\" --for 2h
+  tidewatch mode clear checkout
+  tidewatch mode freeze --reason \"migration\"      nothing changes by itself until: tidewatch mode unfreeze")]
+pub(super) struct ModeArgs {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show the modes of all services
+    #[command(after_help = "Example:\n  tidewatch mode list --output json")]
+    List,
+    /// Show the mode of one service and why
+    #[command(after_help = "Example:\n  tidewatch mode get checkout")]
+    Get {
+        /// The service (`service.name`)
+        service: String,
+    },
+    /// Put a service into a mode by hand; it wins over every policy
+    #[command(
+        after_help = "Example:\n  tidewatch mode set checkout degraded --reason \"sale tonight\" --for 2h"
+    )]
+    Set {
+        /// The service (`service.name`)
+        service: String,
+        /// The mode, such as normal, degraded or critical
+        mode: String,
+        /// Why; kept with the change
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        author: Author,
+        /// For how long, such as 30m or 2h; without it until it is cleared
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        duration: Option<Period>,
+    },
+    /// Give a service back to the policies
+    #[command(after_help = "Example:\n  tidewatch mode clear checkout")]
+    Clear {
+        /// The service (`service.name`)
+        service: String,
+        #[command(flatten)]
+        author: Author,
+    },
+    /// Stop all automatic mode changes
+    #[command(after_help = "Example:\n  tidewatch mode freeze --reason \"migration\"")]
+    Freeze {
+        /// Why; kept with the change
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        author: Author,
+    },
+    /// Allow automatic mode changes again
+    #[command(after_help = "Example:\n  tidewatch mode unfreeze")]
+    Unfreeze {
+        #[command(flatten)]
+        author: Author,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Author {
+    /// Who you are; kept with the change
+    #[arg(long, env = "USER", hide_env_values = true)]
+    author: String,
+}
+
+fn duration(text: &str) -> Result<Period, String> {
+    match text.parse::<Period>() {
+        Ok(period) if !period.0.is_zero() => Ok(period),
+        Ok(_) => Err("must be more than 0".into()),
+        Err(bad) => Err(bad.to_string()),
+    }
+}
+
+impl ModeArgs {
+    pub(super) async fn execute(self) -> Result<()> {
+        let (client, output) = self.remote.open()?;
+        let now = Clock::System.now();
+        match self.action {
+            Action::List => {
+                let mut answer = client.get(&modes(&[]), &[]).await?;
+                let data = answer["data"].take();
+                let services = read(&data)?;
+                let mut answer = client.get(&modes(&["freeze"]), &[]).await?;
+                let freeze = read(&answer["data"].take())?;
+                output.show(&data, |output| table(output, services, freeze, now))
+            }
+            Action::Get { service } => {
+                if service.is_empty() {
+                    bail!("the name of the service is empty");
+                }
+                let answer = client.get(&modes(&[&service]), &[]).await?;
+                show(output, answer, now)
+            }
+            Action::Set {
+                service,
+                mode,
+                reason,
+                author,
+                duration,
+            } => {
+                let mut body = json!({"mode": mode, "author": author.author, "reason": reason});
+                if let Some(duration) = duration {
+                    // Not the time of its end: the daemon's clock may be another.
+                    body["duration"] = json!(duration);
+                }
+                let answer = client.put(&modes(&[&service, "override"]), &body).await?;
+                show(output, answer, now)
+            }
+            Action::Clear { service, author } => {
+                let query = [("author", author.author)];
+                client
+                    .delete(&modes(&[&service, "override"]), &query)
+                    .await?;
+                print(&format!(
+                    "{} follows the policies again.\n",
+                    clean(&service)
+                ))
+            }
+            Action::Freeze { reason, author } => {
+                let body = json!({"author": author.author, "reason": reason});
+                client.put(&modes(&["freeze"]), &body).await?;
+                print("No mode changes by itself until `tidewatch mode unfreeze`.\n")
+            }
+            Action::Unfreeze { author } => {
+                let query = [("author", author.author)];
+                client.delete(&modes(&["freeze"]), &query).await?;
+                print("Modes follow the policies again.\n")
+            }
+        }
+    }
+}
+
+/// The path of an endpoint of the modes.
+fn modes<'s>(rest: &[&'s str]) -> Vec<&'s str> {
+    ["api", "v1", "modes"].iter().chain(rest).copied().collect()
+}
+
+/// Shows the one mode of an answer.
+fn show(output: Output, mut answer: Value, now: Timestamp) -> Result<()> {
+    let data = answer["data"].take();
+    let state = read(&data)?;
+    output.show(&data, |output| details(output, &state, now))
+}
+
+fn read<T: DeserializeOwned>(data: &Value) -> Result<T> {
+    T::deserialize(data)
+        .map_err(|_| anyhow!("the answer is not as expected; is the daemon of another version?"))
+}
+
+fn table(
+    output: Output,
+    services: Vec<ModeState>,
+    freeze: Option<Freeze>,
+    now: Timestamp,
+) -> String {
+    let mut shown = String::new();
+    if let Some(freeze) = freeze {
+        shown.push_str(&format!(
+            "Frozen by {} {} ago: {}\n",
+            clean(&freeze.author),
+            period(now.since(freeze.set_at)),
+            clean(&freeze.reason)
+        ));
+    }
+    if services.is_empty() {
+        shown.push_str("No services yet.\n");
+        return shown;
+    }
+    let rows = services
+        .iter()
+        .map(|state| {
+            vec![
+                cell(&state.service),
+                graded(&state.mode),
+                cell(&period(now.since(state.since))),
+                cell(&cause(state, now)),
+            ]
+        })
+        .collect();
+    shown.push_str(&output.table(&["SERVICE", "MODE", "FOR", "WHY"], rows));
+    shown
+}
+
+/// Why a service is in its mode, in a line.
+fn cause(state: &ModeState, now: Timestamp) -> String {
+    if let Some(manual) = &state.manual {
+        let end = match manual.expires_at {
+            Some(end) => format!(" (for another {})", period(end.since(now))),
+            None => String::new(),
+        };
+        return format!("set by {}: {}{end}", manual.author, manual.reason);
+    }
+    let reasons = state.why.iter();
+    let reasons: Vec<_> = reasons
+        .map(|reason| format!("{} ({})", reason.alertname, reason.policy))
+        .collect();
+    reasons.join(", ")
+}
+
+fn details(output: Output, state: &ModeState, now: Timestamp) -> String {
+    let mut rows = vec![
+        vec![cell("service"), cell(&state.service)],
+        vec![cell("mode"), graded(&state.mode)],
+        vec![cell("for"), cell(&period(now.since(state.since)))],
+    ];
+    if state.manual.is_some() {
+        rows.push(vec![cell("override"), cell(&cause(state, now))]);
+    }
+    for reason in &state.why {
+        let text = format!(
+            "{} by policy {}: {}",
+            reason.alertname, reason.policy, reason.explanation
+        );
+        rows.push(vec![cell("why"), cell(&text)]);
+    }
+    for (name, value) in &state.features {
+        rows.push(vec![cell("feature"), cell(&format!("{name} = {value}"))]);
+    }
+    let left = period(state.lease_expires_at.since(now));
+    rows.push(vec![cell("lease"), cell(&format!("another {left}"))]);
+    output.list(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::parse_rfc3339("2026-01-01T01:00:00Z").expect("time")
+    }
+
+    fn answer() -> Value {
+        json!({"status": "success", "data": [
+            {"service": "cart", "mode": "normal", "level": 0, "since": "2026-01-01T00:00:00Z", "why": [],
+             "features": {}, "override": null, "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 1},
+            {"service": "checkout", "mode": "degraded", "level": 1, "since": "2026-01-01T00:58:00Z",
+             "why": [{"policy": "slow", "fingerprint": "00000000000000ff", "alertname": "LatencyDeviation",
+                      "explanation": "p99 is 310ms, 120ms expected"}],
+             "features": {"recommendations": false}, "override": null,
+             "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 2},
+            {"service": "search", "mode": "critical", "level": 2, "since": "2026-01-01T00:30:00Z", "why": [],
+             "features": {}, "override": {"mode": "critical", "author": "ada", "reason": "sale",
+             "set_at": "2026-01-01T00:30:00Z", "expires_at": "2026-01-01T02:30:00Z"},
+             "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 3}]})
+    }
+
+    #[test]
+    fn modes_are_a_table() {
+        let services = read(&answer()["data"]).expect("services");
+        let freeze = Freeze {
+            author: "ada".into(),
+            reason: "migration".into(),
+            set_at: now().minus(std::time::Duration::from_secs(60)),
+        };
+        let output = Output::PLAIN;
+        insta::assert_snapshot!(table(output, services, Some(freeze), now()), @r"
+Frozen by ada 1m ago: migration
+SERVICE   MODE      FOR  WHY
+cart      normal    1h
+checkout  degraded  2m   LatencyDeviation (slow)
+search    critical  30m  set by ada: sale (for another 1h30m)
+");
+        assert_eq!(table(output, Vec::new(), None, now()), "No services yet.\n");
+    }
+
+    #[test]
+    fn one_mode_is_shown_with_its_reasons() {
+        let services: Vec<ModeState> = read(&answer()["data"]).expect("services");
+        let output = Output::PLAIN;
+        insta::assert_snapshot!(details(output, &services[1], now()), @r"
+service  checkout
+mode     degraded
+for      2m
+why      LatencyDeviation by policy slow: p99 is 310ms, 120ms expected
+feature  recommendations = false
+lease    another 30s
+");
+        insta::assert_snapshot!(details(output, &services[2], now()), @r"
+service   search
+mode      critical
+for       30m
+override  set by ada: sale (for another 1h30m)
+lease     another 30s
+");
+    }
+}
