@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::rule::{Direction, Hold, Resolve, Rule, Sigma, default_detector};
+use super::rule::{Direction, Hold, Resolve, Rule, default_detector};
 
 /// The rules that apply where the configuration has none: latency, errors, rate and plain values of
 /// everything, quiet enough to leave on.
@@ -53,7 +53,7 @@ fn builtin(alert: &str, selector: &str, what: &str) -> Rule {
             .expect("fixed selectors; a test reads them"),
         detector: default_detector(),
         window: None,
-        sigma: Sigma::default(),
+        sigma: None,
         direction: Direction::Both,
         hold: Hold::default(),
         // 30, or a small window's size.

@@ -38,9 +38,9 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<RuleWindow>,
     /// From how surprising a sample is an anomaly, in standard deviations: `{warning: 4, critical: 6}`, or
-    /// one number for a warning that never becomes critical.
-    #[serde(default)]
-    pub sigma: Sigma,
+    /// a number, which is the warning alone. Unset: 4 and 6; of detector `zscore` 2.5 and 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<Sigma>,
     /// Which side of the expectation counts.
     #[serde(default)]
     pub direction: Direction,
@@ -83,6 +83,21 @@ pub(super) fn default_detector() -> String {
 }
 
 impl Rule {
+    /// The thresholds set, or the detector's own.
+    pub fn thresholds(&self) -> Sigma {
+        self.sigma.unwrap_or(match self.detector.as_str() {
+            // The rule of thumb that everybody knows.
+            "zscore" => Sigma {
+                warning: 2.5,
+                critical: Some(5.0),
+            },
+            _ => Sigma {
+                warning: 4.0,
+                critical: Some(6.0),
+            },
+        })
+    }
+
     /// The rule as the pipeline takes it; `default_window` is that of rules which set none.
     pub fn to_model(&self, default_window: WindowSpec, tick: Period) -> model::Rule {
         let window = self.window.as_ref().map(RuleWindow::spec);
@@ -97,8 +112,8 @@ impl Rule {
                 upper: self.upper,
             },
             sigma: SigmaThresholds {
-                warning: self.sigma.warning,
-                critical: self.sigma.critical,
+                warning: self.thresholds().warning,
+                critical: self.thresholds().critical,
             },
             direction: self.direction.into(),
             hold: self.hold.0,
@@ -209,15 +224,6 @@ pub struct Sigma {
     pub warning: f64,
     /// `severity="critical"` from here; `None`: never.
     pub critical: Option<f64>,
-}
-
-impl Default for Sigma {
-    fn default() -> Self {
-        Self {
-            warning: 4.0,
-            critical: Some(6.0),
-        }
-    }
 }
 
 /// The two thresholds written out.

@@ -157,7 +157,7 @@ fn sigma_is_a_number_or_two() {
             "rules: [{{alert: A, match: '{{}}', sigma: {sigma}}}]"
         ))
         .rules[0]
-            .sigma
+            .thresholds()
     };
     assert_eq!(
         rule("2.5"),
@@ -804,7 +804,7 @@ mod laws {
             .prop_map(|(name, hold, sigma, direction, min_change, samples)| Rule {
                 alert: name.replace('$', "$$"),
                 hold,
-                sigma,
+                sigma: Some(sigma),
                 direction,
                 min_change,
                 min_samples: None,

@@ -296,6 +296,21 @@ impl Machine {
         }
     }
 
+    /// What an alert asks for now, by service and position of the policy.
+    fn claims_of(&self, fingerprint: Fingerprint) -> BTreeMap<(String, usize), Claim> {
+        let names = self.alerts.get(&fingerprint).into_iter().flatten();
+        let services = names.filter_map(|name| Some((name, self.services.get(name)?)));
+        services
+            .flat_map(|(name, service)| {
+                let own = service
+                    .claims
+                    .iter()
+                    .filter(move |((_, f), _)| *f == fingerprint);
+                own.map(|((position, _), claim)| ((name.clone(), *position), claim.clone()))
+            })
+            .collect()
+    }
+
     fn let_go(&mut self, fingerprint: Fingerprint) {
         for name in self.alerts.remove(&fingerprint).unwrap_or_default() {
             if let Some(service) = self.services.get_mut(&name) {
@@ -306,6 +321,7 @@ impl Machine {
     }
 
     fn take_in(&mut self, now: Timestamp, alert: &Alert) {
+        let before = self.claims_of(alert.fingerprint);
         self.let_go(alert.fingerprint);
         match alert.state {
             AlertState::Pending | AlertState::Resolved => return,
@@ -336,7 +352,14 @@ impl Machine {
         }
         for (name, position, level) in asked {
             if let Some(service) = self.find_or_add(&name, now) {
-                service.claim((position, alert.fingerprint), Claim::new(level, alert));
+                let claim = Claim::new(level, alert);
+                // Numbers move with every sample; a reason that only reads differently is no news.
+                let same = before.get(&(name.clone(), position));
+                let claim = same
+                    .filter(|same| same.level == level)
+                    .cloned()
+                    .unwrap_or(claim);
+                service.claim((position, alert.fingerprint), claim);
                 self.unsaved.insert(name.clone());
                 let claimed = self.alerts.entry(alert.fingerprint).or_default();
                 claimed.insert(name);

@@ -149,7 +149,7 @@ modes:
         grpc = listen(4317),
         http = listen(4318),
         api = listen(9517),
-        interval = ms * 3,
+        interval = (ms * 3).max(1_000),
         hold = ms * 6,
     );
     let loaded = config::parse("demo.yaml", &text, &|_| None, &app::known())?;

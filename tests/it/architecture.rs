@@ -49,8 +49,8 @@ const IMPURE: &[&str] = &[
     "clock::instant",
 ];
 
-/// Lines of one file, tests and comments counted.
-const LONGEST_FILE: usize = 1_000;
+/// Lines of one file, comments counted, its tests not.
+const LONGEST_FILE: usize = 700;
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
@@ -209,7 +209,8 @@ fn pure_stages_touch_no_runtime_no_disk_and_no_clock() {
 fn no_file_grows_past_one_sitting() {
     let long: Vec<_> = files()
         .into_iter()
-        .map(|(path, _, text)| (path, text.lines().count()))
+        .filter(|(path, _, _)| !path.to_string_lossy().contains("tests"))
+        .map(|(path, _, text)| (path, without_tests(&text).lines().count()))
         .filter(|(_, lines)| *lines > LONGEST_FILE)
         .collect();
     assert!(long.is_empty(), "{long:?}");

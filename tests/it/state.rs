@@ -12,7 +12,7 @@ use crate::main_job::{calm, seconds};
 const CONFIG: &str = r#"
 window: {tick: 1s, samples: 60}
 rules:
-  - {alert: DepthDeviation, match: '{metric="queue.depth"}', detector: zscore, sigma: {warning: 4, critical: 8}, direction: above, for: 3 of 5, min_samples: 30}
+  - {alert: DepthDeviation, match: '{metric="queue.depth"}', detector: robust, sigma: {warning: 4, critical: 8}, direction: above, for: 3 of 5, min_samples: 30}
 modes:
   policies: [{name: long-queue, when: '{alertname="DepthDeviation"}', service: "{{ service }}", level: degraded, hold: 1h, recover: 1h}]
 "#;

@@ -94,7 +94,7 @@ impl Checker<'_> {
     }
 
     fn sigma(&mut self, rule: &Rule, path: &str) {
-        let warning = rule.sigma.warning;
+        let warning = rule.thresholds().warning;
         let is_map = self.node(&format!("{path}.sigma.warning")).is_some();
         let own = if is_map { ".warning" } else { "" };
         if warning <= 0.0 {
@@ -103,7 +103,7 @@ impl Checker<'_> {
                 format!("must be above 0, is {warning}"),
                 "4 is quiet, 2.5 is the classic rule",
             );
-        } else if let Some(critical) = rule.sigma.critical
+        } else if let Some(critical) = rule.thresholds().critical
             && warning > critical
         {
             self.error(
@@ -112,7 +112,9 @@ impl Checker<'_> {
                 "a deviation is a warning first and then critical",
             );
         }
-        if rule.resolve.sigma >= warning && warning > 0.0 {
+        // Where it is not set it follows a low threshold down.
+        let set = self.node(&format!("{path}.resolve.sigma")).is_some();
+        if set && rule.resolve.sigma >= warning && warning > 0.0 {
             self.error(
                 &format!("{path}.resolve.sigma"),
                 format!("must be below sigma ({warning}), is {}", rule.resolve.sigma),

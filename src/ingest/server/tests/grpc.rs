@@ -132,7 +132,10 @@ async fn only_passing_refusals_carry_retry_info() {
 
 #[tokio::test]
 async fn credentials_over_grpc() {
-    let auth = Some(Auth::Basic(vec![("me".into(), "pass".into())]));
+    let auth = Some(Auth {
+        basic: vec![("me".into(), "pass".into())],
+        ..Auth::default()
+    });
     let server = start(Settings { auth, ..settings() }).await;
     let mut client = client(&server).await;
     let refused = within(client.export(request(1))).await.unwrap_err();

@@ -353,7 +353,10 @@ async fn bytes_in_work_have_a_budget() {
 
 #[tokio::test]
 async fn credentials() {
-    let auth = Some(Auth::Bearer(vec!["sesame".into()]));
+    let auth = Some(Auth {
+        bearer: vec!["sesame".into()],
+        ..Auth::default()
+    });
     let server = start(Settings { auth, ..settings() }).await;
     for headers in [
         vec![AS_JSON],
