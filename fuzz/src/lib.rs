@@ -1,0 +1,33 @@
+//! What must hold for everything that a decoder accepts.
+
+use tidewatch::model::{Batch, PointData, Timestamp};
+
+/// The present time of all targets.
+pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+/// Panics if `batch` holds what a decoder has to refuse.
+pub fn check(batch: &Batch) {
+    let latest = NOW.plus(std::time::Duration::from_secs(600));
+    for point in &batch.points {
+        assert_eq!(point.series, point.identity.id());
+        assert!(point.time <= latest && point.start.is_none_or(|start| start <= point.time));
+        assert!(point.identity.attributes.len() <= 64);
+        match &point.data {
+            PointData::End => {}
+            PointData::Number(number) => assert!(number.is_finite()),
+            PointData::Histogram(h) => {
+                assert!(h.counts.is_empty() || h.counts.iter().sum::<u64>() == h.count);
+                assert!(h.bounds.is_sorted() && h.bounds.iter().all(|b| b.is_finite()));
+            }
+            PointData::Exponential(e) => {
+                let filled: u64 = e.positive.values().chain(e.negative.values()).sum();
+                assert_eq!(filled + e.zero_count, e.count);
+            }
+            PointData::Summary(s) => assert!(s.quantiles.is_sorted_by(|a, b| a.0 < b.0)),
+        }
+    }
+    for span in &batch.spans {
+        assert!(span.start <= span.end && span.trace_id != 0 && span.span_id != 0);
+        assert!(!span.name.is_empty());
+    }
+}
