@@ -1,4 +1,4 @@
-//! RECEIVE + DECODE: outside bytes in, typed [`Batch`](crate::model::Batch)es out to a [`Sink`].
+//! RECEIVE + DECODE: outside bytes in, typed [`Batch`]es out to a [`Sink`].
 //!
 //! In: OTLP over gRPC and HTTP. Out: batches whose points are finite, consistent and bounded; what was
 //! refused is counted with its reason. Always holds: a request is answered "accepted" only after the
