@@ -243,6 +243,22 @@ impl Daemon {
     }
 }
 
+/// Open files that all listeners together may need: connections of OTLP and of the API, the store, and
+/// some to spare.
+const FILES: u64 = 8_192;
+
+/// Raises this process's soft limit on open files, commonly 1,024, as far as the hard one lets it. Every
+/// connection is a file; without room for them clients would be turned away below our own limits.
+fn allow_many_files() {
+    match rlimit::increase_nofile_limit(FILES) {
+        Ok(limit) if limit < FILES => {
+            tracing::warn!(limit, "few open files are allowed: connections beyond are refused");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
+    }
+}
+
 /// Waits for a task that has been told to end; one that had ended before was reported by `wait`.
 async fn join(what: &str, task: JoinHandle<()>) {
     if task.is_finished() {
@@ -282,6 +298,7 @@ pub async fn run(config: &Config, format: LogFormat) -> anyhow::Result<()> {
     let telemetry = Telemetry::new();
     let mut own = OwnTelemetry::start(format, config.log.level.name(), &instance)?;
     let own_name = own.service_name().map(|name| (name, instance.clone()));
+    allow_many_files();
     let mut daemon = Daemon::start(config, Clock::System, telemetry.clone(), own_name).await?;
     own.export_metrics(&telemetry, &instance)?;
     let shown =
