@@ -252,7 +252,10 @@ const FILES: u64 = 8_192;
 fn allow_many_files() {
     match rlimit::increase_nofile_limit(FILES) {
         Ok(limit) if limit < FILES => {
-            tracing::warn!(limit, "few open files are allowed: connections beyond are refused");
+            tracing::warn!(
+                limit,
+                "few open files are allowed: connections beyond are refused"
+            );
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
