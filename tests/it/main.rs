@@ -10,6 +10,7 @@ mod harness;
 mod architecture;
 mod cli;
 mod clients;
+mod limits;
 mod main_job;
 mod modes;
 mod own_telemetry;
