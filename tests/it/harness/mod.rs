@@ -14,7 +14,7 @@ pub mod hook;
 pub mod otlp;
 
 /// Longest that anything is waited for. Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has happened.
 const POLL: Duration = Duration::from_millis(20);
 
