@@ -56,7 +56,8 @@ fn builtin(alert: &str, selector: &str, what: &str) -> Rule {
         sigma: Sigma::default(),
         direction: Direction::Both,
         hold: Hold::default(),
-        min_samples: Some(30),
+        // 30, or as many as a smaller window holds.
+        min_samples: None,
         min_change: 0.0,
         min_change_ratio: 0.0,
         resolve: Resolve::default(),
