@@ -6,8 +6,8 @@ use tidewatch::config::{self, Known};
 
 fuzz_target!(|text: &str| {
     let known = Known {
-        detectors: &["robust", "zscore", "threshold"],
-        template: &|_| Ok(()),
+        detectors: vec!["robust", "zscore", "threshold"],
+        template: |_| Ok(()),
     };
     let lookup = |name: &str| (name.len() < 4).then(|| format!("{name}: [x"));
     if let Ok(loaded) = config::parse("fuzz.yaml", text, &lookup, &known) {

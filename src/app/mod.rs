@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Known};
 use crate::engine::{self, Engine};
 use crate::ingest::{self, Admission, Cause};
 use crate::model::{Batch, BoxFuture, Rejections};
@@ -23,12 +23,20 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, dispatch, expose, modes, notify};
+use crate::{alert, detect, dispatch, expose, modes, notify};
 
 use decide::Decider;
 use learning::Learning;
 
 pub use own::{LogFormat, OwnTelemetry};
+
+/// What a configuration may refer to.
+pub fn known() -> Known {
+    Known {
+        detectors: detect::names().collect(),
+        template: alert::validate_template,
+    }
+}
 
 /// A running daemon.
 pub struct Daemon {

@@ -92,10 +92,11 @@ impl Client {
         self.send(request).await
     }
 
-    /// `PUT` with a JSON body.
-    pub(super) async fn put(&self, segments: &[&str], body: &impl Serialize) -> Result<()> {
+    /// `PUT` with a JSON body; the answer as JSON.
+    pub(super) async fn put(&self, segments: &[&str], body: &impl Serialize) -> Result<Value> {
         let request = self.http.request(Method::PUT, self.endpoint(segments, &[]));
-        self.send(request.json(body)).await.map(drop)
+        let text = self.send(request.json(body)).await?;
+        self.json(&text)
     }
 
     /// `DELETE`.

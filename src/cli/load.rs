@@ -4,21 +4,15 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::alert;
-use crate::config::{self, Config, Diagnostics, Known, Loaded};
-use crate::detect;
+use crate::app;
+use crate::config::{self, Config, Diagnostics, Loaded};
 
 use super::output;
 
 /// The configuration of `path`, or the built-in one; warnings are said on standard error.
 pub(super) fn load(path: Option<&Path>) -> Result<Loaded> {
-    let detectors: Vec<&str> = detect::names().collect();
-    let known = Known {
-        detectors: &detectors,
-        template: &alert::validate_template,
-    };
     let loaded = match path {
-        Some(path) => config::load(path, &known)?,
+        Some(path) => config::load(path, &app::known())?,
         None => Loaded {
             config: Config::default(),
             warnings: Diagnostics::default(),

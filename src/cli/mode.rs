@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
@@ -10,7 +11,6 @@ use crate::model::{ModeState, Timestamp};
 use crate::publish::Freeze;
 
 use super::Remote;
-use super::client::Client;
 use super::output::{Output, cell, clean, graded, period, print};
 
 #[derive(Debug, Args)]
@@ -101,15 +101,19 @@ impl ModeArgs {
         let now = Clock::System.now();
         match self.action {
             Action::List => {
-                let answer = client.get(&modes(&[]), &[]).await?;
-                let (services, freeze) = listing(&answer)?;
-                output.show(&answer["data"], |output| {
-                    table(output, &services, freeze.as_ref(), now)
-                })
+                let mut answer = client.get(&modes(&[]), &[]).await?;
+                let data = answer["data"].take();
+                let services = read(&data)?;
+                let mut answer = client.get(&modes(&["freeze"]), &[]).await?;
+                let freeze = read(&answer["data"].take())?;
+                output.show(&data, |output| table(output, services, freeze, now))
             }
             Action::Get { service } => {
-                let state = get(&client, &service).await?;
-                output.show(&state.0, |output| details(output, &state.1, now))
+                if service.is_empty() {
+                    bail!("the name of the service is empty");
+                }
+                let answer = client.get(&modes(&[&service]), &[]).await?;
+                show(output, answer, now)
             }
             Action::Set {
                 service,
@@ -119,12 +123,12 @@ impl ModeArgs {
                 duration,
             } => {
                 let mut body = json!({"mode": mode, "author": author.author, "reason": reason});
-                if let Some(Period(duration)) = duration {
-                    body["expires_at"] = json!(now.plus(duration));
+                if let Some(duration) = duration {
+                    // Not the time of its end: the daemon's clock may be another.
+                    body["duration"] = json!(duration);
                 }
-                client.put(&modes(&[&service, "override"]), &body).await?;
-                let state = get(&client, &service).await?;
-                output.show(&state.0, |output| details(output, &state.1, now))
+                let answer = client.put(&modes(&[&service, "override"]), &body).await?;
+                show(output, answer, now)
             }
             Action::Clear { service, author } => {
                 let query = [("author", author.author)];
@@ -155,39 +159,22 @@ fn modes<'s>(rest: &[&'s str]) -> Vec<&'s str> {
     ["api", "v1", "modes"].iter().chain(rest).copied().collect()
 }
 
-async fn get(client: &Client, service: &str) -> Result<(Value, ModeState)> {
-    if service.is_empty() {
-        bail!("the name of the service is empty");
-    }
-    let mut answer = client.get(&modes(&[service]), &[]).await?;
+/// Shows the one mode of an answer.
+fn show(output: Output, mut answer: Value, now: Timestamp) -> Result<()> {
     let data = answer["data"].take();
-    let state = serde_json::from_value(data.clone()).map_err(|_| another_version())?;
-    Ok((data, state))
+    let state = read(&data)?;
+    output.show(&data, |output| details(output, &state, now))
 }
 
-fn another_version() -> anyhow::Error {
-    anyhow!("the answer is not as expected; is the daemon of another version?")
-}
-
-/// The services and the kill switch of an answer, which has both under `data`, or the services alone.
-fn listing(answer: &Value) -> Result<(Vec<ModeState>, Option<Freeze>)> {
-    let data = &answer["data"];
-    let services = if data.is_array() {
-        data
-    } else {
-        &data["services"]
-    };
-    let freeze = [&data["freeze"], &answer["freeze"]]
-        .into_iter()
-        .find_map(|value| serde_json::from_value(value.clone()).ok());
-    let services = serde_json::from_value(services.clone()).map_err(|_| another_version())?;
-    Ok((services, freeze))
+fn read<T: DeserializeOwned>(data: &Value) -> Result<T> {
+    T::deserialize(data)
+        .map_err(|_| anyhow!("the answer is not as expected; is the daemon of another version?"))
 }
 
 fn table(
     output: Output,
-    services: &[ModeState],
-    freeze: Option<&Freeze>,
+    services: Vec<ModeState>,
+    freeze: Option<Freeze>,
     now: Timestamp,
 ) -> String {
     let mut shown = String::new();
@@ -283,27 +270,26 @@ mod tests {
 
     #[test]
     fn modes_are_a_table() {
-        let (services, freeze) = listing(&answer()).expect("services");
-        assert_eq!(freeze, None);
+        let services = read(&answer()["data"]).expect("services");
         let freeze = Freeze {
             author: "ada".into(),
             reason: "migration".into(),
             set_at: now().minus(std::time::Duration::from_secs(60)),
         };
         let output = Output::PLAIN;
-        insta::assert_snapshot!(table(output, &services, Some(&freeze), now()), @r"
+        insta::assert_snapshot!(table(output, services, Some(freeze), now()), @r"
 Frozen by ada 1m ago: migration
 SERVICE   MODE      FOR  WHY
 cart      normal    1h
 checkout  degraded  2m   LatencyDeviation (slow)
 search    critical  30m  set by ada: sale (for another 1h30m)
 ");
-        assert_eq!(table(output, &[], None, now()), "No services yet.\n");
+        assert_eq!(table(output, Vec::new(), None, now()), "No services yet.\n");
     }
 
     #[test]
     fn one_mode_is_shown_with_its_reasons() {
-        let (services, _) = listing(&answer()).expect("services");
+        let services: Vec<ModeState> = read(&answer()["data"]).expect("services");
         let output = Output::PLAIN;
         insta::assert_snapshot!(details(output, &services[1], now()), @r"
 service  checkout

@@ -14,9 +14,7 @@ use crate::model::Timestamp;
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// A table for people
     Table,
-    /// JSON for scripts
     Json,
 }
 

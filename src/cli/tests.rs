@@ -80,12 +80,14 @@ async fn daemon(
     let (asked, questions) = tokio::sync::mpsc::channel(16);
     let app = axum::Router::new().fallback(move |request: axum::extract::Request| async move {
         let line = format!("{} {}", request.method(), request.uri());
-        let body = axum::body::to_bytes(request.into_body(), 1 << 20)
-            .await
-            .expect("body");
-        asked
-            .try_send((line, String::from_utf8_lossy(&body).into_owned()))
-            .expect("room");
+        // Not frozen.
+        let answer = match request.uri().path().ends_with("/freeze") {
+            true => r#"{"status":"success","data":null}"#,
+            false => answer,
+        };
+        let body = axum::body::to_bytes(request.into_body(), 1 << 20).await;
+        let body = String::from_utf8_lossy(&body.expect("body")).into_owned();
+        asked.try_send((line, body)).expect("room");
         (http::StatusCode::from_u16(status).expect("status"), answer)
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -147,7 +149,10 @@ async fn commands_ask_as_the_api_wants_it() {
         ask(&["report"]).await,
         ["GET /api/v1/report?format=markdown"]
     );
-    assert_eq!(ask(&["mode", "list"]).await, ["GET /api/v1/modes"]);
+    assert_eq!(
+        ask(&["mode", "list"]).await,
+        ["GET /api/v1/modes", "GET /api/v1/modes/freeze"]
+    );
     assert_eq!(
         ask(&["mode", "clear", "a/b c", "--author", "ada"]).await,
         ["DELETE /api/v1/modes/a%2Fb%20c/override?author=ada"]
@@ -171,19 +176,14 @@ async fn setting_a_mode_sends_who_why_and_until_when() {
         "mode", "set", "a", "degraded", "--reason", "r", "--author", "ada", "--for", "1h",
     ];
     let questions = asked(&arguments, state).await;
-    assert_eq!(questions.len(), 2);
+    assert_eq!(questions.len(), 1);
     assert_eq!(questions[0].0, "PUT /api/v1/modes/a/override");
     let body: serde_json::Value = serde_json::from_str(&questions[0].1).expect("json");
     assert_eq!(
         (&body["mode"], &body["author"], &body["reason"]),
         (&"degraded".into(), &"ada".into(), &"r".into())
     );
-    assert!(
-        body["expires_at"]
-            .as_str()
-            .is_some_and(|time| time.ends_with('Z'))
-    );
-    assert_eq!(questions[1].0, "GET /api/v1/modes/a");
+    assert_eq!(body["duration"], "1h");
 }
 
 #[tokio::test]

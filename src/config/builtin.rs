@@ -56,7 +56,7 @@ fn builtin(alert: &str, selector: &str, what: &str) -> Rule {
         sigma: Sigma::default(),
         direction: Direction::Both,
         hold: Hold::default(),
-        // 30, or as many as a smaller window holds.
+        // 30, or a small window's size.
         min_samples: None,
         min_change: 0.0,
         min_change_ratio: 0.0,

@@ -8,8 +8,8 @@
 //! are reported at once; no secret and no value of a variable shows in a message or in the serialised
 //! configuration.
 //!
-//! The way: [`yaml`] (text to a tree with places, variables put in) → [`decode`] (tree to the typed
-//! settings below, by serde) → [`check`] (what several settings must fulfil together).
+//! The way: `yaml` (text to a tree with places, variables put in) → `decode` (tree to the typed
+//! settings below, by serde) → `check` (what several settings must fulfil together).
 
 use std::io::Read as _;
 use std::path::Path;
@@ -124,7 +124,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Everything that is wrong with it, warnings among them. Nothing is applied.
-pub fn load(path: &Path, known: &Known<'_>) -> Result<Loaded, Diagnostics> {
+pub fn load(path: &Path, known: &Known) -> Result<Loaded, Diagnostics> {
     let file = path.display().to_string();
     let text = read(path).map_err(|message| {
         Diagnostics(vec![Diagnostic {
@@ -183,7 +183,7 @@ pub fn parse(
     file: &str,
     text: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
-    known: &Known<'_>,
+    known: &Known,
 ) -> Result<Loaded, Diagnostics> {
     let (root, flaws) = yaml::parse(text, lookup);
     let skipped = flaws.iter().filter_map(|flaw| flaw.node).collect();

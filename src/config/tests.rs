@@ -1,9 +1,9 @@
 use super::*;
 
-fn known() -> Known<'static> {
+fn known() -> Known {
     Known {
-        detectors: &["robust", "zscore", "threshold"],
-        template: &|text| match text.contains("{{ nope") {
+        detectors: vec!["robust", "zscore", "threshold"],
+        template: |text| match text.contains("{{ nope") {
             true => Err("unknown value `nope`".into()),
             false => Ok(()),
         },
@@ -13,6 +13,7 @@ fn known() -> Known<'static> {
 fn lookup(name: &str) -> Option<String> {
     match name {
         "HOOK_SECRET" => Some("hunter2".into()),
+        "WHSEC" => Some("whsec_hunter2!".into()),
         "SAMPLES" => Some("50".into()),
         "ADDRESS" => Some("hunter2:x".into()),
         _ => None,
@@ -111,6 +112,13 @@ fn no_file_an_empty_file_and_an_empty_mapping_are_the_same() {
         assert_eq!(good(text), Config::default(), "{text:?}");
     }
     assert_eq!(Config::default().rules.len(), 4);
+    let rules = Config::default().model_rules();
+    assert!(rules.iter().all(|rule| rule.min_samples == 30));
+    // A small window suits the built-in rules too.
+    assert_eq!(
+        good("window: {samples: 10}").model_rules()[0].min_samples,
+        10
+    );
     assert!(Config::default().modes.policies.is_empty());
 }
 
@@ -518,6 +526,13 @@ fn secrets_in_clear_are_warned_of_and_never_shown() {
             "t.yaml:7:30: warning: receivers[0].webhook_configs[0].headers.X-Api-Key: a secret \
              stands in clear in the file",
             "  hint: write \"${env:NAME}\" and set the variable where the daemon runs",
+        ],
+    );
+    check(
+        "receivers: [{name: a, webhook_configs: [{url: 'https://h', secret: '${env:WHSEC}'}]}]",
+        &[
+            "t.yaml:1:68: error: receivers[0].webhook_configs[0].secret: is not base64 after `whsec_`",
+            "  hint: copy it whole, or use any text that does not begin with `whsec_`",
         ],
     );
     // A variable in the wrong place does not show either.

@@ -117,13 +117,15 @@ pub(super) fn parse(text: &str, lookup: env::Lookup<'_>) -> (Option<Node>, Vec<F
 fn syntax_flaw(error: &serde_saphyr::Error, source: &str) -> Flaw {
     let at = error.location().map(position);
     let message = error.to_string();
-    // The place is said once, by us.
+    // The place is said once, by us; what an alias was used for comes after it.
     let message = message
-        .rsplit_once(" at line ")
+        .split_once(" at line ")
         .map_or(message.as_str(), |(before, _)| before)
         .to_owned();
     let line = at.and_then(|at| source.lines().nth(at.line.saturating_sub(1) as usize));
-    let hint = if line.is_some_and(|line| line.contains('\t')) {
+    let hint = if message.contains("alias") {
+        Some("write the value out instead of repeating it by an alias".into())
+    } else if line.is_some_and(|line| line.contains('\t')) {
         Some("YAML takes no tabs for indentation; use spaces".into())
     } else if line.is_some_and(|line| line.contains("${")) {
         Some("put variables in quotes inside of { } and [ ]: \"${env:NAME}\"".into())

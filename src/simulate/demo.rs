@@ -8,11 +8,9 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Endpoints, Receiver, Shop, Story};
-use crate::alert;
-use crate::app::{Daemon, LogFormat, OwnTelemetry};
+use crate::app::{self, Daemon, LogFormat, OwnTelemetry};
 use crate::clock::Clock;
-use crate::config::{self, Config, Known};
-use crate::detect;
+use crate::config::{self, Config};
 use crate::telemetry::Telemetry;
 
 /// How the demo is played.
@@ -154,11 +152,6 @@ modes:
         interval = ms * 3,
         hold = ms * 6,
     );
-    let detectors: Vec<&str> = detect::names().collect();
-    let known = Known {
-        detectors: &detectors,
-        template: &alert::validate_template,
-    };
-    let loaded = config::parse("demo.yaml", &text, &|_| None, &known)?;
+    let loaded = config::parse("demo.yaml", &text, &|_| None, &app::known())?;
     Ok(loaded.config)
 }

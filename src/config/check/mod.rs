@@ -14,20 +14,12 @@ mod notifications;
 mod rules;
 
 /// What the configuration may refer to, known elsewhere in the daemon.
-#[derive(Clone, Copy)]
-pub struct Known<'a> {
+#[derive(Debug, Clone)]
+pub struct Known {
     /// Names of the detectors.
-    pub detectors: &'a [&'a str],
+    pub detectors: Vec<&'static str>,
     /// Says what is wrong with a template.
-    pub template: &'a dyn Fn(&str) -> Result<(), String>,
-}
-
-impl std::fmt::Debug for Known<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known")
-            .field("detectors", &self.detectors)
-            .finish_non_exhaustive()
-    }
+    pub template: fn(&str) -> Result<(), String>,
 }
 
 /// Where the settings stand in the file.
@@ -45,7 +37,7 @@ const MAX_NAME: usize = 200;
 pub(in crate::config) fn check(
     config: &Config,
     place: &Place<'_>,
-    known: &Known<'_>,
+    known: &Known,
 ) -> Vec<Diagnostic> {
     let mut checker = Checker {
         place,
@@ -64,7 +56,7 @@ pub(in crate::config) fn check(
 
 struct Checker<'a> {
     place: &'a Place<'a>,
-    known: &'a Known<'a>,
+    known: &'a Known,
     found: Vec<Diagnostic>,
 }
 

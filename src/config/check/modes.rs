@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use crate::config::diagnostic::suggest;
-use crate::config::route::LOG_RECEIVER;
 use crate::config::{Config, Period, Policy};
 use crate::model::Levels;
 
@@ -19,14 +18,8 @@ impl Checker<'_> {
             Period::secs(3600),
         );
         if let Some(receiver) = &modes.receiver {
-            let names = config
-                .receivers
-                .iter()
-                .map(|receiver| receiver.name.clone());
-            let names = names.chain([LOG_RECEIVER.to_owned()]).collect();
-            if !self.is_broken("receivers") {
-                self.receiver_name("modes.receiver", receiver, &names);
-            }
+            let names = self.receiver_names();
+            self.receiver_name("modes.receiver", receiver, &names);
         }
         for (at, level) in modes.levels.iter().enumerate() {
             self.name(&format!("modes.levels[{at}]"), level);

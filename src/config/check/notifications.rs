@@ -3,27 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use crate::config::diagnostic::suggest;
 use crate::config::route::LOG_RECEIVER;
 use crate::config::yaml::Node;
-use crate::config::{Config, Period, Receiver, Webhook};
+use crate::config::{Config, Period, Receiver, Secret, Webhook};
 
 use super::Checker;
 
 impl Checker<'_> {
     pub(super) fn notifications(&mut self, config: &Config) {
-        // Names as the file has them: a receiver with a mistake in it is still known.
-        let mut names: BTreeSet<String> = [LOG_RECEIVER.to_owned()].into();
-        let file_names = self
-            .place
-            .root
-            .get("receivers")
-            .map_or(&[][..], Node::elements);
-        names.extend(
-            file_names
-                .iter()
-                .filter_map(|receiver| Some(receiver.get("name")?.text()?.to_owned())),
-        );
+        let names = self.receiver_names();
         let route = &config.route;
         self.receiver_name("route.receiver", &route.receiver, &names);
         let week = Period::secs(7 * 86_400);
@@ -65,6 +57,16 @@ impl Checker<'_> {
             self.receiver(receiver, &path, &names, &mut seen);
         }
         self.fallbacks(config);
+    }
+
+    /// Names as the file has them: a receiver with a mistake in it is still known.
+    pub(super) fn receiver_names(&self) -> BTreeSet<String> {
+        let receivers = self.place.root.get("receivers");
+        let receivers = receivers.map_or(&[][..], Node::elements);
+        let names = receivers
+            .iter()
+            .filter_map(|receiver| Some(receiver.get("name")?.text()?.to_owned()));
+        names.chain([LOG_RECEIVER.to_owned()]).collect()
     }
 
     pub(super) fn receiver_name(&mut self, path: &str, name: &str, names: &BTreeSet<String>) {
@@ -119,7 +121,18 @@ impl Checker<'_> {
             Period(Duration::from_millis(100)),
             Period::secs(300),
         );
-        self.secret(&format!("{path}.secret"));
+        let secret = format!("{path}.secret");
+        let key = webhook.secret.as_ref().map(Secret::reveal);
+        if let Some(key) = key.and_then(|key| key.strip_prefix("whsec_"))
+            && BASE64.decode(key).map_or(true, |key| key.is_empty())
+        {
+            self.error(
+                &secret,
+                "is not base64 after `whsec_`",
+                "copy it whole, or use any text that does not begin with `whsec_`",
+            );
+        }
+        self.secret(&secret);
         let url = webhook.url.reveal();
         if url.password().is_some() {
             self.secret(&format!("{path}.url"));

@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -76,22 +77,26 @@ impl Connections {
     }
 
     async fn greet(&self, stream: TcpStream, door: Door) {
-        let patience = self.intake.settings.header_timeout;
         match &self.tls {
             None => {
-                let greeted = timeout(patience, greeting(stream)).await;
-                if let Ok(Ok((protocol, io))) = greeted {
+                if let Some((protocol, io)) = self.patiently(greeting(stream)).await {
                     self.speak(protocol, io, door).await;
                 }
             }
             Some(tls) => {
-                let greeted = timeout(patience, async {
-                    greeting(tls.accept(stream).await?).await
-                });
-                if let Ok(Ok((protocol, io))) = greeted.await {
+                let greeted = async { greeting(tls.accept(stream).await?).await };
+                if let Some((protocol, io)) = self.patiently(greeted).await {
                     self.speak(protocol, io, door).await;
                 }
             }
+        }
+    }
+
+    /// What a client says first; `None` if it says nothing in time or before the end begins.
+    async fn patiently<T>(&self, greeted: impl Future<Output = io::Result<T>>) -> Option<T> {
+        tokio::select! {
+            greeted = timeout(self.intake.settings.header_timeout, greeted) => greeted.ok()?.ok(),
+            () = self.stop.cancelled() => None,
         }
     }
 

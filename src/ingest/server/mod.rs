@@ -212,3 +212,6 @@ fn warn(connections: &Connections, reason: &'static str, detail: &str) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,7 @@ impl Daemon {
         extra: &str,
         env: &[(&str, &str)],
     ) -> Self {
+        with_tls();
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let config = folder.path().join("tidewatch.yaml");
         let data = folder.path().join("data");
@@ -267,6 +268,12 @@ impl Drop for Daemon {
             eprintln!("--- log of the daemon ---\n{}", self.log());
         }
     }
+}
+
+/// Says which implementation of TLS the clients in this process use. Once is enough; the others are told
+/// that there is one.
+pub fn with_tls() {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
 }
 
 /// Runs the command line.
