@@ -92,9 +92,15 @@ async fn rows_1_to_3_what_cannot_be_decoded() {
         let value = format!("{}{}", open.repeat(depth), close.repeat(depth));
         format!(r#"{{"unknown":{value},"resourceMetrics":[]}}"#)
     };
+    // What nobody reads is ignored, however deep it is; that takes no stack.
     for (row, json) in [
-        ("3 JSON 200 deep", deep("[", "]", 200)),
-        ("3 JSON objects 200 deep", deep(r#"{"a":"#, "}", 200).replace(":}", ":1}")),
+        ("3 unknown 200 deep", deep("[", "]", 200)),
+        ("3 unknown objects 200 deep", deep(r#"{"a":"#, "}", 200).replace(":}", ":1}")),
+        ("3 unknown a million deep", deep("[", "]", 1_000_000)),
+    ] {
+        accepted(&mut table, row, Body::json(json), 0).await;
+    }
+    for (row, json) in [
         ("3 a million [", "[".repeat(1_000_000)),
         ("3 a million [ behind a key", format!(r#"{{"x":{}"#, "[".repeat(1_000_000))),
     ] {
