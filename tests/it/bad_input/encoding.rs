@@ -43,13 +43,22 @@ async fn rows_1_to_3_what_cannot_be_decoded() {
     let mut table = Table::start().await;
     let whole = good("cut", "cut");
     let broken: [(&str, Vec<u8>); 10] = [
-        ("1 random bytes", (0..997_u32).map(|i| (i * i * 31 + 7) as u8 | 1).collect()),
+        (
+            "1 random bytes",
+            (0..997_u32).map(|i| (i * i * 31 + 7) as u8 | 1).collect(),
+        ),
         ("1 truncated", whole[..whole.len() - 1].to_vec()),
         ("1 cut in the middle", whole[..whole.len() / 2].to_vec()),
         ("1 wrong wire type", vec![0x08, 0x01]),
         ("1 no such wire type", vec![0x0f]),
-        ("1 length beyond the end", vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]),
-        ("1 varint of 11 bytes", [&[0x10][..], &[0x80; 10], &[1]].concat()),
+        (
+            "1 length beyond the end",
+            vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1],
+        ),
+        (
+            "1 varint of 11 bytes",
+            [&[0x10][..], &[0x80; 10], &[1]].concat(),
+        ),
         ("1 field number 0", vec![0x00, 0x01]),
         ("1 unmatched group", vec![0x13]),
         ("1 group ends that never began", vec![0x14]),
@@ -59,10 +68,18 @@ async fn rows_1_to_3_what_cannot_be_decoded() {
     }
 
     let mut not_utf8 = good("shop", "m\u{e9}\u{e9}m");
-    let at = not_utf8.windows(2).position(|two| two == [0xc3, 0xa9]).expect("é");
+    let at = not_utf8
+        .windows(2)
+        .position(|two| two == [0xc3, 0xa9])
+        .expect("é");
     not_utf8[at] = 0xff;
     table
-        .expect("2 invalid UTF-8", Body::protobuf(not_utf8), Answer::Malformed, Counted::default())
+        .expect(
+            "2 invalid UTF-8",
+            Body::protobuf(not_utf8),
+            Answer::Malformed,
+            Counted::default(),
+        )
         .await;
     for (row, name) in [
         ("2 lone high surrogate", &br#"\ud800"#[..]),
@@ -81,12 +98,28 @@ async fn rows_1_to_3_what_cannot_be_decoded() {
         malformed(&mut table, row, Body::json(json)).await;
     }
 
-    accepted(&mut table, "3 nested 20 deep", Body::protobuf(nested(20)), 1).await;
+    accepted(
+        &mut table,
+        "3 nested 20 deep",
+        Body::protobuf(nested(20)),
+        1,
+    )
+    .await;
     table
-        .expect("3 nested 101 deep", Body::protobuf(nested(101)), Answer::Malformed, Counted::default())
+        .expect(
+            "3 nested 101 deep",
+            Body::protobuf(nested(101)),
+            Answer::Malformed,
+            Counted::default(),
+        )
         .await;
     table
-        .expect("3 nested 100,000 deep", Body::protobuf(deep_bytes(100_000)), Answer::Malformed, Counted::default())
+        .expect(
+            "3 nested 100,000 deep",
+            Body::protobuf(deep_bytes(100_000)),
+            Answer::Malformed,
+            Counted::default(),
+        )
         .await;
     let deep = |open: &str, close: &str, depth: usize| {
         let value = format!("{}{}", open.repeat(depth), close.repeat(depth));
@@ -95,14 +128,20 @@ async fn rows_1_to_3_what_cannot_be_decoded() {
     // What nobody reads is ignored, however deep it is; that takes no stack.
     for (row, json) in [
         ("3 unknown 200 deep", deep("[", "]", 200)),
-        ("3 unknown objects 200 deep", deep(r#"{"a":"#, "}", 200).replace(":}", ":1}")),
+        (
+            "3 unknown objects 200 deep",
+            deep(r#"{"a":"#, "}", 200).replace(":}", ":1}"),
+        ),
         ("3 unknown a million deep", deep("[", "]", 1_000_000)),
     ] {
         accepted(&mut table, row, Body::json(json), 0).await;
     }
     for (row, json) in [
         ("3 a million [", "[".repeat(1_000_000)),
-        ("3 a million [ behind a key", format!(r#"{{"x":{}"#, "[".repeat(1_000_000))),
+        (
+            "3 a million [ behind a key",
+            format!(r#"{{"x":{}"#, "[".repeat(1_000_000)),
+        ),
     ] {
         malformed(&mut table, row, Body::json(json)).await;
     }
@@ -112,7 +151,12 @@ async fn rows_1_to_3_what_cannot_be_decoded() {
         "]}}".repeat(200),
     );
     table
-        .expect("3 JSON values 200 deep", Body::json(known), Answer::Malformed, Counted::default())
+        .expect(
+            "3 JSON values 200 deep",
+            Body::json(known),
+            Answer::Malformed,
+            Counted::default(),
+        )
         .await;
     table.finish("3").await;
 }
@@ -122,7 +166,7 @@ async fn rows_1_to_3_what_cannot_be_decoded() {
 fn deep_bytes(depth: usize) -> Vec<u8> {
     // Written from the inside out, in reverse: length and key go before what they hold.
     let mut reversed = Vec::new();
-    let mut wrap = |key: u8, reversed: &mut Vec<u8>| {
+    let wrap = |key: u8, reversed: &mut Vec<u8>| {
         let mut length = reversed.len();
         let mut digits = Vec::new();
         loop {
@@ -173,12 +217,24 @@ async fn rows_4_and_5_what_is_unknown_or_empty() {
             "timeUnixNano":"{now}","asInt":"7"}}]}}}}]}}]}}]}}"#
         ))
     };
-    let unknown = r#""unknown":{"a":[1,{"b":null}],"resourceMetrics":[{}]},"other":[[],{},"x",1e400,true],"#;
+    let unknown =
+        r#""unknown":{"a":[1,{"b":null}],"resourceMetrics":[{}]},"other":[[],{},"x",1e400,true],"#;
     let temporality = r#""aggregationTemporality":2"#;
-    accepted(&mut table, "4 unknown keys at every depth", json(unknown, temporality), 1).await;
+    accepted(
+        &mut table,
+        "4 unknown keys at every depth",
+        json(unknown, temporality),
+        1,
+    )
+    .await;
     let name = r#""aggregationTemporality":"AGGREGATION_TEMPORALITY_CUMULATIVE""#;
     table
-        .expect("4 an enum by its name", json("", name), Answer::Malformed, Counted::default())
+        .expect(
+            "4 an enum by its name",
+            json("", name),
+            Answer::Malformed,
+            Counted::default(),
+        )
         .await;
     let snake = r#""aggregation_temporality":1,"aggregationTemporality":2,"data_points":[{}]"#;
     accepted(&mut table, "4 snake_case keys beside", json("", snake), 1).await;
@@ -190,12 +246,24 @@ async fn rows_4_and_5_what_is_unknown_or_empty() {
     accepted(&mut table, "4 snake_case keys only", Body::json(snake), 0).await;
 
     accepted(&mut table, "5 empty protobuf", Body::protobuf([]), 0).await;
-    accepted(&mut table, "5 empty protobuf of traces", Body::protobuf([]).of_traces(), 0).await;
+    accepted(
+        &mut table,
+        "5 empty protobuf of traces",
+        Body::protobuf([]).of_traces(),
+        0,
+    )
+    .await;
     for (row, json) in [
         ("5 empty object", "{}"),
-        ("5 no resources", r#"{"resourceMetrics":[],"resourceSpans":[]}"#),
-        ("5 envelopes with nothing in them", r#"{"resourceMetrics":[{},{"resource":{},"scopeMetrics":[{},
-          {"metrics":[{},{"name":"m","gauge":{}}]}]}],"resourceSpans":[{"scopeSpans":[{}]}]}"#),
+        (
+            "5 no resources",
+            r#"{"resourceMetrics":[],"resourceSpans":[]}"#,
+        ),
+        (
+            "5 envelopes with nothing in them",
+            r#"{"resourceMetrics":[{},{"resource":{},"scopeMetrics":[{},
+          {"metrics":[{},{"name":"m","gauge":{}}]}]}],"resourceSpans":[{"scopeSpans":[{}]}]}"#,
+        ),
     ] {
         accepted(&mut table, row, Body::json(json), 0).await;
         accepted(&mut table, row, Body::json(json).of_traces(), 0).await;
@@ -210,8 +278,15 @@ async fn rows_4_and_5_what_is_unknown_or_empty() {
         malformed(&mut table, row, Body::json(json)).await;
     }
     let mut empty = Metrics::of("shop").gauge("without points", &[]).request();
-    empty.resource_metrics[0].scope_metrics[0].metrics[0].data = Some(metric::Data::Gauge(Default::default()));
-    accepted(&mut table, "5 a metric without points", Body::protobuf(empty.encode_to_vec()), 0).await;
+    empty.resource_metrics[0].scope_metrics[0].metrics[0].data =
+        Some(metric::Data::Gauge(Default::default()));
+    accepted(
+        &mut table,
+        "5 a metric without points",
+        Body::protobuf(empty.encode_to_vec()),
+        0,
+    )
+    .await;
     table.finish("5").await;
 }
 
@@ -220,8 +295,18 @@ async fn rows_6_and_8_compression_and_content_types() {
     let mut table = Table::start_otlp("max_request_size: 64KiB", "").await;
     let small = || good("shop", "compressed");
     for encoding in ["gzip", "GZIP", "zstd"] {
-        let bytes = if encoding == "zstd" { zstd(&small()) } else { gzip(&small()) };
-        accepted(&mut table, encoding, Body::protobuf(bytes).encoded(encoding), 1).await;
+        let bytes = if encoding == "zstd" {
+            zstd(&small())
+        } else {
+            gzip(&small())
+        };
+        accepted(
+            &mut table,
+            encoding,
+            Body::protobuf(bytes).encoded(encoding),
+            1,
+        )
+        .await;
     }
     let whole = gzip(&small());
     let mut wrong_crc = whole.clone();
@@ -230,7 +315,10 @@ async fn rows_6_and_8_compression_and_content_types() {
     let mut wrong_length = whole.clone();
     *wrong_length.last_mut().expect("not empty") ^= 1;
     let broken: [(&str, Vec<u8>); 7] = [
-        ("6 a header and garbage", [&whole[..10], &[0xff; 100]].concat()),
+        (
+            "6 a header and garbage",
+            [&whole[..10], &[0xff; 100]].concat(),
+        ),
         ("6 no gzip at all", vec![7; 100]),
         ("6 truncated in the data", whole[..whole.len() / 2].to_vec()),
         ("6 truncated in the end", whole[..whole.len() - 1].to_vec()),
@@ -242,14 +330,41 @@ async fn rows_6_and_8_compression_and_content_types() {
         malformed(&mut table, row, Body::protobuf(bytes).encoded("gzip")).await;
     }
     let frame = zstd(&small());
-    malformed(&mut table, "6 truncated zstd", Body::protobuf(&frame[..frame.len() - 3]).encoded("zstd")).await;
-    malformed(&mut table, "6 no zstd at all", Body::protobuf([9; 64]).encoded("zstd")).await;
+    malformed(
+        &mut table,
+        "6 truncated zstd",
+        Body::protobuf(&frame[..frame.len() - 3]).encoded("zstd"),
+    )
+    .await;
+    malformed(
+        &mut table,
+        "6 no zstd at all",
+        Body::protobuf([9; 64]).encoded("zstd"),
+    )
+    .await;
 
-    accepted(&mut table, "6 gzip of nothing", Body::protobuf(gzip(b"")).encoded("gzip"), 0).await;
-    malformed(&mut table, "6 gzip of nothing in JSON", Body::json(gzip(b"")).encoded("gzip")).await;
+    accepted(
+        &mut table,
+        "6 gzip of nothing",
+        Body::protobuf(gzip(b"")).encoded("gzip"),
+        0,
+    )
+    .await;
+    malformed(
+        &mut table,
+        "6 gzip of nothing in JSON",
+        Body::json(gzip(b"")).encoded("gzip"),
+    )
+    .await;
     let both = [good("shop", "member.one"), good("shop", "member.two")];
     let members = [gzip(&both[0]), gzip(&both[1])].concat();
-    accepted(&mut table, "6 two members", Body::protobuf(members).encoded("gzip"), 2).await;
+    accepted(
+        &mut table,
+        "6 two members",
+        Body::protobuf(members).encoded("gzip"),
+        2,
+    )
+    .await;
     let limit = 64 << 10;
     let half = |length| gzip(&good_of_length(length));
     let fits = [half(limit / 2), half(limit / 2)].concat();
@@ -264,24 +379,44 @@ async fn rows_6_and_8_compression_and_content_types() {
         .await;
     let beyond = [half(limit / 2), half(limit / 2 + 1)].concat();
     table
-        .expect("6 two members beyond the limit", Body::protobuf(beyond).encoded("gzip"), Answer::TooLarge, Counted::default())
+        .expect(
+            "6 two members beyond the limit",
+            Body::protobuf(beyond).encoded("gzip"),
+            Answer::TooLarge,
+            Counted::default(),
+        )
         .await;
 
     let json = format!(
         r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","gauge":{{"dataPoints":[{{"timeUnixNano":{},"asDouble":1}}]}}}}]}}]}}]}}"#,
         now_nanos()
     );
-    malformed(&mut table, "8 JSON that says it is protobuf", Body::protobuf(json)).await;
-    malformed(&mut table, "8 protobuf that says it is JSON", Body::json(small())).await;
+    malformed(
+        &mut table,
+        "8 JSON that says it is protobuf",
+        Body::protobuf(json),
+    )
+    .await;
+    malformed(
+        &mut table,
+        "8 protobuf that says it is JSON",
+        Body::json(small()),
+    )
+    .await;
     let unsupported = [
         ("8 brotli", Body::protobuf(small()).encoded("br")),
         ("8 deflate", Body::protobuf(small()).encoded("deflate")),
-        ("8 gzip in gzip, announced", Body::protobuf(gzip(&whole)).encoded("gzip, gzip")),
+        (
+            "8 gzip in gzip, announced",
+            Body::protobuf(gzip(&whole)).encoded("gzip, gzip"),
+        ),
     ];
     for (row, body) in unsupported {
         let (_, headers, _) = table.post(&body).await;
         assert_eq!(headers["accept-encoding"], "gzip, zstd", "row {row}");
-        table.expect(row, body, Answer::Unsupported, Counted::default()).await;
+        table
+            .expect(row, body, Answer::Unsupported, Counted::default())
+            .await;
     }
     let call = super::Call::metrics(small()).encoded("br");
     let answer = table.grpc.call(call).await;
@@ -289,13 +424,19 @@ async fn rows_6_and_8_compression_and_content_types() {
     for (row, media_type) in [
         ("8 no content type", None),
         ("8 another content type", Some("text/xml")),
-        ("8 a content type that begins alike", Some("application/jsonx")),
+        (
+            "8 a content type that begins alike",
+            Some("application/jsonx"),
+        ),
     ] {
         let mut body = Body::protobuf(small());
         body.media_type = media_type;
         let (status, headers, answer) = table.post(&body).await;
         assert_eq!(status, 415, "row {row}");
-        assert_eq!(headers["content-type"], "text/plain; charset=utf-8", "row {row}");
+        assert_eq!(
+            headers["content-type"], "text/plain; charset=utf-8",
+            "row {row}"
+        );
         assert!(!answer.is_empty(), "row {row}");
         table.good_request(row).await;
     }
@@ -316,7 +457,11 @@ async fn row_7_bombs() {
     let zstandard = zstd(&bomb);
     drop(bomb);
     assert!(gzipped.len() * 100 < DEFAULT_LIMIT, "{}", gzipped.len());
-    assert!(zstandard.len() * 1000 < DEFAULT_LIMIT, "{}", zstandard.len());
+    assert!(
+        zstandard.len() * 1000 < DEFAULT_LIMIT,
+        "{}",
+        zstandard.len()
+    );
     let growth = Growth::begin(&table.daemon);
     let before = table.counted().await;
     for (row, encoding, bytes) in [
@@ -324,20 +469,37 @@ async fn row_7_bombs() {
         ("7 zstd bomb", "zstd", &zstandard),
     ] {
         let body = Body::protobuf(bytes.clone()).encoded(encoding);
-        table.expect(row, body, Answer::TooLarge, Counted::default()).await;
+        table
+            .expect(row, body, Answer::TooLarge, Counted::default())
+            .await;
     }
     // A vector that grows holds its old self and its new one for a moment.
     growth.stays_below(&table.daemon, 2 * DEFAULT_LIMIT as u64, "7 bombs");
     // A hundred members of nothing much are no bomb, but their sum is.
     let members = gzip(&vec![0; 1 << 20]).repeat(65);
     table
-        .expect("7 members of a bomb", Body::protobuf(members).encoded("gzip"), Answer::TooLarge, Counted::default())
+        .expect(
+            "7 members of a bomb",
+            Body::protobuf(members).encoded("gzip"),
+            Answer::TooLarge,
+            Counted::default(),
+        )
         .await;
     let inner = gzip(&gzip(&good("shop", "twice")));
-    malformed(&mut table, "7 gzip in gzip", Body::protobuf(inner).encoded("gzip")).await;
+    malformed(
+        &mut table,
+        "7 gzip in gzip",
+        Body::protobuf(inner).encoded("gzip"),
+    )
+    .await;
     // A window of 2 GiB is asked for in a few bytes.
     let window = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
-    malformed(&mut table, "7 zstd that wants 2 GiB", Body::protobuf(window).encoded("zstd")).await;
+    malformed(
+        &mut table,
+        "7 zstd that wants 2 GiB",
+        Body::protobuf(window).encoded("zstd"),
+    )
+    .await;
     let after = table.counted().await;
     assert!(after.since(&before).rejected.is_empty());
     table.finish("7").await;

@@ -13,7 +13,7 @@ use crate::harness::eventually;
 use crate::harness::otlp::now_nanos;
 
 /// As many points in one request as show whether half of them was applied.
-const POINTS: u64 = 500;
+const POINTS: u64 = 200;
 
 fn request(service: &str) -> Vec<u8> {
     let now = now_nanos();
@@ -54,58 +54,81 @@ async fn row_32_clients_that_leave() {
         raw.head(&[("Transfer-Encoding", "chunked")]).await;
         let chunk = format!("{share:x}\r\n");
         if share > 0 {
-            assert!(raw.send([chunk.as_bytes(), &body[..share], b"\r\n"].concat()).await);
+            assert!(
+                raw.send([chunk.as_bytes(), &body[..share], b"\r\n"].concat())
+                    .await
+            );
         }
         drop(raw);
-        let mut connection = grpc::connect(&table.daemon.grpc).await.ready().await.expect("ready");
+        let mut connection = grpc::connect(&table.daemon.grpc)
+            .await
+            .ready()
+            .await
+            .expect("ready");
         let (_answer, mut sending) = connection
             .send_request(Call::raw(Vec::new()).request(), false)
             .expect("a stream");
         let message = grpc::framed(0, &body);
-        sending.send_data(message[..share].to_vec().into(), false).expect("sent");
+        sending
+            .send_data(message[..share].to_vec().into(), false)
+            .expect("sent");
         sending.send_reset(h2::Reason::CANCEL);
         drop((sending, connection));
     }
     is_quiet(&table, 3.0).await;
-    assert_eq!(table.counted().await.since(&before), Counted::default(), "32: half a body");
+    assert_eq!(
+        table.counted().await.since(&before),
+        Counted::default(),
+        "32: half a body"
+    );
     table.good_request("32").await;
 
     // A whole request and a reset before the answer: all of it or nothing.
-    let mut applied = 0;
-    for i in 0..30 {
+    for _ in 0..10 {
         let before = table.counted().await;
-        let body = request(&format!("reset {i}"));
-        let mut stream = TcpStream::connect(&table.daemon.http).await.expect("a connection");
+        let body = request("reset");
+        let mut stream = TcpStream::connect(&table.daemon.http)
+            .await
+            .expect("a connection");
         stream.set_zero_linger().expect("a socket");
         let head = format!(
             "POST /v1/metrics HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        stream.write_all(&[head.as_bytes(), &body].concat()).await.expect("sent");
+        stream
+            .write_all(&[head.as_bytes(), &body].concat())
+            .await
+            .expect("sent");
         drop(stream);
         is_quiet(&table, 3.0).await;
         let after = table.counted().await.since(&before);
-        assert!(after.applied == 0 || after.applied == POINTS, "32: {after:?}");
-        assert!(after.rejected.is_empty() && after.late.is_empty(), "32: {after:?}");
-        applied += u64::from(after.applied > 0);
+        assert!(
+            after.applied == 0 || after.applied == POINTS,
+            "32: {after:?}"
+        );
+        assert!(
+            after.rejected.is_empty() && after.late.is_empty(),
+            "32: {after:?}"
+        );
     }
     // Over gRPC the stream is reset, and the connection goes on.
     let connection = grpc::connect(&table.daemon.grpc).await;
-    for i in 0..30 {
+    for _ in 0..10 {
         let before = table.counted().await;
         let mut connection = connection.clone().ready().await.expect("ready");
         let (_answer, mut sending) = connection
             .send_request(Call::raw(Vec::new()).request(), false)
             .expect("a stream");
-        let message = grpc::framed(0, &request(&format!("cancelled {i}")));
+        let message = grpc::framed(0, &request("cancelled"));
         sending.send_data(message.into(), true).expect("sent");
         sending.send_reset(h2::Reason::CANCEL);
         is_quiet(&table, 4.0).await;
         let after = table.counted().await.since(&before);
-        assert!(after.applied == 0 || after.applied == POINTS, "32: {after:?}");
-        applied += u64::from(after.applied > 0);
+        assert!(
+            after.applied == 0 || after.applied == POINTS,
+            "32: {after:?}"
+        );
     }
-    assert!(applied <= 60);
     table.finish("32").await;
 }
 
@@ -123,12 +146,18 @@ async fn row_33_the_end_during_requests() {
         assert!(raw.send(&body[..body.len() / 2]).await);
         begun.push(raw);
     }
-    let mut calling = grpc::connect(&table.daemon.grpc).await.ready().await.expect("ready");
+    let mut calling = grpc::connect(&table.daemon.grpc)
+        .await
+        .ready()
+        .await
+        .expect("ready");
     let (answer, mut sending) = calling
         .send_request(Call::raw(Vec::new()).request(), false)
         .expect("a stream");
     let message = grpc::framed(0, &request("last by gRPC"));
-    sending.send_data(message[..100].to_vec().into(), false).expect("sent");
+    sending
+        .send_data(message[..100].to_vec().into(), false)
+        .expect("sent");
     eventually("all of them are in work", || async {
         let bytes = table.daemon.metric("tidewatch_otlp_inflight_bytes").await;
         (bytes >= Some((body.len() / 2 * 3 + 100) as f64)).then_some(())
@@ -144,7 +173,9 @@ async fn row_33_the_end_during_requests() {
     let ready = format!("http://{}/readyz", table.daemon.api);
     let said = eventually("the port is closed", || async {
         let closed = TcpStream::connect(&table.daemon.http).await.is_err();
-        let answer = reqwest::get(&ready).await.expect("the API is there to the end");
+        let answer = reqwest::get(&ready)
+            .await
+            .expect("the API is there to the end");
         let status = answer.status().as_u16();
         assert!(!closed || status == 503, "33: closed while {status}");
         closed.then_some((status, answer.text().await.expect("a reason")))
@@ -162,7 +193,9 @@ async fn row_33_the_end_during_requests() {
             other => panic!("33: {other}"),
         }
     }
-    sending.send_data(message[100..].to_vec().into(), true).expect("33: sent");
+    sending
+        .send_data(message[100..].to_vec().into(), true)
+        .expect("33: sent");
     let called = grpc::finish(answer).await;
     assert!(
         called.code == grpc::Code::Ok

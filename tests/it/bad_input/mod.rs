@@ -261,7 +261,11 @@ impl Table {
             .gauge("good", &[(otlp::now_nanos(), self.good as f64)])
             .encode();
         let (status, _, answer) = self.post(&Body::protobuf(body)).await;
-        assert_eq!((status, answer.as_slice()), (200, &b""[..]), "after row {row}");
+        assert_eq!(
+            (status, answer.as_slice()),
+            (200, &b""[..]),
+            "after row {row}"
+        );
         let after = self.counted().await.since(&before);
         assert_eq!(after, Counted::applied(1), "after row {row}");
     }
@@ -308,7 +312,10 @@ fn log_is_calm(log: &str) {
             .expect("a time");
         if let Some(before) = last.insert(reason.to_owned(), time) {
             let apart = time.duration_since(before).as_secs_f64();
-            assert!(apart > 9.9, "two lines about {reason} within {apart} s: {line}");
+            assert!(
+                apart > 9.9,
+                "two lines about {reason} within {apart} s: {line}"
+            );
         }
     }
 }

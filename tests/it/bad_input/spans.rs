@@ -24,7 +24,11 @@ async fn check(table: &mut Table, row: &str, edit: fn(&mut Span), counts: Counte
         let request = traces(by, vec![bad, span(trace, 2, None, "beside")]);
         let before = table.counted().await;
         let rejected = export(table, by, row, request).await;
-        assert_eq!(rejected, counts.rejected.values().sum::<u64>(), "row {row} by {by}");
+        assert_eq!(
+            rejected,
+            counts.rejected.values().sum::<u64>(),
+            "row {row} by {by}"
+        );
         let after = table.counted().await.since(&before);
         assert_eq!(after, counts.clone().and_applied(1), "row {row} by {by}");
         table.good_request(row).await;
@@ -43,12 +47,21 @@ async fn export(table: &Table, by: &str, row: &str, request: ExportTraceServiceR
         "gRPC" => {
             let mut client = grpc::traces_client(&table.daemon.grpc).await;
             let answer = client.export(request).await;
-            partial(answer.unwrap_or_else(|status| panic!("row {row}: {status}")).into_inner())
+            partial(
+                answer
+                    .unwrap_or_else(|status| panic!("row {row}: {status}"))
+                    .into_inner(),
+            )
         }
         "JSON" => {
             let body = serde_json::to_vec(&request).expect("JSON");
             let (status, _, answer) = table.post(&Body::json(body).of_traces()).await;
-            assert_eq!(status, 200, "row {row}: {}", String::from_utf8_lossy(&answer));
+            assert_eq!(
+                status,
+                200,
+                "row {row}: {}",
+                String::from_utf8_lossy(&answer)
+            );
             let answer: Value = serde_json::from_slice(&answer).expect("JSON");
             partial_json(&answer).unwrap_or_default().0
         }
@@ -65,28 +78,83 @@ async fn export(table: &Table, by: &str, row: &str, request: ExportTraceServiceR
 async fn row_29_spans_that_contradict_themselves() {
     let mut table = Table::start().await;
     let bad_id = || Counted::rejected("bad_id", 1);
-    let cases: [(&str, fn(&mut Span), Counted); 15] = [
+    type Case = (&'static str, fn(&mut Span), Counted);
+    let cases: [Case; 15] = [
         ("29 no trace id", |s| s.trace_id.clear(), bad_id()),
-        ("29 a trace id of 8 bytes", |s| s.trace_id = vec![1; 8], bad_id()),
-        ("29 a trace id of 17 bytes", |s| s.trace_id = vec![1; 17], bad_id()),
-        ("29 a trace id of zeros", |s| s.trace_id = vec![0; 16], bad_id()),
+        (
+            "29 a trace id of 8 bytes",
+            |s| s.trace_id = vec![1; 8],
+            bad_id(),
+        ),
+        (
+            "29 a trace id of 17 bytes",
+            |s| s.trace_id = vec![1; 17],
+            bad_id(),
+        ),
+        (
+            "29 a trace id of zeros",
+            |s| s.trace_id = vec![0; 16],
+            bad_id(),
+        ),
         ("29 no span id", |s| s.span_id.clear(), bad_id()),
-        ("29 a span id of 7 bytes", |s| s.span_id = vec![1; 7], bad_id()),
-        ("29 a span id of zeros", |s| s.span_id = vec![0; 8], bad_id()),
-        ("29 a parent of 3 bytes", |s| s.parent_span_id = vec![1; 3], bad_id()),
-        ("29 end before start", |s| s.end_time_unix_nano = s.start_time_unix_nano - 1, Counted::rejected("negative_duration", 1)),
-        ("29 no end", |s| s.end_time_unix_nano = 0, Counted::rejected("no_time", 1)),
-        ("29 in the future", |s| s.end_time_unix_nano += 700 * SECOND, Counted::rejected("future", 1)),
-        ("29 longer than a day", |s| s.start_time_unix_nano -= 90_000 * SECOND, Counted::applied(1)),
+        (
+            "29 a span id of 7 bytes",
+            |s| s.span_id = vec![1; 7],
+            bad_id(),
+        ),
+        (
+            "29 a span id of zeros",
+            |s| s.span_id = vec![0; 8],
+            bad_id(),
+        ),
+        (
+            "29 a parent of 3 bytes",
+            |s| s.parent_span_id = vec![1; 3],
+            bad_id(),
+        ),
+        (
+            "29 end before start",
+            |s| s.end_time_unix_nano = s.start_time_unix_nano - 1,
+            Counted::rejected("negative_duration", 1),
+        ),
+        (
+            "29 no end",
+            |s| s.end_time_unix_nano = 0,
+            Counted::rejected("no_time", 1),
+        ),
+        (
+            "29 in the future",
+            |s| s.end_time_unix_nano += 700 * SECOND,
+            Counted::rejected("future", 1),
+        ),
+        (
+            "29 longer than a day",
+            |s| s.start_time_unix_nano -= 90_000 * SECOND,
+            Counted::applied(1),
+        ),
         ("29 no name", |s| s.name.clear(), Counted::applied(1)),
-        ("29 a name of 1 MiB", |s| s.name = "long ".repeat(1 << 18), Counted::applied(1)),
-        ("29 a kind of 77", |s| { s.kind = 77; s.name = "kind".to_owned(); }, Counted::applied(1)),
+        (
+            "29 a name of 1 MiB",
+            |s| s.name = "long ".repeat(1 << 18),
+            Counted::applied(1),
+        ),
+        (
+            "29 a kind of 77",
+            |s| {
+                s.kind = 77;
+                s.name = "kind".to_owned();
+            },
+            Counted::applied(1),
+        ),
     ];
     for (row, edit, counts) in cases {
         check(&mut table, row, edit, counts).await;
     }
     let names: BTreeSet<String> = eventually("all span series", || async {
-        let found = table.daemon.series("{service=\"gRPC\",metric=\"span.duration\",signal=\"rate\"}").await;
+        let found = table
+            .daemon
+            .series("{service=\"gRPC\",metric=\"span.duration\",signal=\"rate\"}")
+            .await;
         let names: BTreeSet<String> = found
             .iter()
             .filter_map(|signal| Some(signal["attributes"]["span.name"].as_str()?.to_owned()))
@@ -95,12 +163,24 @@ async fn row_29_spans_that_contradict_themselves() {
     })
     .await;
     assert!(names.contains("unknown") && names.contains("bad") && names.contains("beside"));
-    let long = names.iter().find(|name| name.starts_with("long ")).expect("cut");
+    let long = names
+        .iter()
+        .find(|name| name.starts_with("long "))
+        .expect("cut");
     assert!((1024..1100).contains(&long.len()), "{}", long.len());
-    let kind = table.daemon.series("{service=\"gRPC\",span_name=\"kind\"}").await;
-    assert_eq!(kind[0]["attributes"]["span.kind"], "unspecified", "{kind:?}");
+    let kind = table
+        .daemon
+        .series("{service=\"gRPC\",span_name=\"kind\"}")
+        .await;
+    assert_eq!(
+        kind[0]["attributes"]["span.kind"], "unspecified",
+        "{kind:?}"
+    );
     // A day and an hour, as it is.
-    let slow = table.daemon.series("{service=\"gRPC\",span_name=\"bad\",signal=\"p99\"}").await;
+    let slow = table
+        .daemon
+        .series("{service=\"gRPC\",span_name=\"bad\",signal=\"p99\"}")
+        .await;
     let p99 = slow[0]["window"]["max"].as_f64().expect("a duration");
     assert!((p99 / 90_001.0 - 1.0).abs() < 0.011, "{p99}");
     table.finish("29").await;
@@ -108,7 +188,7 @@ async fn row_29_spans_that_contradict_themselves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_30_strange_parents() {
-    let mut table = Table::start().await;
+    let table = Table::start().await;
     let send = async |table: &Table, service: &str, trace: u128, id: u64, parent: Option<u64>| {
         let request = traces(service, vec![span(trace, id, parent, "op")]);
         assert_eq!(export(table, "protobuf", "30", request).await, 0);
@@ -147,14 +227,18 @@ async fn row_30_strange_parents() {
         }
     }
     // Of three services in a ring at least the call that closes it makes no edge.
-    let ring = |edge: &&Value| edge["caller"].as_str().is_some_and(|name| name.starts_with("ring"));
+    let ring = |edge: &&Value| {
+        edge["caller"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("ring"))
+    };
     assert!(edges.iter().filter(ring).count() <= 2, "30: {edges:?}");
     table.finish("30").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_31_the_same_request_again() {
-    let mut table = Table::start().await;
+    let table = Table::start().await;
     let now = now_nanos();
     let mut metrics = Metrics::of("again");
     for i in 0..20 {
@@ -197,7 +281,11 @@ async fn row_31_the_same_request_again() {
     assert!(again < 200, "31: all were put off");
     for body in [&metrics, &spans] {
         let (status, _, answer) = table.post(body).await;
-        assert_eq!((status, answer.as_slice()), (200, &b""[..]), "31: once more");
+        assert_eq!(
+            (status, answer.as_slice()),
+            (200, &b""[..]),
+            "31: once more"
+        );
     }
     let after = table.counted().await.since(&before);
     assert_eq!(after.applied, 40, "31: each point and span exactly once");
@@ -205,7 +293,10 @@ async fn row_31_the_same_request_again() {
     assert!(after.rejected.is_empty());
     // 5 orders in 10 seconds, not five hundred.
     let rates = eventually("the rates", || async {
-        let found = table.daemon.series("{service=\"again\",metric=\"orders\"}").await;
+        let found = table
+            .daemon
+            .series("{service=\"again\",metric=\"orders\"}")
+            .await;
         (found.len() == 20).then_some(found)
     })
     .await;

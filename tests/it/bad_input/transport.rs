@@ -56,14 +56,27 @@ async fn row_9_bodies_beyond_the_limit() {
     // One byte more than is allowed, by real clients; and as much as is allowed.
     let largest = good_of_length(DEFAULT_LIMIT);
     let larger = good_of_length(DEFAULT_LIMIT + 1);
-    assert_eq!((largest.len(), larger.len()), (DEFAULT_LIMIT, DEFAULT_LIMIT + 1));
+    assert_eq!(
+        (largest.len(), larger.len()),
+        (DEFAULT_LIMIT, DEFAULT_LIMIT + 1)
+    );
     table
-        .expect("9 64 MiB + 1", Body::protobuf(larger), Answer::TooLarge, Counted::default())
+        .expect(
+            "9 64 MiB + 1",
+            Body::protobuf(larger),
+            Answer::TooLarge,
+            Counted::default(),
+        )
         .await;
     let after = table.counted().await.since(&before);
     assert!(after.rejected.is_empty() && after.late.is_empty());
     table
-        .expect("9 64 MiB", Body::protobuf(largest), Answer::Accepted, Counted::applied(1))
+        .expect(
+            "9 64 MiB",
+            Body::protobuf(largest),
+            Answer::Accepted,
+            Counted::applied(1),
+        )
         .await;
     table.finish("9").await;
 }
@@ -87,16 +100,21 @@ async fn drip(raw: &mut Raw, bytes: &[u8]) -> Duration {
     let end = async {
         let mut answer = Vec::new();
         read.read_to_end(&mut answer).await.ok();
-        assert!(answer.is_empty() || !answer.starts_with(b"HTTP/1.1 2"), "10: a success");
+        assert!(
+            answer.is_empty() || !answer.starts_with(b"HTTP/1.1 2"),
+            "10: a success"
+        );
     };
-    let both = async { tokio::select! { () = dripping => {}, () = end => {} } };
+    let both = async {
+        tokio::select! { () = dripping => {}, () = end => {} }
+    };
     timeout(PATIENCE, both).await.expect("10: never closed");
     start.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_9_and_10_what_takes_too_long_is_closed() {
-    let mut table = Table::start_otlp(SHORT, "").await;
+    let table = Table::start_otlp(SHORT, "").await;
     let (http, grpc) = (table.daemon.http.clone(), table.daemon.grpc.clone());
     let before = table.counted().await;
     let enough = Duration::from_millis(900)..Duration::from_secs(20);
@@ -141,9 +159,17 @@ async fn rows_9_and_10_what_takes_too_long_is_closed() {
         .send_request(Call::raw(Vec::new()).request(), false)
         .expect("a stream");
     let message = grpc::framed(0, &good("slow", "slow"));
-    sending.send_data(message[..9].to_vec().into(), false).expect("sent");
-    let called = timeout(PATIENCE, grpc::finish(answer)).await.expect("10: never answered");
-    assert_eq!(called.code, Code::DeadlineExceeded, "10 slow message: {called:?}");
+    sending
+        .send_data(message[..9].to_vec().into(), false)
+        .expect("sent");
+    let called = timeout(PATIENCE, grpc::finish(answer))
+        .await
+        .expect("10: never answered");
+    assert_eq!(
+        called.code,
+        Code::DeadlineExceeded,
+        "10 slow message: {called:?}"
+    );
 
     let after = table.counted().await.since(&before);
     assert_eq!(after, Counted::default());
@@ -169,7 +195,11 @@ async fn row_10_ten_thousand_idle_connections() {
     let mut idle = Vec::new();
     for batch in 0..10 {
         for _ in 0..1000 {
-            idle.push(TcpStream::connect(&table.daemon.http).await.expect("a connection"));
+            idle.push(
+                TcpStream::connect(&table.daemon.http)
+                    .await
+                    .expect("a connection"),
+            );
         }
         // Whoever was there before is served as ever.
         table.good_request(&format!("10, {batch},000 idle")).await;
@@ -200,11 +230,17 @@ async fn row_10_ten_thousand_idle_connections() {
 async fn row_10_no_file_descriptor_left() {
     let table = Table::start().await;
     let pid = table.daemon.pid();
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("lives").count();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("lives")
+        .count();
     limit_files(pid, &format!("{}:", open + 5));
     let mut greedy = Vec::new();
     for _ in 0..50 {
-        greedy.push(TcpStream::connect(&table.daemon.http).await.expect("a connection"));
+        greedy.push(
+            TcpStream::connect(&table.daemon.http)
+                .await
+                .expect("a connection"),
+        );
     }
     eventually("the daemon notices", || async {
         table.daemon.log_line(r#""reason":"accept""#)
@@ -214,8 +250,12 @@ async fn row_10_no_file_descriptor_left() {
     // It goes on by itself, with the few that it has.
     eventually("it takes connections again", || async {
         let mut raw = Raw::connect(&table.daemon.http).await;
-        raw.send("GET /v1/metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        raw.answer().await.filter(|answer| answer.status == 405).map(|_| ())
+        raw.send("GET /v1/metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await;
+        raw.answer()
+            .await
+            .filter(|answer| answer.status == 405)
+            .map(|_| ())
     })
     .await;
     limit_files(pid, "4096:");
@@ -233,6 +273,7 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
 
 impl Frames {
     /// The preface and empty settings.
@@ -340,7 +381,9 @@ async fn attack(address: &str, bytes: Vec<u8>) -> Outcome {
             }
         }
     };
-    timeout(PATIENCE, both).await.expect("11: the attack never ends")
+    timeout(PATIENCE, both)
+        .await
+        .expect("11: the attack never ends")
 }
 
 /// The slowest but one in a hundred of good requests that are sent while `busy` goes on, at least 50.
@@ -376,6 +419,19 @@ async fn row_11_abuse_of_http_2() {
     let before = table.counted().await;
     let call = header_block(&[]);
 
+    // What these frames are made of is good: a call made of them is answered.
+    let message = grpc::framed(0, &good("frames", "frames"));
+    let honest = Frames::hello()
+        .frame(HEADERS, END_HEADERS, 1, &call)
+        .frame(DATA, END_STREAM, 1, &message);
+    let outcome = attack(&table.daemon.grpc, honest.0).await;
+    assert!(!outcome.ended && outcome.resets == 0, "{outcome:?}");
+    eventually("the call is applied", || async {
+        let after = table.counted().await.since(&before);
+        (after == Counted::applied(1)).then_some(())
+    })
+    .await;
+
     let mut reset = Frames::hello();
     for i in 0..10_000 {
         reset = reset.frame(HEADERS, END_HEADERS, 2 * i + 1, &call);
@@ -395,7 +451,11 @@ async fn row_11_abuse_of_http_2() {
     let mut pieces = long.chunks(16 << 10).peekable();
     let mut kind = HEADERS;
     while let Some(piece) = pieces.next() {
-        let flags = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+        let flags = if pieces.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
         list = list.frame(kind, flags, 1, piece);
         kind = CONTINUATION;
     }
@@ -442,16 +502,24 @@ async fn row_11_abuse_of_http_2() {
             let outcome = outcome.expect("it ran");
             let stopped = outcome.ended || outcome.resets > 0 || outcome.answers > 0;
             assert!(stopped || !must_end, "row {row}: {outcome:?}");
-            assert!(p99 < bound, "row {row}: p99 of others {p99:?}, calm {calm:?}");
+            assert!(
+                p99 < bound,
+                "row {row}: p99 of others {p99:?}, calm {calm:?}"
+            );
             table.good_request(row).await;
         }
     }
     growth.stays_below(&table.daemon, 64 << 20, "11");
 
     // Whoever does not read the answers of a flood is not read, either, and holds up nobody.
-    let mut deaf = TcpStream::connect(&table.daemon.grpc).await.expect("a connection");
+    let mut deaf = TcpStream::connect(&table.daemon.grpc)
+        .await
+        .expect("a connection");
     deaf.write_all(&Frames::hello().0).await.expect("taken");
-    let ping = Frames(Vec::new()).frame(PING, 0, 0, b"no reply").0.repeat(4096);
+    let ping = Frames(Vec::new())
+        .frame(PING, 0, 0, b"no reply")
+        .0
+        .repeat(4096);
     let growth = Growth::begin(&table.daemon);
     for _ in 0..1000 {
         let written = timeout(Duration::from_secs(1), deaf.write_all(&ping)).await;
@@ -479,24 +547,68 @@ async fn row_12_broken_framing_of_grpc() {
         bytes
     };
     let cases: [(&str, Vec<u8>, &[Code]); 12] = [
-        ("12 compressed without grpc-encoding", grpc::framed(1, &message), &[Code::Internal]),
+        (
+            "12 compressed without grpc-encoding",
+            grpc::framed(1, &message),
+            &[Code::Internal],
+        ),
         ("12 flag 2", grpc::framed(2, &message), &[Code::Internal]),
-        ("12 flag 255", grpc::framed(255, &message), &[Code::Internal]),
-        ("12 a length of 4 GiB", giant(u32::MAX), &[Code::ResourceExhausted]),
-        ("12 a length of the limit and one", giant((64 << 20) + 1), &[Code::ResourceExhausted]),
-        ("12 a length of the limit, and nothing", giant(64 << 20), &[Code::Internal]),
-        ("12 no message", Vec::new(), &[Code::Internal, Code::InvalidArgument]),
+        (
+            "12 flag 255",
+            grpc::framed(255, &message),
+            &[Code::Internal],
+        ),
+        (
+            "12 a length of 4 GiB",
+            giant(u32::MAX),
+            &[Code::ResourceExhausted],
+        ),
+        (
+            "12 a length of the limit and one",
+            giant((64 << 20) + 1),
+            &[Code::ResourceExhausted],
+        ),
+        (
+            "12 a length of the limit, and nothing",
+            giant(64 << 20),
+            &[Code::Internal],
+        ),
+        (
+            "12 no message",
+            Vec::new(),
+            &[Code::Internal, Code::InvalidArgument],
+        ),
         ("12 half a prefix", vec![0, 0], &[Code::Internal]),
-        ("12 half a message", grpc::framed(0, &message)[..20].to_vec(), &[Code::Internal]),
-        ("12 two messages", two, &[Code::Internal, Code::InvalidArgument]),
-        ("12 a message and a byte", [&grpc::framed(0, &message)[..], &[0]].concat(), &[Code::Internal, Code::InvalidArgument]),
-        ("12 not a message", grpc::framed(0, &[0xff; 30]), &[Code::Internal, Code::InvalidArgument]),
+        (
+            "12 half a message",
+            grpc::framed(0, &message)[..20].to_vec(),
+            &[Code::Internal],
+        ),
+        (
+            "12 two messages",
+            two,
+            &[Code::Internal, Code::InvalidArgument],
+        ),
+        (
+            "12 a message and a byte",
+            [&grpc::framed(0, &message)[..], &[0]].concat(),
+            &[Code::Internal, Code::InvalidArgument],
+        ),
+        (
+            "12 not a message",
+            grpc::framed(0, &[0xff; 30]),
+            &[Code::Internal, Code::InvalidArgument],
+        ),
     ];
     for (row, bytes, codes) in cases {
         let called = table.grpc.call(Call::raw(bytes)).await;
         assert_eq!(called.http, 200, "row {row}");
         assert!(codes.contains(&called.code), "row {row}: {called:?}");
-        assert_eq!(called.retry_delay(), None, "row {row}: never to be tried again");
+        assert_eq!(
+            called.retry_delay(),
+            None,
+            "row {row}: never to be tried again"
+        );
         assert!(!called.text.is_empty(), "row {row}");
         table.good_request(row).await;
     }
@@ -513,7 +625,9 @@ async fn row_12_broken_framing_of_grpc() {
         .expect("a stream");
     let bytes = grpc::framed(0, &message);
     for piece in bytes.chunks(3) {
-        sending.send_data(piece.to_vec().into(), false).expect("sent");
+        sending
+            .send_data(piece.to_vec().into(), false)
+            .expect("sent");
     }
     sending.send_data(bytes::Bytes::new(), true).expect("sent");
     assert_eq!(grpc::finish(answer).await.code, Code::Ok);
