@@ -25,7 +25,8 @@ use crate::model::{Batch, BoxFuture, Rejections};
 /// Where batches go.
 pub trait Sink: Send + Sync + 'static {
     /// Applies every point and span of `batch` to its series, and returns what it refused of them
-    /// besides. Whoever calls it counts refusals and what was applied; it is never cancelled halfway.
+    /// besides. Whoever calls it counts refusals; what was applied only the sink knows and counts, since
+    /// late and repeated points are neither. It is never cancelled halfway.
     ///
     /// # Errors
     /// Nothing of the batch was applied.
