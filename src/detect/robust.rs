@@ -1,5 +1,5 @@
 //! Like `zscore`, on statistics that outliers in the window do not move: median and median absolute
-//! deviation (Hampel's identifier).
+//! deviation (Hampel's identifier), with sigmas that know how rough an estimate that is.
 //!
 //! The median absolute deviation looks at the middle half of the window only, so by itself it finds
 //! surprise in what is ordinary: a queue that is mostly empty, percentiles of a few spans, a latency
@@ -10,8 +10,8 @@
 use std::collections::VecDeque;
 use std::mem::size_of;
 
-use super::{Detector, Kind, Scale};
-use crate::model::{Rule, Sample, Verdict};
+use super::{Detector, Kind, Scale, floored, tail};
+use crate::model::{Judged, Rule, Sample, Verdict};
 use crate::window::{Window, median};
 
 pub(super) const KIND: Kind = Kind {
@@ -19,9 +19,10 @@ pub(super) const KIND: Kind = Kind {
     description: "Distance from the median of the window before the sample, in 1.4826 times the median \
                   absolute deviation from it: up to half of the window may be outliers without \
                   widening the band. A window with a long tail counts 0.4 times its 95th percentile of \
-                  deviations instead, if that is more; one in which more than half is one value, 1.5 \
+                  deviations instead, if that is more; one in which more than half is one value, 1.25 \
                   times its root mean square deviation. A run of deviations does not teach these two \
-                  before it has lasted for half of the window.",
+                  before it has lasted for half of the window. A spread from few samples is rough, so \
+                  sigma is that of the normal tail which is as likely as the tail of Student's t.",
     build: |rule| Ok(Box::new(Robust::new(rule))),
 };
 
@@ -35,7 +36,10 @@ const TAIL_TO_SPREAD: f64 = 1.0 / 2.5;
 const TAIL: f64 = 0.95;
 /// Makes the root mean square deviation from a value that most samples have a spread. Rare events come
 /// in bunches by chance more often than the spread of normal noise allows for.
-const ROOT_MEAN_SQUARE_TO_SPREAD: f64 = 1.5;
+const ROOT_MEAN_SQUARE_TO_SPREAD: f64 = 1.25;
+/// Degrees of freedom a sample: the median absolute deviation is 37 % as efficient as the standard
+/// deviation (Rousseeuw and Croux, *Alternatives to the Median Absolute Deviation*, 1993).
+const FREEDOM: f64 = 0.37;
 /// A run is so many deviations …
 const RUN: usize = 3;
 /// … among so many samples.
@@ -51,6 +55,9 @@ struct Robust {
     scale: Scale,
     /// Of the samples in the window; the newest is the last in both, and older ones may have none.
     marks: VecDeque<u8>,
+    /// (samples in the window, distance in spreads at which the band ends): it changes only with the
+    /// number of samples.
+    reach: (usize, f64),
 }
 
 impl Robust {
@@ -58,6 +65,7 @@ impl Robust {
         Self {
             scale: Scale::new(rule, 2),
             marks: VecDeque::new(),
+            reach: (0, 0.0),
         }
     }
 
@@ -97,7 +105,16 @@ impl Robust {
         }
     }
 
-    fn judge(&self, value: f64, window: &Window) -> Verdict {
+    /// Half of the band's width in spreads, of which one is `error` as wide as it looks.
+    fn reach(&mut self, samples: usize, freedom: f64, error: f64) -> f64 {
+        if self.reach.0 != samples {
+            let distance = tail::distance_of(self.scale.warning, freedom);
+            self.reach = (samples, distance * error);
+        }
+        self.reach.1
+    }
+
+    fn judge(&mut self, value: f64, window: &Window) -> Verdict {
         let mut values: Vec<f64> = window.iter().map(|sample| sample.value).collect();
         let samples = values.len();
         let centre = median(&mut values).unwrap_or(0.0);
@@ -111,7 +128,7 @@ impl Robust {
         let calm = window.iter().enumerate();
         let calm = calm.filter(|(index, _)| self.teaches(*index, samples));
         values.extend(calm.map(|(_, sample)| deviation(sample)));
-        let tail = tail(&mut values) * TAIL_TO_SPREAD;
+        let tail = largest_but_few(&mut values) * TAIL_TO_SPREAD;
         if tail > spread {
             spread = tail;
             channel = "median and long tail of the window";
@@ -124,8 +141,20 @@ impl Robust {
                 channel = "median and root mean square deviation of the window";
             }
         }
-        let spread = (spread * 2.0).min(f64::MAX);
-        self.scale.judge(value, centre, spread, channel, window)
+        let spread = floored(centre, (spread * 2.0).min(f64::MAX));
+        let freedom = FREEDOM * samples as f64;
+        // The median is an estimate, too: its variance is π/2 of that of the mean.
+        let error = (1.0 + std::f64::consts::FRAC_PI_2 / samples as f64).sqrt();
+        let reach = self.reach(samples, freedom, error) * spread;
+        match self.scale.judge(value, centre, spread, channel, window) {
+            Verdict::Judged(judged) => Verdict::Judged(Judged {
+                lower: centre - reach,
+                upper: centre + reach,
+                sigma: tail::sigma_of(judged.sigma / error, freedom),
+                ..judged
+            }),
+            learning @ Verdict::Learning { .. } => learning,
+        }
     }
 }
 
@@ -166,7 +195,7 @@ impl Detector for Robust {
 }
 
 /// The deviation that only the largest twentieth exceeds; 0 without any. Reorders `deviations`.
-fn tail(deviations: &mut [f64]) -> f64 {
+fn largest_but_few(deviations: &mut [f64]) -> f64 {
     let Some(last) = deviations.len().checked_sub(1) else {
         return 0.0;
     };

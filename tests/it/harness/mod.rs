@@ -14,7 +14,7 @@ pub mod hook;
 pub mod otlp;
 
 /// Longest that anything is waited for. Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has happened.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -52,12 +52,22 @@ impl Daemon {
 
     /// As [`Daemon::start_with`], with OTLP/HTTP on a given address.
     pub async fn start_on(otlp_http: &str, extra: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_otlp(otlp_http, "", extra, env).await
+    }
+
+    /// As [`Daemon::start_on`], with more settings in the section `otlp`, in YAML's flow style.
+    pub async fn start_otlp(
+        otlp_http: &str,
+        otlp: &str,
+        extra: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
         with_tls();
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let config = folder.path().join("tidewatch.yaml");
         let data = folder.path().join("data");
         let text = format!(
-            "otlp: {{grpc: \"127.0.0.1:0\", http: {otlp_http:?}}}\n\
+            "otlp: {{grpc: \"127.0.0.1:0\", http: {otlp_http:?}, {otlp}}}\n\
              http: {{listen: \"127.0.0.1:0\"}}\n\
              storage: {{path: {data:?}}}\n\
              {extra}\n"
