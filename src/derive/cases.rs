@@ -467,7 +467,8 @@ fn spans_become_rate_error_ratio_and_percentiles() {
         out.is_empty(),
         "nothing is known of the time before the first span"
     );
-    series.absorb(partial.clone(), TICK, &mut out);
+    let now = Timestamp::from_nanos(at(10.0));
+    series.absorb(partial.clone(), now, TICK, &mut out);
     close(&mut series, 10.0, true, &mut out);
     assert_eq!(
         shown(&out),
@@ -485,12 +486,24 @@ fn spans_become_rate_error_ratio_and_percentiles() {
     );
     out.clear();
     // The tick at 10 is closed: what comes late counts in the first that is not.
-    series.absorb(partial.clone(), TICK, &mut out);
+    let late = series.absorb(partial.clone(), now, TICK, &mut out);
+    assert_eq!(late, 0);
     close(&mut series, 40.0, true, &mut out);
     assert_eq!(
         shown(&out),
         "30:rate=0.4 30:error_ratio=0.25 30:p50=2.5 30:p95=3.85 30:p99=3.97 40:rate=0"
     );
+    out.clear();
+    // A client that was cut off for minutes sends what it kept: that is not what happens now.
+    for boundary in [50.0, 60.0, 70.0, 80.0] {
+        close(&mut series, boundary, true, &mut out);
+    }
+    out.clear();
+    let now = Timestamp::from_nanos(at(80.0));
+    let late = series.absorb(partial.clone(), now, TICK, &mut out);
+    assert_eq!(late, 4);
+    close(&mut series, 90.0, true, &mut out);
+    assert_eq!(shown(&out), "90:rate=0");
 }
 
 #[test]
@@ -583,7 +596,8 @@ fn a_playback_of_hours_keeps_a_bounded_number_of_ticks() {
         aggregator.apply(&span, span.end);
     }
     for partial in aggregator.take() {
-        series.absorb(partial, TICK, &mut out);
+        let late = series.absorb(partial, Timestamp::from_nanos(at(5000.0)), TICK, &mut out);
+        assert_eq!(late, 0);
     }
     assert!(series.bytes() < 100_000);
     series.close(Timestamp::from_nanos(at(5000.0)), TICK, false, &mut out);

@@ -256,7 +256,7 @@ fn span_samples(spans: &[SpanRecord], parts: u128, take_every: usize) -> Vec<(u1
     let mut absorb = |aggregators: &mut Vec<SpanAggregator>| {
         for partial in aggregators.iter_mut().flat_map(SpanAggregator::take) {
             let owner = series.entry(partial.series.0).or_default();
-            owner.absorb(partial, TICK, &mut Vec::new());
+            owner.absorb(partial, Timestamp::EPOCH, TICK, &mut Vec::new());
         }
     };
     for (index, span) in spans.iter().enumerate() {
@@ -509,7 +509,7 @@ proptest! {
         }
         let (mut out, mut again) = (Vec::new(), Vec::new());
         for partial in aggregator.take() {
-            series.absorb(partial, TICK, &mut out);
+            series.absorb(partial, Timestamp::EPOCH, TICK, &mut out);
         }
         series.close(Timestamp::from_secs(20), TICK, true, &mut out);
         let bytes = postcard::to_stdvec(&series).unwrap();

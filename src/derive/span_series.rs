@@ -14,6 +14,11 @@ use crate::model::{Exemplar, SignalKind, Timestamp};
 /// ticks of 10 s: as far ahead of us as a client's clock may be.
 const MAX_OPEN: usize = 64;
 
+/// Spans of a tick that was closed longer ago than this are late. For so long it is known which spans
+/// were seen ([`SpanSettings::window`](super::SpanSettings::window)); what comes later may have been
+/// counted before, and what a client kept back for an hour says nothing about now.
+const LATE_AFTER: Duration = Duration::from_secs(60);
+
 /// One series of spans or calls. Unlike [`SeriesState`](super::SeriesState) it keeps several ticks
 /// open, since its parts come from many places at different times; its samples do not depend on
 /// how the spans were split among them.
@@ -43,9 +48,21 @@ impl SpanSeries {
     }
 
     /// Adds what was gathered for one tick. What belongs to a tick that is closed already counts in
-    /// the next one. If more than 64 ticks are open, as when recorded data is played back, the
-    /// oldest are closed and their samples go to `out`.
-    pub fn absorb(&mut self, partial: SpanPartial, tick: Duration, out: &mut Vec<Emitted>) {
+    /// the next one, unless it comes more than a minute late: then it is dropped, and the answer says
+    /// how many spans that were. If more than 64 ticks are open, as when recorded data is played
+    /// back, the oldest are closed and their samples go to `out`.
+    pub fn absorb(
+        &mut self,
+        partial: SpanPartial,
+        now: Timestamp,
+        tick: Duration,
+        out: &mut Vec<Emitted>,
+    ) -> u64 {
+        // A client whose clock is ahead may have ticks closed early; nobody else is late for that.
+        let closed = self.closed.map(|closed| closed.min(now));
+        if closed.is_some_and(|closed| closed.since(partial.tick_end) > LATE_AFTER.max(tick)) {
+            return partial.count;
+        }
         let end = first_open(self.closed, partial.tick_end, tick);
         let open = self.open.entry(end).or_default();
         if open.count == 0 {
@@ -61,6 +78,7 @@ impl SpanSeries {
         while self.open.len() > MAX_OPEN {
             self.close_oldest(tick, out);
         }
+        0
     }
 
     /// Closes every tick that ends at `boundary` or before; their samples go to `out`, in order.

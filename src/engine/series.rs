@@ -125,7 +125,8 @@ impl Series {
     ) {
         let id = partial.series;
         if let Source::Spans(spans) = &mut self.source {
-            spans.absorb(partial, plan.settings.tick, &mut desk.emitted);
+            let late = spans.absorb(partial, now, plan.settings.tick, &mut desk.emitted);
+            plan.late.inc_by(late);
             self.last_seen = self.last_seen.max(now);
             self.observe(id, plan, desk);
         }
