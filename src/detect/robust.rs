@@ -4,8 +4,8 @@
 //! The median absolute deviation looks at the middle half of the window only, so by itself it finds
 //! surprise in what is ordinary: a queue that is mostly empty, percentiles of a few spans, a latency
 //! with a long tail. Where such a tail is wider than the middle says, it sets the width of the band.
-//! The tail must not learn from the incident it is to show, so samples of a run of deviations are set
-//! aside until they are more than half of the window: then they are the normal state.
+//! A baseline must not learn from the incident it is to show, so samples of a run of deviations are
+//! set aside until they are more than half of the window: then they are the normal state.
 
 use std::collections::VecDeque;
 use std::mem::size_of;
@@ -20,8 +20,8 @@ pub(super) const KIND: Kind = Kind {
                   absolute deviation from it: up to half of the window may be outliers without \
                   widening the band. A window with a long tail counts 0.4 times its 95th percentile of \
                   deviations instead, if that is more; one in which more than half is one value, 1.25 \
-                  times its root mean square deviation. A run of deviations does not teach these two \
-                  before it has lasted for half of the window. A spread from few samples is rough, so \
+                  times its root mean square deviation. A run of deviations does not teach before it has \
+                  lasted for half of the window. A spread from few samples is rough, so \
                   sigma is that of the normal tail which is as likely as the tail of Student's t.",
     build: |rule| Ok(Box::new(Robust::new(rule))),
 };
@@ -47,7 +47,7 @@ const RUN_OF: usize = 5;
 
 /// The sample deviated by the rule's threshold.
 const DEVIATES: u8 = 1;
-/// The tail does not learn from the sample.
+/// The baseline does not rest on the sample.
 const SET_ASIDE: u8 = 2;
 
 /// O(n) a sample; beside the window a byte a sample of it.
@@ -69,16 +69,18 @@ impl Robust {
         }
     }
 
-    /// Whether the tail learns from the sample at `index` of the window.
-    fn teaches(&self, index: usize, samples: usize) -> bool {
+    /// The samples that the baseline rests on, each with whether the tail learns from it, too.
+    fn baseline<'a>(&'a self, window: &'a Window) -> impl Iterator<Item = (f64, bool)> + 'a {
         // The marks may begin later than the window, after a restart.
-        let unmarked = samples - self.marks.len().min(samples);
-        let mark = index
-            .checked_sub(unmarked)
-            .and_then(|at| self.marks.get(at));
-        // What deviated just now may be the beginning of a run.
-        let recent = index + RUN_OF > samples;
-        mark.is_none_or(|mark| mark & SET_ASIDE == 0 && !(recent && mark & DEVIATES != 0))
+        let unmarked = window.len() - self.marks.len().min(window.len());
+        let marks = std::iter::repeat_n(0, unmarked).chain(self.marks.iter().copied());
+        let settled = window.len().saturating_sub(RUN_OF - 1);
+        let marked = window.iter().zip(marks).enumerate();
+        let calm = marked.filter(|(_, (_, mark))| mark & SET_ASIDE == 0);
+        calm.map(move |(index, (sample, mark))| {
+            // What deviated just now may be the beginning of a run.
+            (sample.value, index < settled || mark & DEVIATES == 0)
+        })
     }
 
     /// Remembers whether the newest sample deviated, and what follows for those around it.
@@ -115,19 +117,19 @@ impl Robust {
     }
 
     fn judge(&mut self, value: f64, window: &Window) -> Verdict {
-        let mut values: Vec<f64> = window.iter().map(|sample| sample.value).collect();
+        let mut values: Vec<f64> = self.baseline(window).map(|(value, _)| value).collect();
         let samples = values.len();
         let centre = median(&mut values).unwrap_or(0.0);
         // Half, so that the distance of two giants does not overflow.
-        let deviation = |sample: Sample| (sample.value * 0.5 - centre * 0.5).abs();
-        values.clear();
-        values.extend(window.iter().map(deviation));
+        let deviation = |value: f64| (value * 0.5 - centre * 0.5).abs();
+        for value in &mut values {
+            *value = deviation(*value);
+        }
         let mut spread = median(&mut values).unwrap_or(0.0) * MEDIAN_TO_STDDEV;
         let mut channel = "median and median absolute deviation of the window";
         values.clear();
-        let calm = window.iter().enumerate();
-        let calm = calm.filter(|(index, _)| self.teaches(*index, samples));
-        values.extend(calm.map(|(_, sample)| deviation(sample)));
+        let settled = self.baseline(window).filter(|(_, settled)| *settled);
+        values.extend(settled.map(|(value, _)| deviation(value)));
         let tail = largest_but_few(&mut values) * TAIL_TO_SPREAD;
         if tail > spread {
             spread = tail;
