@@ -4,6 +4,7 @@ import { chart } from "./chart.js";
 import { ago, clock, quantity, sigma } from "./format.js";
 
 const REFRESH_MS = 10_000;
+const LISTEN_AFTER_MS = 6_000;
 const SIGNALS = 12;
 const ALERTS_SHOWN = 50;
 const SERVICES_SHOWN = 200;
@@ -319,7 +320,7 @@ function told(event) {
     freeze: () => `automatic mode changes ${body.frozen ? "stopped" : "allowed again"} by ${body.author}: ${body.reason}`,
   }[event.type];
   if (!words) return;
-  const line = make("li", event.type, make("span", "soft", clock(facts.time)), ` ${words()}`);
+  const line = make("li", "", make("span", "soft", clock(facts.time)), ` ${words()}`);
   byId("events").prepend(line);
   while (byId("events").children.length > EVENTS_KEPT) byId("events").lastChild.remove();
 }
@@ -350,7 +351,9 @@ byId("detail").addEventListener("click", (event) => {
 
 await refresh();
 openDetail();
-listen();
+// A stream never ends, and what takes pictures of pages waits for what is open: they get a page that
+// is drawn and at rest, and people, for the first moments, one that asks every few seconds.
+setTimeout(listen, LISTEN_AFTER_MS);
 setInterval(() => {
   if (!document.hidden) refresh();
 }, REFRESH_MS);
