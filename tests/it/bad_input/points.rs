@@ -483,6 +483,21 @@ async fn rows_13_to_18_names_values_and_times() {
         let after = table.counted().await.since(&before);
         assert_eq!(after, Counted::rejected("non_finite", 1));
     }
+    // Each reason has its line in the log, and the end of the table looks for a second one.
+    for reason in [
+        "name",
+        "temporality",
+        "non_finite",
+        "no_value",
+        "no_time",
+        "future",
+    ] {
+        let line = format!("\"reason\":\"{reason}\"");
+        assert!(
+            table.daemon.log_line(&line).is_some(),
+            "no line about {reason}"
+        );
+    }
     table.finish("16").await;
 }
 
