@@ -29,6 +29,7 @@ impl Forms {
             .random
             .hash_one((&identity.resource.service, &identity.metric));
         let form = self.random.hash_one((identity.kind, &identity.unit));
+        let room = self.seen.len() < REMEMBERED;
         match self.seen.get_mut(&name) {
             Some(seen) if seen.is_some_and(|seen| seen != form) => {
                 *seen = None;
@@ -41,7 +42,7 @@ impl Forms {
                 );
             }
             Some(_) => {}
-            None if self.seen.len() < REMEMBERED => {
+            None if room => {
                 self.seen.insert(name, Some(form));
             }
             None => {}
