@@ -29,6 +29,7 @@ use crate::{alert, detect, dispatch, expose, modes, notify};
 use decide::Decider;
 use learning::Learning;
 
+pub(crate) use own::colours;
 pub use own::{LogFormat, OwnTelemetry};
 
 /// What a configuration may refer to.
@@ -121,10 +122,10 @@ impl Daemon {
         let admission = Arc::new(Admission::new(ingest_settings.inflight_bytes, &telemetry));
         let otlp = ingest::Server::bind(ingest_settings)
             .await
-            .context("OTLP")?;
+            .map_err(|error| cannot_start(&error, "`otlp.grpc` and `otlp.http`"))?;
         let api = expose::Server::bind(settings::expose(config))
             .await
-            .context("http.listen")?;
+            .map_err(|error| cannot_start(&error, "`http.listen`"))?;
         let http = api.local_addr();
         let external_url = match &config.http.external_url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
@@ -334,4 +335,11 @@ pub async fn run(config: &Config, format: LogFormat) -> anyhow::Result<()> {
     let flushed = tokio::task::spawn_blocking(move || own.stop());
     flushed.await.context("own telemetry")?;
     ended
+}
+
+/// A server that cannot begin, with what to do about it. What the system says is in its message already.
+fn cannot_start(error: &dyn std::fmt::Display, settings: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{error}\n  hint: if another daemon or collector has the port, stop it, or set another address in {settings}"
+    )
 }

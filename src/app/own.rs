@@ -1,7 +1,7 @@
 //! What the daemon says of itself: logs always, traces and metrics over OTLP when the standard `OTEL_*`
 //! variables ask for them.
 
-use std::io::IsTerminal as _;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -58,6 +58,13 @@ fn by_grpc(signal: &str) -> bool {
         .is_ok_and(|protocol| protocol == "grpc")
 }
 
+/// Whether what is written to `stream` may be coloured: on a terminal, unless `NO_COLOR` is set
+/// (<https://no-color.org>).
+pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !refused
+}
+
 impl OwnTelemetry {
     /// Starts logging at `level` (a filter such as `info` or `tidewatch=debug`; `RUST_LOG` wins), and
     /// exports traces where asked for. Call once, within the runtime.
@@ -75,7 +82,7 @@ impl OwnTelemetry {
         let logs = match format {
             LogFormat::Text => tracing_subscriber::fmt::layer()
                 .with_writer(stderr)
-                .with_ansi(std::io::stderr().is_terminal())
+                .with_ansi(colours(&std::io::stderr()))
                 .with_filter(filter)
                 .boxed(),
             LogFormat::Json => tracing_subscriber::fmt::layer()

@@ -4,11 +4,13 @@ use crate::clock::Clock;
 use crate::engine::Handle;
 use crate::explain;
 use crate::expose;
-use crate::model::{BoxFuture, Query as _};
+use crate::model::{BaselineView, BoxFuture, Query as _, Selector, SignalView};
 use crate::publish::Board;
 
 /// Signals that one report looks at. With more, the report says how many it saw.
 const MOST_SIGNALS: usize = 50_000;
+/// The medians of operations.
+const MEDIANS: &str = r#"{metric="span.duration",signal="p50"}"#;
 
 /// Makes reports.
 pub(super) struct Reporter {
@@ -19,7 +21,13 @@ pub(super) struct Reporter {
 
 impl Reporter {
     async fn report(&self) -> explain::Report {
-        let signals = self.engine.watched(MOST_SIGNALS).await;
+        let mut signals = self.engine.watched(MOST_SIGNALS).await;
+        // The built-in rules watch no medians, and no operation is understood without its own.
+        if let Ok(medians) = Selector::parse(MEDIANS) {
+            let medians = self.engine.signals(medians, None, MOST_SIGNALS).await;
+            let unwatched = |signal: &SignalView| signal.baseline == BaselineView::Unwatched;
+            signals.extend(medians.items.into_iter().filter(unwatched));
+        }
         let services = self.engine.services().await;
         explain::report(self.clock.now(), &signals, &services, &self.board.alerts())
     }

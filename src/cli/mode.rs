@@ -15,13 +15,14 @@ use super::output::{Output, cell, clean, graded, period, print};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  tidewatch mode list
+  tidewatch mode                                  all services; the same as: tidewatch mode list
+  tidewatch mode get checkout
   tidewatch mode set checkout degraded --reason \"sale tonight\" --for 2h
   tidewatch mode clear checkout
   tidewatch mode freeze --reason \"migration\"      nothing changes by itself until: tidewatch mode unfreeze")]
 pub(super) struct ModeArgs {
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -99,7 +100,7 @@ impl ModeArgs {
     pub(super) async fn execute(self) -> Result<()> {
         let (client, output) = self.remote.open()?;
         let now = Clock::System.now();
-        match self.action {
+        match self.action.unwrap_or(Action::List) {
             Action::List => {
                 let mut answer = client.get(&modes(&[]), &[]).await?;
                 let data = answer["data"].take();
@@ -214,9 +215,21 @@ fn cause(state: &ModeState, now: Timestamp) -> String {
         };
         return format!("set by {}: {}{end}", manual.author, manual.reason);
     }
-    let reasons = state.why.iter();
+    // A slow service has several slow signals, and so several alerts of one rule.
+    let mut reasons: Vec<(String, usize)> = Vec::new();
+    for reason in &state.why {
+        let name = format!("{} ({})", reason.alertname, reason.policy);
+        match reasons.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((name, 1)),
+        }
+    }
     let reasons: Vec<_> = reasons
-        .map(|reason| format!("{} ({})", reason.alertname, reason.policy))
+        .into_iter()
+        .map(|(name, count)| match count {
+            1 => name,
+            _ => format!("{count} × {name}"),
+        })
         .collect();
     reasons.join(", ")
 }
@@ -259,7 +272,9 @@ mod tests {
              "features": {}, "override": null, "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 1},
             {"service": "checkout", "mode": "degraded", "level": 1, "since": "2026-01-01T00:58:00Z",
              "why": [{"policy": "slow", "fingerprint": "00000000000000ff", "alertname": "LatencyDeviation",
-                      "explanation": "p99 is 310ms, 120ms expected"}],
+                      "explanation": "p99 is 310ms, 120ms expected"},
+                     {"policy": "slow", "fingerprint": "0000000000000fff", "alertname": "LatencyDeviation",
+                      "explanation": "p95 is 290ms, 110ms expected"}],
              "features": {"recommendations": false}, "override": null,
              "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 2},
             {"service": "search", "mode": "critical", "level": 2, "since": "2026-01-01T00:30:00Z", "why": [],
@@ -281,7 +296,7 @@ mod tests {
 Frozen by ada 1m ago: migration
 SERVICE   MODE      FOR  WHY
 cart      normal    1h
-checkout  degraded  2m   LatencyDeviation (slow)
+checkout  degraded  2m   2 × LatencyDeviation (slow)
 search    critical  30m  set by ada: sale (for another 1h30m)
 ");
         assert_eq!(table(output, Vec::new(), None, now()), "No services yet.\n");
@@ -296,6 +311,7 @@ service  checkout
 mode     degraded
 for      2m
 why      LatencyDeviation by policy slow: p99 is 310ms, 120ms expected
+why      LatencyDeviation by policy slow: p95 is 290ms, 110ms expected
 feature  recommendations = false
 lease    another 30s
 ");

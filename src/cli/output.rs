@@ -1,6 +1,6 @@
 //! How answers are shown.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use crate::app;
 use crate::config::{Diagnostics, Period};
 use crate::model::Timestamp;
 
@@ -28,11 +29,9 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn stdout(format: Format) -> Self {
-        // https://no-color.org
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             format,
-            is_terminal: io::stdout().is_terminal() && !no_color,
+            is_terminal: app::colours(&io::stdout()),
         }
     }
 

@@ -106,7 +106,11 @@ impl Config {
     /// The configuration in force as YAML, defaults written out and secrets hidden: for people to read,
     /// not to load again.
     pub fn to_yaml(&self) -> String {
-        serde_saphyr::to_string(self)
+        let mut shown = self.clone();
+        for rule in &mut shown.rules {
+            rule.sigma = Some(rule.thresholds());
+        }
+        serde_saphyr::to_string(&shown)
             .unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
     }
 }

@@ -567,6 +567,11 @@ fn the_configuration_in_force_hides_secrets() {
         config.to_yaml().contains("samples: 100"),
         "defaults are written out"
     );
+    assert!(
+        config.to_yaml().contains("warning: 4"),
+        "the thresholds of a detector are too: {}",
+        config.to_yaml()
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::notice::Forms;
 use super::plan::{OVERFLOW, Settings, is_overflow};
 use crate::model::{
     AttributeValue, Attributes, MetricKind, Resource, Scope, SeriesId, SeriesIdentity, ServiceView,
@@ -38,6 +39,7 @@ struct State {
     series: u64,
     /// The overflow series there are, by what they stand for.
     overflow: HashMap<Overflowing, (SeriesId, Arc<SeriesIdentity>)>,
+    forms: Forms,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -126,6 +128,7 @@ impl Census {
         {
             service.series += 1;
             state.series += 1;
+            state.forms.look(identity);
             self.telemetry.series.set(state.series as i64);
             return Admission::Welcome;
         }

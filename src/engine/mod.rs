@@ -12,11 +12,12 @@
 //! - `handle`: what everybody else calls; `tick`: closing a tick over all shards
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
-//! - `census`: the limits on services and series; `plan`: settings and rules
+//! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
 mod census;
 mod handle;
+mod notice;
 mod plan;
 mod query;
 mod report;

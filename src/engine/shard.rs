@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use super::notice::Overlaps;
 use super::plan::Plan;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
@@ -31,6 +32,7 @@ pub(super) struct Shard {
     pub(super) edges: BTreeSet<SeriesId>,
     spans: SpanAggregator,
     desk: Desk,
+    overlaps: Overlaps,
     /// When what was restored had been saved, until the first tick.
     restored: Option<Timestamp>,
 }
@@ -87,6 +89,7 @@ impl Shard {
             edges: BTreeSet::new(),
             spans,
             desk: Desk::default(),
+            overlaps: Overlaps::default(),
             restored: None,
         }
     }
@@ -119,7 +122,11 @@ impl Shard {
                 answer.unknown.push(point);
                 continue;
             };
+            let id = point.series;
             let applied = series.apply(point, now, &self.plan, &mut self.desk);
+            if applied == Applied::Overlap {
+                self.overlaps.warn(id, &series.identity, now);
+            }
             counted += note(applied, series, &self.plan, &mut answer.rejections);
         }
         self.plan.telemetry.points.inc_by(counted);
@@ -162,7 +169,11 @@ impl Shard {
             let Some(series) = self.series.get_mut(&point.series) else {
                 continue;
             };
+            let id = point.series;
             let applied = series.apply(point, now, &self.plan, &mut self.desk);
+            if applied == Applied::Overlap {
+                self.overlaps.warn(id, &series.identity, now);
+            }
             counted += note(applied, series, &self.plan, &mut answer.rejections);
         }
         self.plan.telemetry.points.inc_by(counted);

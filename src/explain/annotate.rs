@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cause::{Deviations, Origin, origin, peer};
-use super::quantity::{Style, sigma};
+use super::quantity::{Style, sigma, spoken_sigma};
 use super::recommendation::{Kind, Side, recommendation};
 use super::topology::Topology;
 use crate::model::{Alert, AlertState, EdgeView, Rule, Timestamp};
@@ -70,7 +70,7 @@ pub fn annotate(rule: &Rule, alert: &mut Alert, context: &Context) {
         ("likely_origin", from),
         ("observed", Some(style.value(alert.observed))),
         ("expected", Some(style.value(alert.expected))),
-        ("lower", end(alert.lower)),
+        ("lower", end(lower_end(alert))),
         ("upper", end(alert.upper)),
         ("sigma", Some(signed(alert.sigma))),
         (
@@ -98,10 +98,10 @@ fn explanation(rule: &Rule, alert: &Alert, style: Style<'_>, found: Option<&Orig
     let observed = style.value(alert.observed);
     let expected = style.value(alert.expected);
     let band = style
-        .range(alert.lower, alert.upper)
+        .range(lower_end(alert), alert.upper)
         .map(|band| format!(" ({band})"));
     let band = band.unwrap_or_default();
-    let (size, side) = (sigma(alert.sigma), Side::of(alert.sigma).name());
+    let (size, side) = (spoken_sigma(alert.sigma), Side::of(alert.sigma).name());
     let near = alert.updated_at;
     let since = clock(alert.since, near);
     let time = match alert.resolved_at.filter(|_| over) {
@@ -141,6 +141,22 @@ fn explanation(rule: &Rule, alert: &Alert, style: Style<'_>, found: Option<&Orig
         (None, _) => {}
     }
     text
+}
+
+/// The lower end of the band as people read it: a band is as wide below as above, but a rate, a share
+/// of errors or a duration below zero is nothing that could have been expected.
+fn lower_end(alert: &Alert) -> f64 {
+    let never_negative = match alert.labels.get("signal").unwrap_or_default() {
+        "rate" | "error_ratio" => true,
+        "value" => false,
+        _ => matches!(Style::of(&alert.unit), Style::Time(_) | Style::Bytes(_)),
+    };
+    // What is negative in fact, such as the difference of two clocks, keeps its band.
+    if never_negative && alert.observed >= 0.0 && alert.expected >= 0.0 && alert.lower.is_finite() {
+        alert.lower.max(0.0)
+    } else {
+        alert.lower
+    }
 }
 
 /// What deviates: `p99 of span.duration POST /pay (server) of checkout`.
@@ -321,7 +337,7 @@ mod tests {
             gauge,
             &alone(),
             "queue.length {queue=\"or [31mders\"} of checkout is 3 item, expected 120 item \
-             (at least 90 item), 123 sigma below; since 12:00:05Z.",
+             (at least 90 item), more than 38 sigma below; since 12:00:05Z.",
         );
 
         let mut edge = alert("checkout");
@@ -336,6 +352,35 @@ mod tests {
             "error ratio of calls from checkout to payment is 25 %, expected 1 % (at most 3 %), \
              6.1 sigma above; since 12:00:05Z. Baseline: mean of the last 100 samples.",
         );
+    }
+
+    #[test]
+    fn nobody_reads_of_thousands_of_sigma_or_of_a_share_of_errors_below_zero() {
+        let mut flat = alert("checkout");
+        (flat.observed, flat.expected, flat.sigma) = (0.5, 0.0929, 14089.0);
+        (flat.lower, flat.upper) = (-0.0001, 0.0931);
+        check(
+            flat,
+            &alone(),
+            "p99 of span.duration POST /pay (server) of checkout is 500 ms, expected 92.9 ms \
+             (0 to 93.1 ms), more than 38 sigma above; since 12:00:05Z. \
+             Baseline: mean of the last 100 samples.",
+        );
+
+        let mut errors = alert("checkout");
+        errors.labels.set("signal", "error_ratio");
+        errors.unit = "1".into();
+        (errors.observed, errors.expected) = (0.118, 0.0);
+        (errors.lower, errors.upper) = (-0.0634, 0.0634);
+        annotate(&rule(), &mut errors, &alone());
+        assert_eq!(errors.annotations.get("lower"), Some("0 %"));
+
+        // A difference of clocks may well be negative.
+        let mut offset = alert("checkout");
+        offset.labels.set("signal", "value");
+        (offset.lower, offset.upper) = (-0.2, 0.2);
+        annotate(&rule(), &mut offset, &alone());
+        assert_eq!(offset.annotations.get("lower"), Some("-200 ms"));
     }
 
     #[test]

@@ -94,6 +94,19 @@ impl<'a> Style<'a> {
     }
 }
 
+/// The sigma beyond which the tail of a normal distribution is less than the smallest double: a larger
+/// number says no more, and is not believed.
+const MOST_SIGMA: f64 = 38.0;
+
+/// A sigma in a sentence: `6.1`, or `more than 38`.
+pub(super) fn spoken_sigma(size: f64) -> String {
+    if size.abs() > MOST_SIGMA {
+        format!("more than {MOST_SIGMA}")
+    } else {
+        sigma(size)
+    }
+}
+
 /// A sigma: its size with one decimal, without decimals from 100.
 pub(super) fn sigma(sigma: f64) -> String {
     let size = sigma.abs();

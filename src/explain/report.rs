@@ -173,7 +173,8 @@ pub struct Operation {
     pub p99: Option<f64>,
 }
 
-/// Makes the report as of `now`. `alerts` should be annotated; resolved ones are left out.
+/// Makes the report as of `now`. `alerts` should be annotated; resolved ones are left out. Signals that
+/// no rule watches are not counted, but shown where an operation has them.
 /// `O(n log n)` in what it is given.
 pub fn report(
     now: Timestamp,
@@ -279,7 +280,11 @@ impl Gathered<'_> {
             last_seen: self.view.map(|view| view.last_seen),
             series: self.view.map_or(0, |view| view.series),
             refused_series: self.view.map_or(0, |view| view.refused_series),
-            signals: self.signals.len(),
+            signals: self
+                .signals
+                .iter()
+                .filter(|s| s.baseline != BaselineView::Unwatched)
+                .count(),
             learning,
             deviating,
             alerts,
@@ -524,6 +529,29 @@ mod tests {
                 .as_deref()
                 .is_some_and(|r| r.starts_with("Faster"))
         );
+    }
+
+    #[test]
+    fn a_median_that_no_rule_watches_is_shown_and_not_counted() {
+        let mut median = signal("a", "p50", 0.2, 0.0);
+        median.baseline = BaselineView::Unwatched;
+        (median.rule, median.last) = (
+            None,
+            Some(SampleView {
+                time: Timestamp::from_secs(60),
+                value: 0.2,
+                expected: None,
+                lower: None,
+                upper: None,
+                sigma: None,
+            }),
+        );
+        let signals = [signal("a", "p99", 0.1, 0.2), median];
+        let report = super::report(Timestamp::EPOCH, &signals, &[service("a")], &[]);
+        assert_eq!(report.totals.signals, 1);
+        let a = report.services.first().expect("a");
+        assert_eq!((a.signals, a.worst.len()), (1, 1));
+        assert_eq!(a.operations.first().and_then(|o| o.p50), Some(0.2));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::annotate::clean;
 use super::quantity::{Style, sigma};
 use super::report::{Operation, Report, ServiceReport, SignalLine};
+use crate::model::Timestamp;
 
 impl Report {
     /// The report in Markdown. Texts from outside cannot break its tables or bring HTML along.
@@ -78,7 +79,7 @@ impl Report {
                 service.signals.to_string(),
                 service.learning.to_string(),
                 service.series.to_string(),
-                service.last_seen.map_or("-".into(), |time| time.rfc3339()),
+                service.last_seen.map_or("-".into(), seconds),
             ]
         });
         let mut out = format!("{}\n\n{}", self.summary(), aligned(&SERVICES, rows));
@@ -138,7 +139,7 @@ impl Report {
         let totals = &self.totals;
         format!(
             "{}: {} services; {} signals ({} learning, {} deviating); alerts: {} firing, {} pending.",
-            self.generated_at,
+            seconds(self.generated_at),
             totals.services,
             totals.signals,
             totals.learning,
@@ -152,13 +153,18 @@ impl Report {
 const SIGNALS: [&str; 5] = ["SIGNAL", "VALUE", "EXPECTED", "BAND", "SIGMA"];
 const OPERATIONS: [&str; 7] = ["OPERATION", "KIND", "RATE", "ERRORS", "P50", "P95", "P99"];
 
+/// A time to the second: whoever reads a report does not count nanoseconds.
+fn seconds(time: Timestamp) -> String {
+    Timestamp::from_secs(time.as_nanos().div_euclid(1_000_000_000)).rfc3339()
+}
+
 fn facts(service: &ServiceReport) -> String {
     let mut text = format!(
         "Series: {}; signals: {} ({} learning, {} deviating).",
         service.series, service.signals, service.learning, service.deviating
     );
     if let Some(time) = service.last_seen {
-        text.push_str(&format!(" Last seen {time}."));
+        text.push_str(&format!(" Last seen {}.", seconds(time)));
     }
     text + &more(
         service.refused_series,

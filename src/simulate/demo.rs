@@ -1,6 +1,6 @@
 //! The demo: the daemon, the shop, and the story of one incident.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub async fn play(demo: Demo) -> anyhow::Result<bool> {
         api: format!("http://{}", daemon.http),
     };
     let mut out = std::io::stdout();
-    let colours = out.is_terminal();
+    let colours = app::colours(&out);
     writeln!(
         out,
         "Tidewatch watches a shop of {} services ({}), {:.0} times faster than real time.\n\

@@ -213,11 +213,17 @@ impl Story<'_> {
                 self.line(&format!(
                     "payment → {} since {}",
                     text(&data["mode"]),
-                    text(&data["since"])
+                    clock(&text(&data["since"]))
                 ))?;
-                for reason in data["why"].as_array().into_iter().flatten() {
+                // All of them are on the page and in `tidewatch mode get payment`.
+                let why = data["why"].as_array().map_or(&[][..], Vec::as_slice);
+                if let Some(reason) = why.first() {
+                    let others = match why.len() - 1 {
+                        0 => String::new(),
+                        others => format!(" ({others} more of its alerts say the same)"),
+                    };
                     self.line(&format!(
-                        "  because {}: {}",
+                        "  because of policy {}{others}: {}",
                         text(&reason["policy"]),
                         text(&reason["explanation"])
                     ))?;
@@ -239,7 +245,8 @@ impl Story<'_> {
                 .iter()
                 .filter_map(|s| s["last"]["value"].as_f64())
                 .sum();
-            if shed > 0.0 {
+            // Less than one a second is a beginning, not yet a service that sheds load.
+            if shed >= 1.5 {
                 let degraded = self.shop.degraded().join(", ");
                 self.line(&format!(
                     "{degraded} shed {shed:.0} requests a second; the others are served"
@@ -348,6 +355,13 @@ fn progress(samples: u64) -> indicatif::ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// `09:05:27Z` of `2026-01-01T09:05:27.001Z`.
+fn clock(time: &str) -> String {
+    let time = time.split_once('T').map_or(time, |(_, time)| time);
+    let seconds = time.split(['.', 'Z']).next().unwrap_or(time);
+    format!("{seconds}Z")
 }
 
 fn text(value: &Value) -> String {

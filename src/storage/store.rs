@@ -99,8 +99,10 @@ impl Store {
         location: &Location,
         now: Timestamp,
     ) -> Result<(Database, Recovered), Error> {
-        let error = |e| Error::disk(directory, e);
-        std::fs::create_dir_all(directory).map_err(error)?;
+        std::fs::create_dir_all(directory).map_err(|e| {
+            let reason = format!("the folder for state cannot be made: {e}");
+            Error::disk(directory, reason)
+        })?;
         let mut recovered = Recovered::default();
         let path = &location.path;
         let shown = path.display();

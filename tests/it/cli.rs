@@ -153,6 +153,8 @@ async fn tables_for_people_and_json_for_scripts() {
         modes.contains("cart") && modes.contains("normal"),
         "{modes}"
     );
+    // As the README has it.
+    assert!(stdout(&daemon.cli(&["mode"])).contains("cart"));
     let unknown = daemon.cli(&[
         "mode", "set", "nobody", "degraded", "--author", "a", "--reason", "b",
     ]);
@@ -165,6 +167,29 @@ fn a_daemon_that_is_not_there_is_named_with_its_address() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("127.0.0.1:1"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_said_once_and_with_what_to_do() {
+    let daemon = Daemon::start("").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("second.yaml");
+    for (grpc, api, setting) in [
+        (daemon.grpc.as_str(), "127.0.0.1:0", "`otlp.grpc`"),
+        ("127.0.0.1:0", daemon.api.as_str(), "`http.listen`"),
+    ] {
+        let text = format!(
+            "otlp: {{grpc: {grpc:?}, http: \"127.0.0.1:0\"}}\nhttp: {{listen: {api:?}}}\n\
+             storage: {{path: {:?}}}\n",
+            folder.path().join("data")
+        );
+        std::fs::write(&config, text).expect("written");
+        let output = tidewatch(&["run", "--config", config.to_str().expect("UTF-8")]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said.matches("Address already in use").count(), 1, "{said}");
+        assert!(said.contains("hint:") && said.contains(setting), "{said}");
+    }
 }
 
 #[test]

@@ -164,6 +164,24 @@ async fn a_damaged_store_is_set_aside_and_the_daemon_starts() {
     .await;
 }
 
+/// The database's library panics over such a file; nobody should have to read a backtrace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_with_a_hole_in_it_is_set_aside_without_what_looks_like_a_crash() {
+    let mut daemon = with_decisions().await;
+    daemon.terminate().await;
+    let path = daemon.data().join("tidewatch.redb");
+    let mut bytes = std::fs::read(&path).expect("the store");
+    for (i, byte) in bytes.iter_mut().enumerate().skip(3 * 4096).take(100 * 4096) {
+        *byte = (i * 131 % 251) as u8;
+    }
+    std::fs::write(&path, bytes).expect("written");
+    let daemon = daemon.restart().await;
+    assert!(daemon.log_line("set aside").is_some(), "{}", daemon.log());
+    for never in ["thread '", "stack backtrace"] {
+        assert!(!daemon.log().contains(never), "{}", daemon.log());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_daemons_do_not_share_a_folder() {
     let daemon = Daemon::start("").await;

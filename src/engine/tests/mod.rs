@@ -82,7 +82,7 @@ fn resource(service: &str, more: &[(&str, &str)]) -> Arc<Resource> {
 }
 
 /// A series of metric `m` of `service`, told from others by `instance`.
-fn identity(service: &str, instance: u32, kind: MetricKind) -> Arc<SeriesIdentity> {
+pub(super) fn identity(service: &str, instance: u32, kind: MetricKind) -> Arc<SeriesIdentity> {
     Arc::new(SeriesIdentity {
         resource: resource(service, &[("host.name", "h")]),
         scope: Arc::new(Scope::default()),

@@ -33,7 +33,9 @@ export function quantity(number, unit, signal) {
 
 export function sigma(number) {
   if (!finite(number)) return "–";
-  const shown = Math.abs(number) >= 100 ? Math.round(number) : number.toFixed(1);
+  // Beyond 38 the tail of a normal distribution is less than any double: more is not more surprising.
+  if (Math.abs(number) > 38) return number > 0 ? "> 38 σ" : "< −38 σ";
+  const shown = number.toFixed(1);
   return `${number > 0 ? "+" : ""}${String(shown).replace("-", "−")} σ`;
 }
 

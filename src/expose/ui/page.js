@@ -4,8 +4,10 @@ import { chart } from "./chart.js";
 import { ago, clock, quantity, sigma } from "./format.js";
 
 const REFRESH_MS = 10_000;
+const LISTEN_AFTER_MS = 6_000;
 const SIGNALS = 12;
 const ALERTS_SHOWN = 50;
+const MOST_SIGMA = 38;
 const SERVICES_SHOWN = 200;
 const EVENTS_KEPT = 50;
 
@@ -127,7 +129,7 @@ function drawAlert(alert) {
     text ? make("p", "", text) : null,
     a.recommendation ? make("p", "recommendation", make("b", "", "What to do: "), a.recommendation) : null,
     make("p", "soft", `${l.metric ?? ""} ${l.signal ?? ""}`.trim(), " · since ", since(alert.startsAt),
-      ...facts.map((name) => ` · ${name} ${a[name]}`)),
+      ...facts.map((name) => ` · ${name} ${name === "sigma" && Math.abs(a[name]) > MOST_SIGMA ? `more than ${MOST_SIGMA}` : a[name]}`)),
     labels(Object.fromEntries(Object.entries(l).filter(([key]) => !CORE.has(key)))));
   const picture = make("a", "", sparkline(id, `${l.metric} ${l.signal} of ${l.service}`));
   return make("article", `alert ${severity}`, words, opens(picture, id));
@@ -136,7 +138,10 @@ function drawAlert(alert) {
 function drawAlerts(alerts) {
   if (!alerts.length) return nothing("No alert fires.");
   const rank = (alert) => (alert.labels.severity === "critical" ? 0 : 1);
-  const sorted = [...alerts].sort((a, b) => rank(a) - rank(b) || b.startsAt.localeCompare(a.startsAt));
+  // Where it began comes before what merely suffers from it.
+  const suffers = (alert) => (alert.annotations.likely_origin ? 1 : 0);
+  const sorted = [...alerts].sort((a, b) =>
+    rank(a) - rank(b) || suffers(a) - suffers(b) || b.startsAt.localeCompare(a.startsAt));
   const shown = sorted.slice(0, ALERTS_SHOWN).map(drawAlert);
   const rest = sorted.length - shown.length;
   return rest > 0 ? [...shown, nothing(`and ${rest} more`)] : shown;
@@ -319,7 +324,7 @@ function told(event) {
     freeze: () => `automatic mode changes ${body.frozen ? "stopped" : "allowed again"} by ${body.author}: ${body.reason}`,
   }[event.type];
   if (!words) return;
-  const line = make("li", event.type, make("span", "soft", clock(facts.time)), ` ${words()}`);
+  const line = make("li", "", make("span", "soft", clock(facts.time)), ` ${words()}`);
   byId("events").prepend(line);
   while (byId("events").children.length > EVENTS_KEPT) byId("events").lastChild.remove();
 }
@@ -350,7 +355,9 @@ byId("detail").addEventListener("click", (event) => {
 
 await refresh();
 openDetail();
-listen();
+// A stream never ends, and what takes pictures of pages waits for what is open: they get a page that
+// is drawn and at rest, and people, for the first moments, one that asks every few seconds.
+setTimeout(listen, LISTEN_AFTER_MS);
 setInterval(() => {
   if (!document.hidden) refresh();
 }, REFRESH_MS);

@@ -11,12 +11,12 @@ use prost::Message as _;
 use super::make::{
     CUMULATIVE, DELTA, Metrics, gauge, histogram, number, span, sum, summary, text, traces,
 };
-use super::{Body, Counted, Growth, Table};
+use super::{Body, Counted, Growth, NO_RULES, Table};
 use crate::harness::otlp::now_nanos;
 use crate::harness::{Daemon, eventually};
 
 async fn limited(limits: &str) -> Table {
-    let config = format!("window: {{tick: 100ms, samples: 5}}\nlimits: {{{limits}}}");
+    let config = format!("window: {{tick: 100ms, samples: 5}}\nlimits: {{{limits}}}\n{NO_RULES}");
     Table::of(Daemon::start(&config).await).await
 }
 
@@ -183,8 +183,8 @@ async fn row_27_new_names_of_services_without_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_28_values_that_never_return() {
-    let config = "window: {tick: 100ms, samples: 5, idle_after: 1s}";
-    let mut table = Table::of(Daemon::start(config).await).await;
+    let config = format!("window: {{tick: 100ms, samples: 5, idle_after: 1s}}\n{NO_RULES}");
+    let mut table = Table::of(Daemon::start(&config).await).await;
     table.good_request("28").await;
     let mut pace = tokio::time::interval(Duration::from_millis(50));
     let rounds = 80;

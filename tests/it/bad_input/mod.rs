@@ -11,6 +11,7 @@ use grpc::{Call, Code};
 use make::Metrics;
 
 mod encoding;
+mod frames;
 mod grpc;
 mod http;
 mod lifecycle;
@@ -21,6 +22,10 @@ mod points;
 mod protocol;
 mod spans;
 mod transport;
+
+/// Rules that hold for nothing: `/metrics` shows no signals then, however many there are.
+const NO_RULES: &str =
+    r#"rules: [{alert: None, match: '{metric="none"}', detector: threshold, upper: 1}]"#;
 
 /// Short ticks, so that what was sent is soon seen.
 const CONFIG: &str = "window: {tick: 100ms, samples: 20}";

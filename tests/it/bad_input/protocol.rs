@@ -5,6 +5,7 @@ use base64::Engine as _;
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, logs_service_client::LogsServiceClient,
 };
+use opentelemetry_proto::tonic::metrics::v1::HistogramDataPoint;
 use prost::Message as _;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -12,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::grpc::{self, Call, Code};
 use super::http::Raw;
-use super::make::{Metrics, good, span, traces};
-use super::{Body, Counted, JSON, PROTOBUF, Table};
+use super::make::{CUMULATIVE, Metrics, good, histogram, span, traces};
+use super::{Body, Counted, JSON, NO_RULES, PROTOBUF, Table};
 use crate::harness::otlp::{self, now_nanos};
 use crate::harness::{Daemon, eventually, root};
 
@@ -438,6 +439,58 @@ async fn bytes_in_work_have_one_budget() {
     })
     .await;
     table.finish("budget").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_has_a_soft_limit() {
+    let mut table = Table::start_otlp("", &format!("limits: {{memory: 96MiB}}\n{NO_RULES}")).await;
+    table.good_request("0").await;
+    // Histograms of thousands of buckets, which are kept to be compared with the next point.
+    let point = HistogramDataPoint {
+        start_time_unix_nano: now_nanos(),
+        time_unix_nano: now_nanos() + 1,
+        count: 4096,
+        bucket_counts: vec![1; 4096],
+        explicit_bounds: (0..4095).map(f64::from).collect(),
+        ..HistogramDataPoint::default()
+    };
+    let mut sent = 0;
+    let refused = loop {
+        let mut request = Metrics::of("large");
+        for _ in 0..16 {
+            sent += 1;
+            let metric = histogram(&format!("h{sent}"), CUMULATIVE, vec![point.clone()]);
+            request = request.metric(metric);
+        }
+        let before = table.counted().await;
+        let body = request.encode();
+        let (status, headers, _) = table.post(&Body::protobuf(body.clone())).await;
+        let after = table.counted().await.since(&before);
+        assert!(sent < 10_000, "memory never reaches its limit");
+        match status {
+            200 => assert_eq!(after, Counted::applied(16)),
+            503 => {
+                assert_eq!(after, Counted::default(), "nothing of it is applied");
+                let wait = headers["retry-after"]
+                    .to_str()
+                    .ok()
+                    .and_then(|s| s.parse().ok());
+                assert!(wait.is_some_and(|wait: u64| (1..=30).contains(&wait)));
+                break body;
+            }
+            other => panic!("{other}"),
+        }
+    };
+    let called = table.grpc.call(Call::metrics(refused)).await;
+    assert_eq!(called.code, Code::Unavailable, "{called:?}");
+    assert!(
+        called
+            .retry_delay()
+            .is_some_and(|wait| (1..=30).contains(&wait))
+    );
+    let resident = super::memory(&table.daemon, "VmRSS");
+    assert!(resident < 128 << 20, "{resident} bytes");
+    super::is_sound(&table.daemon).await;
 }
 
 /// One of the files that the protocol gives as examples.

@@ -36,6 +36,8 @@ pub struct Daemon {
     folder: Arc<tempfile::TempDir>,
     log: Arc<Mutex<Vec<String>>>,
     env: Vec<(String, String)>,
+    /// Built once: a client reads its certificates when it is built, which takes a while.
+    client: reqwest::Client,
 }
 
 impl Daemon {
@@ -112,6 +114,7 @@ impl Daemon {
             folder,
             log,
             env,
+            client: reqwest::Client::new(),
         };
         let listening = eventually("the daemon says where it listens", || {
             let line = daemon.log_line("\"message\":\"listening\"");
@@ -125,13 +128,8 @@ impl Daemon {
         daemon.api = address("http");
         let ready = format!("http://{}/readyz", daemon.api);
         eventually("the daemon is ready", || {
-            let ready = ready.clone();
-            async move {
-                reqwest::get(ready)
-                    .await
-                    .ok()
-                    .filter(|a| a.status().is_success())
-            }
+            let asked = daemon.client.get(&ready).send();
+            async move { asked.await.ok().filter(|a| a.status().is_success()) }
         })
         .await;
         daemon
@@ -203,7 +201,10 @@ impl Daemon {
 
     /// GET on the API, as JSON.
     pub async fn get(&self, path: &str) -> Value {
-        let answer = reqwest::get(format!("http://{}{path}", self.api))
+        let answer = self
+            .client
+            .get(format!("http://{}{path}", self.api))
+            .send()
             .await
             .expect(path);
         let status = answer.status();
@@ -213,7 +214,10 @@ impl Daemon {
 
     /// GET on the API, as text.
     pub async fn text(&self, path: &str) -> String {
-        let answer = reqwest::get(format!("http://{}{path}", self.api))
+        let answer = self
+            .client
+            .get(format!("http://{}{path}", self.api))
+            .send()
             .await
             .expect(path);
         answer
@@ -226,7 +230,8 @@ impl Daemon {
 
     /// `/api/v1/series` for a selector: the list under `data`.
     pub async fn series(&self, selector: &str) -> Vec<Value> {
-        let answer = reqwest::Client::new()
+        let answer = self
+            .client
             .get(format!("http://{}/api/v1/series", self.api))
             .query(&[("match", selector), ("limit", "1000")])
             .send()
