@@ -24,7 +24,7 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, detect, dispatch, expose, modes, notify};
+use crate::{alert, derive, detect, dispatch, expose, modes, notify};
 
 use decide::Decider;
 use learning::Learning;
@@ -138,6 +138,7 @@ impl Daemon {
             &shutdown.notify,
         )?;
 
+        let tick = config.window.tick.0;
         let decider = Decider {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
@@ -149,10 +150,11 @@ impl Daemon {
             store: store.clone(),
             board: board.clone(),
             limits,
-            tick: config.window.tick.0,
+            tick,
             sequence,
             mode_receiver: config.modes.receiver.clone(),
-            closed_until: now,
+            // The tick that is open now closes at its own end, not a whole tick from here.
+            closed_until: derive::tick_end(now, tick).minus(tick),
         };
         let learning = Learning {
             engine: engine.clone(),
