@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::limits::LimitWatch;
 use crate::alert;
 use crate::clock::Clock;
 use crate::dispatch;
@@ -37,6 +38,8 @@ pub(super) struct Decider {
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
     pub(super) board: Board,
+    /// The built-in alert about limits.
+    pub(super) limits: LimitWatch,
     /// Length of a tick.
     pub(super) tick: Duration,
     /// Number of the newest event.
@@ -120,12 +123,19 @@ impl Decider {
 
     async fn tick(&mut self, now: Timestamp) {
         let report = self.engine.tick(now).await;
+        if !self.engine.is_whole() {
+            self.board.set_ready(Some(
+                "a part of the engine has panicked; restart the daemon".into(),
+            ));
+        }
         self.closed_until = report.end;
         tracing::Span::current().record("observations", report.observations.len());
         let services = self.engine.services().await;
         self.modes
             .know_services(now, services.iter().map(|service| &service.service));
-        let mut transitions = self.alerts.step(now, &report.observations, &report.ended);
+        let mut observations = report.observations.clone();
+        observations.extend(self.limits.observe(&report, &services));
+        let mut transitions = self.alerts.step(now, &observations, &report.ended);
         self.explain(&mut transitions).await;
         let modes = self.modes.on_transitions(now, &transitions);
         self.settle(

@@ -3,6 +3,7 @@
 
 mod decide;
 mod learning;
+mod limits;
 mod memory;
 mod own;
 mod report;
@@ -87,6 +88,7 @@ impl Daemon {
             chunks,
         )?;
 
+        let (rules, limits) = limits::with_limit_rule(&rules);
         let (alerts, a) = alert::Machine::restore(
             rules,
             settings::alert(config),
@@ -146,6 +148,7 @@ impl Daemon {
             notifier: notifier.clone(),
             store: store.clone(),
             board: board.clone(),
+            limits,
             tick: config.window.tick.0,
             sequence,
             mode_receiver: config.modes.receiver.clone(),
@@ -209,15 +212,21 @@ impl Daemon {
         &self.shutdown
     }
 
-    /// Waits until a stop is requested or a part of the daemon has ended by itself, which is a bug.
-    pub async fn wait(&mut self) {
-        tokio::select! {
-            () = self.shutdown.requested.cancelled() => return,
-            ended = &mut self.ingest => tracing::error!(?ended, "the OTLP servers have ended"),
-            ended = &mut self.decide => tracing::error!(?ended, "the decision task has ended"),
-            ended = &mut self.expose => tracing::error!(?ended, "the API server has ended"),
-        }
+    /// Waits until a stop is requested.
+    ///
+    /// # Errors
+    /// A part of the daemon has ended by itself, which is a bug. It is to be stopped then, too.
+    pub async fn wait(&mut self) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = self.shutdown.requested.cancelled() => return Ok(()),
+            ended = &mut self.ingest => ("the OTLP servers", ended),
+            ended = &mut self.decide => ("the decision task", ended),
+            ended = &mut self.expose => ("the API server", ended),
+        };
         self.shutdown.requested.cancel();
+        let (part, result) = ended;
+        result.with_context(|| format!("{part} failed"))?;
+        anyhow::bail!("{part} ended")
     }
 
     /// Stops each stage after the one before it has drained, and saves everything.
@@ -241,6 +250,25 @@ impl Daemon {
         self.store.close().await;
         self.shutdown.expose.cancel();
         join("API server", self.expose).await;
+    }
+}
+
+/// Open files that all listeners together may need: connections of OTLP and of the API, the store, and
+/// some to spare.
+const FILES: u64 = 8_192;
+
+/// Raises this process's soft limit on open files, commonly 1,024, as far as the hard one lets it. Every
+/// connection is a file; without room for them clients would be turned away below our own limits.
+fn allow_many_files() {
+    match rlimit::increase_nofile_limit(FILES) {
+        Ok(limit) if limit < FILES => {
+            tracing::warn!(
+                limit,
+                "few open files are allowed: connections beyond are refused"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
     }
 }
 
@@ -283,6 +311,7 @@ pub async fn run(config: &Config, format: LogFormat) -> anyhow::Result<()> {
     let telemetry = Telemetry::new();
     let mut own = OwnTelemetry::start(format, config.log.level.name(), &instance)?;
     let own_name = own.service_name().map(|name| (name, instance.clone()));
+    allow_many_files();
     let mut daemon = Daemon::start(config, Clock::System, telemetry.clone(), own_name).await?;
     own.export_metrics(&telemetry, &instance)?;
     let shown =
@@ -295,14 +324,17 @@ pub async fn run(config: &Config, format: LogFormat) -> anyhow::Result<()> {
     );
     let shutdown = daemon.shutdown().clone();
     let signals = tokio::spawn(async move { shutdown.on_signal().await });
-    daemon.wait().await;
-    tracing::info!("stopping");
+    let ended = daemon.wait().await;
+    match &ended {
+        Ok(()) => tracing::info!("stopping"),
+        Err(error) => tracing::error!("stopping, because {error:#}"),
+    }
     daemon.stop().await;
     // Its end was the reason to stop, or does not matter any more.
     signals.abort();
     let flushed = tokio::task::spawn_blocking(move || own.stop());
     flushed.await.context("own telemetry")?;
-    Ok(())
+    ended
 }
 
 /// A server that cannot begin, with what to do about it. What the system says is in its message already.

@@ -9,6 +9,7 @@
 //! schema and the tests that hold for every detector follow from it.
 
 mod robust;
+mod tail;
 mod threshold;
 mod zscore;
 
@@ -126,11 +127,7 @@ impl Scale {
         channel: &'static str,
         window: &Window,
     ) -> Verdict {
-        let spread = if spread <= centre.abs() * ROUNDING {
-            (centre.abs() * FLOOR_RATIO).max(FLOOR)
-        } else {
-            spread
-        };
+        let spread = floored(centre, spread);
         // Halves, so that the difference of two giants does not overflow.
         let sigma = (value * 0.5 - centre * 0.5) / (spread * 0.5);
         let sigma = if sigma.is_nan() { 0.0 } else { sigma };
@@ -145,6 +142,15 @@ impl Scale {
                 spread,
             },
         })
+    }
+}
+
+/// `spread`, or a floor for a baseline that has none.
+fn floored(centre: f64, spread: f64) -> f64 {
+    if spread <= centre.abs() * ROUNDING {
+        (centre.abs() * FLOOR_RATIO).max(FLOOR)
+    } else {
+        spread
     }
 }
 

@@ -1,58 +1,218 @@
 //! Like `zscore`, on statistics that outliers in the window do not move: median and median absolute
-//! deviation (Hampel's identifier).
+//! deviation (Hampel's identifier), with sigmas that know how rough an estimate that is.
+//!
+//! The median absolute deviation looks at the middle half of the window only, so by itself it finds
+//! surprise in what is ordinary: a queue that is mostly empty, percentiles of a few spans, a latency
+//! with a long tail. Where such a tail is wider than the middle says, it sets the width of the band.
+//! The tail must not learn from the incident it is to show, so samples of a run of deviations are set
+//! aside until they are more than half of the window: then they are the normal state.
 
+use std::collections::VecDeque;
 use std::mem::size_of;
 
-use super::{Detector, Kind, Scale};
-use crate::model::{Rule, Sample, Verdict};
+use super::{Detector, Kind, Scale, floored, tail};
+use crate::model::{Judged, Rule, Sample, Verdict};
 use crate::window::{Window, median};
 
 pub(super) const KIND: Kind = Kind {
     name: "robust",
     description: "Distance from the median of the window before the sample, in 1.4826 times the median \
                   absolute deviation from it: up to half of the window may be outliers without \
-                  widening the band. Where more than half of the window is one value, 1.2533 times \
-                  the mean absolute deviation takes over.",
+                  widening the band. A window with a long tail counts 0.4 times its 95th percentile of \
+                  deviations instead, if that is more; one in which more than half is one value, 1.25 \
+                  times its root mean square deviation. A run of deviations does not teach these two \
+                  before it has lasted for half of the window. A spread from few samples is rough, so \
+                  sigma is that of the normal tail which is as likely as the tail of Student's t.",
     build: |rule| Ok(Box::new(Robust::new(rule))),
 };
 
 /// Makes the median absolute deviation of normal noise its standard deviation: 1 / Φ⁻¹(3/4).
 const MEDIAN_TO_STDDEV: f64 = 1.4826;
-/// The same for the mean absolute deviation: √(π/2).
-const MEAN_TO_STDDEV: f64 = 1.2533;
+/// Makes the 95th percentile of deviations a spread. For normal noise it is 1.96 standard deviations,
+/// so this stays a quarter below the median's spread, beyond what chance does to a hundred samples:
+/// only a tail that is really longer speaks.
+const TAIL_TO_SPREAD: f64 = 1.0 / 2.5;
+/// The percentile that stands for the tail: in a hundred samples four outliers may be larger.
+const TAIL: f64 = 0.95;
+/// Makes the root mean square deviation from a value that most samples have a spread. Rare events come
+/// in bunches by chance more often than the spread of normal noise allows for.
+const ROOT_MEAN_SQUARE_TO_SPREAD: f64 = 1.25;
+/// Degrees of freedom a sample: the median absolute deviation is 37 % as efficient as the standard
+/// deviation (Rousseeuw and Croux, *Alternatives to the Median Absolute Deviation*, 1993).
+const FREEDOM: f64 = 0.37;
+/// A run is so many deviations …
+const RUN: usize = 3;
+/// … among so many samples.
+const RUN_OF: usize = 5;
 
-/// O(n) a sample; keeps nothing beside the window.
-struct Robust(Scale);
+/// The sample deviated by the rule's threshold.
+const DEVIATES: u8 = 1;
+/// The tail does not learn from the sample.
+const SET_ASIDE: u8 = 2;
+
+/// O(n) a sample; beside the window a byte a sample of it.
+struct Robust {
+    scale: Scale,
+    /// Of the samples in the window; the newest is the last in both, and older ones may have none.
+    marks: VecDeque<u8>,
+    /// (samples in the window, distance in spreads at which the band ends): it changes only with the
+    /// number of samples.
+    reach: (usize, f64),
+}
 
 impl Robust {
     fn new(rule: &Rule) -> Self {
-        Self(Scale::new(rule, 2))
+        Self {
+            scale: Scale::new(rule, 2),
+            marks: VecDeque::new(),
+            reach: (0, 0.0),
+        }
+    }
+
+    /// Whether the tail learns from the sample at `index` of the window.
+    fn teaches(&self, index: usize, samples: usize) -> bool {
+        // The marks may begin later than the window, after a restart.
+        let unmarked = samples - self.marks.len().min(samples);
+        let mark = index
+            .checked_sub(unmarked)
+            .and_then(|at| self.marks.get(at));
+        // What deviated just now may be the beginning of a run.
+        let recent = index + RUN_OF > samples;
+        mark.is_none_or(|mark| mark & SET_ASIDE == 0 && !(recent && mark & DEVIATES != 0))
+    }
+
+    /// Remembers whether the newest sample deviated, and what follows for those around it.
+    fn mark(&mut self, deviates: bool) {
+        self.marks.push_back(if deviates { DEVIATES } else { 0 });
+        let recent = self.marks.len().saturating_sub(RUN_OF);
+        let run = self
+            .marks
+            .range(recent..)
+            .filter(|mark| **mark & DEVIATES != 0);
+        if run.count() >= RUN {
+            for mark in self.marks.range_mut(recent..) {
+                if *mark & DEVIATES != 0 {
+                    *mark |= SET_ASIDE;
+                }
+            }
+        }
+        let aside = self.marks.iter().filter(|mark| **mark & SET_ASIDE != 0);
+        if aside.count() * 2 > self.marks.len() {
+            // The run is the normal state now, and what was before is past.
+            for mark in &mut self.marks {
+                *mark = (*mark & SET_ASIDE) ^ SET_ASIDE;
+            }
+        }
+    }
+
+    /// Half of the band's width in spreads, of which one is `error` as wide as it looks.
+    fn reach(&mut self, samples: usize, freedom: f64, error: f64) -> f64 {
+        if self.reach.0 != samples {
+            let distance = tail::distance_of(self.scale.warning, freedom);
+            self.reach = (samples, distance * error);
+        }
+        self.reach.1
+    }
+
+    fn judge(&mut self, value: f64, window: &Window) -> Verdict {
+        let mut values: Vec<f64> = window.iter().map(|sample| sample.value).collect();
+        let samples = values.len();
+        let centre = median(&mut values).unwrap_or(0.0);
+        // Half, so that the distance of two giants does not overflow.
+        let deviation = |sample: Sample| (sample.value * 0.5 - centre * 0.5).abs();
+        values.clear();
+        values.extend(window.iter().map(deviation));
+        let mut spread = median(&mut values).unwrap_or(0.0) * MEDIAN_TO_STDDEV;
+        let mut channel = "median and median absolute deviation of the window";
+        values.clear();
+        let calm = window.iter().enumerate();
+        let calm = calm.filter(|(index, _)| self.teaches(*index, samples));
+        values.extend(calm.map(|(_, sample)| deviation(sample)));
+        let tail = largest_but_few(&mut values) * TAIL_TO_SPREAD;
+        if tail > spread {
+            spread = tail;
+            channel = "median and long tail of the window";
+        }
+        let rounding = centre.abs() * super::ROUNDING;
+        if spread <= rounding || median(&mut values).is_some_and(|most| most <= rounding) {
+            let rare = root_mean_square(&values) * ROOT_MEAN_SQUARE_TO_SPREAD;
+            if rare > spread {
+                spread = rare;
+                channel = "median and root mean square deviation of the window";
+            }
+        }
+        let spread = floored(centre, (spread * 2.0).min(f64::MAX));
+        let freedom = FREEDOM * samples as f64;
+        // The median is an estimate, too: its variance is π/2 of that of the mean.
+        let error = (1.0 + std::f64::consts::FRAC_PI_2 / samples as f64).sqrt();
+        let reach = self.reach(samples, freedom, error) * spread;
+        match self.scale.judge(value, centre, spread, channel, window) {
+            Verdict::Judged(judged) => Verdict::Judged(Judged {
+                lower: centre - reach,
+                upper: centre + reach,
+                sigma: tail::sigma_of(judged.sigma / error, freedom),
+                ..judged
+            }),
+            learning @ Verdict::Learning { .. } => learning,
+        }
     }
 }
 
 impl Detector for Robust {
     fn observe(&mut self, sample: Sample, _weight: u64, window: &Window) -> Verdict {
-        if let Some(learning) = self.0.learning(window) {
-            return learning;
+        while self.marks.len() > window.len() {
+            self.marks.pop_front();
         }
-        let mut values: Vec<f64> = window.iter().map(|sample| sample.value).collect();
-        let centre = median(&mut values).unwrap_or(0.0);
-        for value in &mut values {
-            // Half, so that the distance of two giants does not overflow.
-            *value = (*value * 0.5 - centre * 0.5).abs();
+        let verdict = match self.scale.learning(window) {
+            Some(learning) => learning,
+            None => self.judge(sample.value, window),
+        };
+        self.mark(match &verdict {
+            Verdict::Learning { .. } => false,
+            Verdict::Judged(judged) => judged.sigma.abs() >= self.scale.warning,
+        });
+        verdict
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.marks.iter().copied().collect()
+    }
+
+    fn restore(&mut self, saved: &[u8]) -> Result<(), String> {
+        if saved
+            .iter()
+            .any(|mark| *mark & !(DEVIATES | SET_ASIDE) != 0)
+        {
+            return Err("these are no marks of samples".into());
         }
-        let mut spread = median(&mut values).unwrap_or(0.0) * MEDIAN_TO_STDDEV;
-        let mut channel = "median and median absolute deviation of the window";
-        if spread <= centre.abs() * super::ROUNDING {
-            let n = values.len() as f64;
-            spread = values.iter().map(|value| value / n).sum::<f64>() * MEAN_TO_STDDEV;
-            channel = "median and mean absolute deviation of the window";
-        }
-        let spread = (spread * 2.0).min(f64::MAX);
-        self.0.judge(sample.value, centre, spread, channel, window)
+        self.marks = saved.iter().copied().collect();
+        Ok(())
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>()
+        size_of::<Self>() + self.marks.capacity()
     }
+}
+
+/// The deviation that only the largest twentieth exceeds; 0 without any. Reorders `deviations`.
+fn largest_but_few(deviations: &mut [f64]) -> f64 {
+    let Some(last) = deviations.len().checked_sub(1) else {
+        return 0.0;
+    };
+    let rank = (last as f64 * TAIL).ceil() as usize;
+    *deviations
+        .select_nth_unstable_by(rank.min(last), f64::total_cmp)
+        .1
+}
+
+/// Scaled by the largest, so that no square overflows.
+fn root_mean_square(deviations: &[f64]) -> f64 {
+    let largest = deviations.iter().copied().fold(0.0, f64::max);
+    if largest == 0.0 {
+        return 0.0;
+    }
+    let squares = deviations
+        .iter()
+        .map(|deviation| (deviation / largest).powi(2));
+    largest * (squares.sum::<f64>() / deviations.len() as f64).sqrt()
 }

@@ -121,16 +121,8 @@ impl Intake {
             })?
         };
         let mut rejections = std::mem::take(&mut batch.rejections);
-        let (points, spans) = (batch.points.len() as u64, batch.spans.len() as u64);
-        if points + spans > 0 {
-            let refused = self.sink.apply(batch).await?;
-            let applied = |sent: u64| sent.saturating_sub(refused.total());
-            if points > 0 {
-                self.telemetry.points.inc_by(applied(points));
-            } else {
-                self.telemetry.spans.inc_by(applied(spans));
-            }
-            rejections.merge(refused);
+        if !batch.points.is_empty() || !batch.spans.is_empty() {
+            rejections.merge(self.sink.apply(batch).await?);
         }
         self.count(&rejections);
         Ok(rejections)

@@ -1,4 +1,4 @@
-//! RECEIVE + DECODE: outside bytes in, typed [`Batch`](crate::model::Batch)es out to a [`Sink`].
+//! RECEIVE + DECODE: outside bytes in, typed [`Batch`]es out to a [`Sink`].
 //!
 //! In: OTLP over gRPC and HTTP. Out: batches whose points are finite, consistent and bounded; what was
 //! refused is counted with its reason. Always holds: a request is answered "accepted" only after the
@@ -25,7 +25,8 @@ use crate::model::{Batch, BoxFuture, Rejections};
 /// Where batches go.
 pub trait Sink: Send + Sync + 'static {
     /// Applies every point and span of `batch` to its series, and returns what it refused of them
-    /// besides. Whoever calls it counts refusals and what was applied; it is never cancelled halfway.
+    /// besides. Whoever calls it counts refusals; what was applied only the sink knows and counts, since
+    /// late and repeated points are neither. It is never cancelled halfway.
     ///
     /// # Errors
     /// Nothing of the batch was applied.

@@ -88,14 +88,17 @@ pub async fn play(demo: Demo) -> anyhow::Result<bool> {
     let signals = tokio::spawn(async move { shutdown.on_signal().await });
     let outcome = tokio::select! {
         outcome = story.tell() => Some(outcome?),
-        () = daemon.wait() => None,
+        ended = daemon.wait() => {
+            ended?;
+            None
+        }
     };
     if outcome.is_some() && !demo.once {
         writeln!(
             out,
             "\nThe shop stays open; look around, and end with Ctrl-C."
         )?;
-        daemon.wait().await;
+        daemon.wait().await?;
     }
     signals.abort();
     shop.close().await;

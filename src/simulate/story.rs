@@ -93,31 +93,40 @@ impl Story<'_> {
 
     async fn learn(&mut self) -> std::io::Result<bool> {
         let wanted: BTreeSet<&str> = Shop::SERVICES.into();
+        let bar = progress(u64::from(self.min_samples));
         let mut shown = 0;
         for _ in 0..self.polls(self.min_samples * 3 + 40) {
-            let signals = self.list("/api/v1/series?limit=1000&match=%7Bsignal%3D%22p99%22%2Cmetric%3D%22span.duration%22%7D").await;
+            let signals = self
+                .series(r#"{signal="p99",metric="span.duration"}"#)
+                .await;
             let ready: BTreeSet<String> = signals
                 .iter()
                 .filter(|signal| signal["baseline"]["state"] == "ready")
                 .map(|signal| text(&signal["service"]))
                 .collect();
+            let remaining = signals
+                .iter()
+                .filter_map(|s| s["baseline"]["remaining"].as_u64());
+            let behind = remaining.max().filter(|_| signals.len() >= wanted.len());
+            bar.set_position(behind.map_or(0, |n| u64::from(self.min_samples).saturating_sub(n)));
             if ready.len() > shown {
                 shown = ready.len();
                 let names: Vec<_> = ready.iter().map(String::as_str).collect();
-                self.line(&format!("baseline stands: {}", names.join(", ")))?;
+                let line = format!("baseline stands: {}", names.join(", "));
+                bar.suspend(|| self.line(&line))?;
             }
             if wanted.iter().all(|service| ready.contains(*service)) {
+                bar.finish_and_clear();
                 return Ok(true);
             }
             tokio::time::sleep(POLL).await;
         }
+        bar.finish_and_clear();
         Ok(false)
     }
 
     async fn show_normal(&mut self) -> std::io::Result<()> {
-        let signals = self
-            .list("/api/v1/series?limit=1000&match=%7Bmetric%3D%22span.duration%22%7D")
-            .await;
+        let signals = self.series(r#"{metric="span.duration"}"#).await;
         let mut rows: BTreeMap<(String, String), BTreeMap<String, f64>> = BTreeMap::new();
         for signal in &signals {
             let key = (
@@ -230,7 +239,7 @@ impl Story<'_> {
     async fn shedding(&mut self) -> std::io::Result<bool> {
         for _ in 0..self.polls(60) {
             let signals = self
-                .list("/api/v1/series?match=%7Bmetric%3D%22shop.requests.shed%22%2Csignal%3D%22rate%22%7D")
+                .series(r#"{metric="shop.requests.shed",signal="rate"}"#)
                 .await;
             let shed: f64 = signals
                 .iter()
@@ -288,6 +297,17 @@ impl Story<'_> {
         u32::try_from(time.as_millis() / POLL.as_millis()).unwrap_or(u32::MAX)
     }
 
+    async fn series(&self, selector: &str) -> Vec<Value> {
+        let query = reqwest::Url::parse_with_params(
+            "http://localhost/api/v1/series",
+            [("limit", "1000"), ("match", selector)],
+        );
+        match query.as_ref().map(reqwest::Url::query) {
+            Ok(Some(query)) => self.list(&format!("/api/v1/series?{query}")).await,
+            Ok(None) | Err(_) => Vec::new(),
+        }
+    }
+
     async fn list(&self, path: &str) -> Vec<Value> {
         match self.get(path).await["data"].take() {
             Value::Array(items) => items,
@@ -325,6 +345,16 @@ impl Story<'_> {
             text.to_owned()
         }
     }
+}
+
+/// How far learning is; on a terminal only.
+fn progress(samples: u64) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(samples);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("   {bar:40} {pos} of {len} samples")
+    {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// `09:05:27Z` of `2026-01-01T09:05:27.001Z`.

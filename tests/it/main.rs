@@ -8,8 +8,10 @@
 mod harness;
 
 mod architecture;
+mod bad_input;
 mod cli;
 mod clients;
+mod limits;
 mod main_job;
 mod modes;
 mod own_telemetry;

@@ -14,7 +14,7 @@ pub mod hook;
 pub mod otlp;
 
 /// Longest that anything is waited for. Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has happened.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -36,6 +36,8 @@ pub struct Daemon {
     folder: Arc<tempfile::TempDir>,
     log: Arc<Mutex<Vec<String>>>,
     env: Vec<(String, String)>,
+    /// Built once: a client reads its certificates when it is built, which takes a while.
+    client: reqwest::Client,
 }
 
 impl Daemon {
@@ -52,12 +54,22 @@ impl Daemon {
 
     /// As [`Daemon::start_with`], with OTLP/HTTP on a given address.
     pub async fn start_on(otlp_http: &str, extra: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_otlp(otlp_http, "", extra, env).await
+    }
+
+    /// As [`Daemon::start_on`], with more settings in the section `otlp`, in YAML's flow style.
+    pub async fn start_otlp(
+        otlp_http: &str,
+        otlp: &str,
+        extra: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
         with_tls();
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let config = folder.path().join("tidewatch.yaml");
         let data = folder.path().join("data");
         let text = format!(
-            "otlp: {{grpc: \"127.0.0.1:0\", http: {otlp_http:?}}}\n\
+            "otlp: {{grpc: \"127.0.0.1:0\", http: {otlp_http:?}, {otlp}}}\n\
              http: {{listen: \"127.0.0.1:0\"}}\n\
              storage: {{path: {data:?}}}\n\
              {extra}\n"
@@ -102,6 +114,7 @@ impl Daemon {
             folder,
             log,
             env,
+            client: reqwest::Client::new(),
         };
         let listening = eventually("the daemon says where it listens", || {
             let line = daemon.log_line("\"message\":\"listening\"");
@@ -115,13 +128,8 @@ impl Daemon {
         daemon.api = address("http");
         let ready = format!("http://{}/readyz", daemon.api);
         eventually("the daemon is ready", || {
-            let ready = ready.clone();
-            async move {
-                reqwest::get(ready)
-                    .await
-                    .ok()
-                    .filter(|a| a.status().is_success())
-            }
+            let asked = daemon.client.get(&ready).send();
+            async move { asked.await.ok().filter(|a| a.status().is_success()) }
         })
         .await;
         daemon
@@ -193,7 +201,10 @@ impl Daemon {
 
     /// GET on the API, as JSON.
     pub async fn get(&self, path: &str) -> Value {
-        let answer = reqwest::get(format!("http://{}{path}", self.api))
+        let answer = self
+            .client
+            .get(format!("http://{}{path}", self.api))
+            .send()
             .await
             .expect(path);
         let status = answer.status();
@@ -203,7 +214,10 @@ impl Daemon {
 
     /// GET on the API, as text.
     pub async fn text(&self, path: &str) -> String {
-        let answer = reqwest::get(format!("http://{}{path}", self.api))
+        let answer = self
+            .client
+            .get(format!("http://{}{path}", self.api))
+            .send()
             .await
             .expect(path);
         answer
@@ -216,7 +230,8 @@ impl Daemon {
 
     /// `/api/v1/series` for a selector: the list under `data`.
     pub async fn series(&self, selector: &str) -> Vec<Value> {
-        let answer = reqwest::Client::new()
+        let answer = self
+            .client
             .get(format!("http://{}/api/v1/series", self.api))
             .query(&[("match", selector), ("limit", "1000")])
             .send()

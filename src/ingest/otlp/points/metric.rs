@@ -141,9 +141,13 @@ impl<'a> Metric<'a> {
         let (mut temporality, mut monotonic) = (0, false);
         for data in self.data() {
             for field in wire::fields(data?) {
-                match field? {
-                    (2, value) => temporality = value.int32()?,
-                    (3, value) => monotonic = value.number()? != 0,
+                // A number means these only where the kind of data has such a field; elsewhere it is
+                // an unknown field, of whatever type.
+                match (self.data, field?) {
+                    (Data::Sum | Data::Histogram | Data::Exponential, (2, value)) => {
+                        temporality = value.int32()?;
+                    }
+                    (Data::Sum, (3, value)) => monotonic = value.number()? != 0,
                     _ => {}
                 }
             }

@@ -318,6 +318,23 @@ fn the_examples_of_the_protocol_parse() {
     }
 }
 
+/// Found by fuzzing: a gauge with an unknown field 2, which sums have, was refused.
+#[test]
+fn fields_of_one_kind_of_data_are_unknown_to_another() {
+    let mut point = vec![0x19];
+    point.extend(1_700_000_000_000_000_000_u64.to_le_bytes());
+    point.extend([0x31, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let wrapped =
+        |number: u8, inner: &[u8]| [&[number << 3 | 2, inner.len() as u8], inner].concat();
+    let mut data = wrapped(1, &point);
+    data.extend(wrapped(2, b"x"));
+    data.extend(wrapped(3, b"x"));
+    let metric = [wrapped(1, b"m"), wrapped(5, &data)].concat();
+    let request = wrapped(1, &wrapped(2, &wrapped(2, &metric)));
+    let batch = decode_metrics(Format::Protobuf, &request, NOW).unwrap();
+    assert_eq!(batch.points.len(), 1);
+}
+
 /// What the fuzzers start from, and what once made them fail.
 #[test]
 fn the_seeds_of_the_fuzzers_give_an_answer() {
