@@ -70,7 +70,8 @@ pub(super) fn recommendation(
         ),
         _ => own(kind, side, service),
     };
-    if let Some(trace) = trace {
+    // One trace shows slowness or an error, but not how many there were.
+    if let Some(trace) = trace.filter(|_| kind != Kind::Rate) {
         text.push_str(&format!(" Trace {trace} shows it."));
     }
     text
@@ -118,7 +119,8 @@ mod tests {
         let kind = Kind::of(signal, unit);
         let text = recommendation(kind, Side::of(sigma), "shop", origin, Some("ab12"));
         assert!(text.contains(says), "{text}");
-        assert!(text.ends_with("Trace ab12 shows it."), "{text}");
+        let shown = text.ends_with("Trace ab12 shows it.");
+        assert_eq!(shown, kind != Kind::Rate, "{text}");
     }
 
     #[test]

@@ -18,6 +18,12 @@ use opentelemetry_sdk::trace::{
 
 use crate::model::Timestamp;
 
+/// Buckets for durations in seconds, as OpenTelemetry's semantic conventions advise: the SDK's own
+/// bounds are made for milliseconds and would put every request into the first one.
+const DURATION_BOUNDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+
 /// Where the daemon listens, as base URLs.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
@@ -122,6 +128,7 @@ impl Service {
                 .f64_histogram("http.server.request.duration")
                 .with_unit("s")
                 .with_description("Duration of HTTP server requests.")
+                .with_boundaries(DURATION_BOUNDS.to_vec())
                 .build(),
             queue: meter
                 .u64_gauge("shop.queue.depth")
