@@ -66,6 +66,8 @@ impl Decider {
         stop: CancellationToken,
     ) {
         self.reconcile().await;
+        // Not before: whoever finds us ready must find what we knew before the restart, too.
+        self.board.set_ready(None);
         loop {
             let pause = self.pause();
             tokio::select! {

@@ -205,7 +205,6 @@ impl Daemon {
             admission,
             stop.clone(),
         ));
-        daemon.board.set_ready(None);
         Ok(daemon)
     }
 

@@ -41,11 +41,35 @@ impl HistogramPoint {
         (fresh || min > first || min >= 0.0).then_some(min)
     }
 
-    /// An upper bound of what came since `earlier`; in the last bucket only if it is new.
+    /// The largest of what came since `earlier`, which is known only if it is the largest ever. An older
+    /// one would stretch its bucket for good.
     fn fresh_max(&self, earlier: &Self) -> Option<f64> {
-        let (max, last) = (self.max?, *self.bounds.last()?);
-        let fresh = earlier.max.is_some_and(|earlier| max > earlier);
-        (fresh || max <= last).then_some(max)
+        let max = self.max?;
+        earlier
+            .max
+            .is_some_and(|earlier| max > earlier)
+            .then_some(max)
+    }
+
+    /// How far bucket `index`, with `count` observations above `lower`, is filled if it is filled evenly
+    /// and all others hold no more than they must: up to twice its mean. In a bucket much wider than the
+    /// data the mean says more than the bounds.
+    fn filled_to(&self, index: usize, lower: f64, count: f64) -> Option<f64> {
+        let mut others = 0.0;
+        for (other, &held) in self.counts.iter().enumerate() {
+            if held > 0 && other != index {
+                let begins = match other.checked_sub(1) {
+                    Some(before) => self.bounds.get(before).copied()?,
+                    // Below zero nothing is known of where it begins.
+                    None => self
+                        .min
+                        .or_else(|| self.bounds.first().filter(|b| **b > 0.0).map(|_| 0.0))?,
+                };
+                others += held as f64 * begins;
+            }
+        }
+        let end = 2.0 * (self.sum? - others) / count - lower;
+        (end.is_finite() && end > lower).then_some(end)
     }
 }
 
@@ -83,7 +107,8 @@ impl Buckets for HistogramPoint {
 
     /// Linear within the bucket that holds the rank, as Prometheus' `histogram_quantile`: the first
     /// bucket begins at the minimum, else at zero if its bound is positive; the last ends at the
-    /// maximum, else at its own lower bound.
+    /// maximum, else at its own lower bound. Without a maximum no bucket reaches further than the mean
+    /// allows it.
     fn quantile(&self, q: f64) -> Option<f64> {
         let (first, last) = (*self.bounds.first()?, *self.bounds.last()?);
         let total = self
@@ -115,7 +140,8 @@ impl Buckets for HistogramPoint {
         };
         // What is known of the whole also holds for each bucket.
         let lower = self.min.map_or(lower, |min| lower.max(min));
-        let upper = self.max.map_or(upper, |max| upper.min(max)).max(lower);
+        let end = self.max.or_else(|| self.filled_to(index, lower, count));
+        let upper = end.map_or(upper, |end| upper.min(end)).max(lower);
         let part = ((rank - below) / count).clamp(0.0, 1.0);
         Some(lower * (1.0 - part) + upper * part)
     }
@@ -245,6 +271,30 @@ pub(super) mod tests {
             0.5,
             Some(0.5),
         );
+    }
+
+    /// An SDK's default bounds are in milliseconds; with seconds all of it falls into one bucket, and
+    /// one slow request long ago must not raise every percentile after it.
+    #[test]
+    fn an_outlier_long_ago_does_not_stretch_a_wide_bucket() {
+        let bounds = [0.0, 5.0, 10.0];
+        let mut values = vec![0.06; 50];
+        values.push(0.5);
+        let earlier = histogram(&bounds, &values);
+        values.extend([0.05, 0.06, 0.07, 0.06]);
+        let between = histogram(&bounds, &values).since(&earlier).unwrap();
+        let quantile = |q| between.quantile(q).unwrap();
+        assert!((quantile(0.5) - 0.06).abs() < 1e-9, "{}", quantile(0.5));
+        assert!(quantile(0.99) < 0.121, "{}", quantile(0.99));
+        // Where buckets are as fine as the data, the bounds speak.
+        let fine = histogram(&[0.05, 0.06, 0.07], &[0.055, 0.058, 0.065, 0.068]);
+        let fine = HistogramPoint {
+            min: None,
+            max: None,
+            ..fine
+        };
+        assert!((fine.quantile(0.5).unwrap() - 0.06).abs() < 1e-12);
+        assert!((fine.quantile(1.0).unwrap() - 0.07).abs() < 1e-12);
     }
 
     #[test]
