@@ -17,7 +17,8 @@ pub const LOG_RECEIVER: &str = "log";
 pub struct Route {
     /// Name of the receiver; `log` is always there.
     pub receiver: String,
-    /// Alerts that agree in these labels come in one notification. Empty: all alerts in one.
+    /// Alerts that agree in these labels come in one notification. Empty: all alerts in one; `['...']`: each
+    /// alert by itself.
     pub group_by: Vec<String>,
     /// How long a new group waits for further alerts before it is first told. `0`: not at all.
     pub group_wait: Period,

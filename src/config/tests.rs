@@ -151,6 +151,14 @@ fn values_may_come_from_the_environment() {
 }
 
 #[test]
+fn all_labels_may_group_alone_as_in_alertmanager() {
+    let config = good("route: {group_by: ['...']}");
+    assert_eq!(config.route.group_by, ["..."]);
+    let both = load_text("route: {group_by: [service, '...']}").expect_err("all, or some");
+    assert!(both.to_string().contains("route.group_by[1]"), "{both}");
+}
+
+#[test]
 fn sigma_is_a_number_or_two() {
     let rule = |sigma: &str| {
         good(&format!(

@@ -48,7 +48,14 @@ impl Checker<'_> {
                 "make it a multiple of group_interval",
             );
         }
-        for (at, label) in route.group_by.iter().enumerate() {
+        // `...` stands for all labels, as in Alertmanager.
+        let single = |label: &&String| *label != "..." || route.group_by.len() > 1;
+        for (at, label) in route
+            .group_by
+            .iter()
+            .enumerate()
+            .filter(|(_, label)| single(label))
+        {
             self.label_name(&format!("route.group_by[{at}]"), label);
         }
         let mut seen = BTreeSet::new();
