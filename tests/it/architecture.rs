@@ -36,7 +36,7 @@ const ENDS: &[&str] = &["simulate", "app", "cli"];
 
 /// Stages that are pure: no runtime, no I/O, no clock, no random source, no logging.
 const PURE: &[&str] = &[
-    "model", "derive", "window", "detect", "alert", "dispatch", "modes",
+    "model", "derive", "window", "detect", "alert", "explain", "dispatch", "modes",
 ];
 
 const IMPURE: &[&str] = &[

@@ -125,9 +125,9 @@ async fn kill_minus_nine_during_ingest_twenty_times() {
         ingest.await.expect("the client ends");
         assert_eq!(decisions(&daemon).await, expected, "round {round}");
     }
-    // One slow start on a busy machine is no fault of the daemon; half of them would be.
-    ready_after.sort();
-    assert!(ready_after[10] < Duration::from_secs(2), "{ready_after:?}");
+    // Some 60 ms each; two seconds are what is promised of every one.
+    let slowest = ready_after.iter().max();
+    assert!(slowest < Some(&Duration::from_secs(2)), "{ready_after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
