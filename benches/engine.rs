@@ -10,7 +10,7 @@ use tidewatch::engine::{Engine, Settings};
 use tidewatch::model::{
     AttributeValue, Attributes, Batch, DetectorSpec, Direction, For, Labels, MetricKind,
     MetricPoint, PointData, Resource, Rule, Sample, Scope, Selector, SeriesIdentity,
-    SigmaThresholds, Timestamp, WindowSpec,
+    SigmaThresholds, SignalKind, Timestamp, WindowSpec,
 };
 use tidewatch::telemetry::Telemetry;
 use tidewatch::window::Window;
@@ -60,7 +60,8 @@ fn sample(n: i64) -> Sample {
 /// One sample judged by a detector, then taken in by the window.
 #[divan::bench(args = ["zscore", "robust", "threshold"])]
 fn judge_and_push(bencher: Bencher<'_, '_>, detector: &str) {
-    let mut detector = detect::build(&rule(detector)).expect("a detector of the registry");
+    let mut detector =
+        detect::build(&rule(detector), SignalKind::Value).expect("a detector of the registry");
     let mut window = Window::new(WindowSpec::Samples(100));
     let mut n = 0;
     bencher.counter(ItemsCount::new(1u32)).bench_local(|| {

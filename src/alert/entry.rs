@@ -105,7 +105,10 @@ impl Entry {
         }
         let or = |end: f64, open: f64| if end.is_nan() { open } else { end };
         alert.signal_id = observation.signal.id.to_string();
-        alert.unit = observation.signal.unit().into_owned();
+        alert.unit = match judged.evidence.measure.unit() {
+            Some(unit) => unit.to_owned(),
+            None => observation.signal.unit().into_owned(),
+        };
         alert.observed = finite(observation.sample.value);
         alert.expected = finite(judged.expected);
         alert.lower = or(judged.lower, f64::NEG_INFINITY);

@@ -139,10 +139,12 @@ impl Feed {
                 lower: 0.5,
                 upper: 1.5,
                 sigma,
+                observed: None,
                 evidence: Evidence {
                     channel: "mean of the last 100 samples".into(),
                     samples: 100,
                     spread: 0.1,
+                    ..Evidence::default()
                 },
             },
             anomaly,

@@ -269,7 +269,11 @@ impl Machine {
         }
         let (_, lead) = entry.lead().unwrap_or(key);
         self.touched.insert(fingerprint, lead);
-        if outcome == Outcome::Ends {
+        if observation.judged.evidence.relevelled_from.is_some() {
+            // What was a deviation has lasted for so long that it is what is normal now.
+            let reason = "the new level has become the normal one";
+            self.leave(now, key, Some(reason), out);
+        } else if outcome == Outcome::Ends {
             self.leave(now, key, None, out);
         }
     }

@@ -138,10 +138,10 @@ impl LimitWatch {
                 lower: f64::NEG_INFINITY,
                 upper: 0.0,
                 sigma: if refused > 0 { 1.0 } else { 0.0 },
+                observed: None,
                 evidence: Evidence {
                     channel: "limits on series".into(),
-                    samples: 0,
-                    spread: 0.0,
+                    ..Evidence::default()
                 },
             },
             anomaly,

@@ -13,7 +13,7 @@ mod tail;
 mod threshold;
 mod zscore;
 
-use crate::model::{Evidence, Judged, Rule, Sample, Verdict};
+use crate::model::{Evidence, Judged, Rule, Sample, SignalKind, Timestamp, Verdict};
 use crate::window::Window;
 
 /// Judges the samples of one signal, in order.
@@ -24,6 +24,13 @@ pub trait Detector: Send {
     /// sample (spans in the tick, for instance; 1 for a plain value), for detectors that trust few
     /// observations less.
     fn observe(&mut self, sample: Sample, weight: u64, window: &Window) -> Verdict;
+
+    /// Judges that nothing came: called when a tick that ends at `boundary` has closed without a sample
+    /// of a signal whose newest one is the last of `window`. `None`, as most detectors have it: gaps mean
+    /// nothing.
+    fn silent(&mut self, _boundary: Timestamp, _window: &Window) -> Option<Judged> {
+        None
+    }
 
     /// What must survive a restart beyond the window; empty where there is nothing.
     fn save(&self) -> Vec<u8> {
@@ -54,7 +61,7 @@ pub struct Kind {
     /// What it does, in a sentence or two, for the documentation and the schema.
     pub description: &'static str,
     /// Makes one for a rule, or says what is wrong with the rule's settings.
-    build: fn(&Rule) -> Result<Box<dyn Detector>, String>,
+    build: fn(&Rule, SignalKind) -> Result<Box<dyn Detector>, String>,
 }
 
 /// Every detector, one line each.
@@ -65,20 +72,20 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     REGISTRY.iter().map(|kind| kind.name)
 }
 
-/// A fresh detector for `rule`.
+/// A fresh detector for `rule` on a signal of this kind.
 ///
 /// # Errors
 /// No detector has that name, or its settings do not fit it.
-pub fn build(rule: &Rule) -> Result<Box<dyn Detector>, String> {
+pub fn build(rule: &Rule, kind: SignalKind) -> Result<Box<dyn Detector>, String> {
     let name = rule.detector.name.as_str();
-    let kind = REGISTRY
+    let entry = REGISTRY
         .iter()
-        .find(|kind| kind.name == name)
+        .find(|entry| entry.name == name)
         .ok_or_else(|| {
             let known: Vec<_> = names().collect();
             format!("no detector `{name}`; there are {}", known.join(", "))
         })?;
-    (kind.build)(rule)
+    (entry.build)(rule, kind)
 }
 
 /// No sigma is larger than this: the tail of any real noise is unknown far before.
@@ -136,10 +143,13 @@ impl Scale {
             lower: centre - self.warning * spread,
             upper: centre + self.warning * spread,
             sigma: sigma.clamp(-MAX_SIGMA, MAX_SIGMA),
+            observed: None,
             evidence: Evidence {
                 channel: channel.into(),
                 samples: u32::try_from(window.len()).unwrap_or(u32::MAX),
                 spread,
+                report: sigma.abs().min(MAX_SIGMA),
+                ..Evidence::default()
             },
         })
     }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::mem::size_of;
 
 use super::{Detector, Kind, Scale, floored, tail};
-use crate::model::{Judged, Rule, Sample, Verdict};
+use crate::model::{Evidence, Judged, Rule, Sample, Verdict};
 use crate::window::{Window, median};
 
 pub(super) const KIND: Kind = Kind {
@@ -23,7 +23,7 @@ pub(super) const KIND: Kind = Kind {
                   times its root mean square deviation. A run of deviations does not teach before it has \
                   lasted for half of the window. A spread from few samples is rough, so \
                   sigma is that of the normal tail which is as likely as the tail of Student's t.",
-    build: |rule| Ok(Box::new(Robust::new(rule))),
+    build: |rule, _kind| Ok(Box::new(Robust::new(rule))),
 };
 
 /// Makes the median absolute deviation of normal noise its standard deviation: 1 / Φ⁻¹(3/4).
@@ -149,12 +149,20 @@ impl Robust {
         let error = (1.0 + std::f64::consts::FRAC_PI_2 / samples as f64).sqrt();
         let reach = self.reach(samples, freedom, error) * spread;
         match self.scale.judge(value, centre, spread, channel, window) {
-            Verdict::Judged(judged) => Verdict::Judged(Judged {
-                lower: centre - reach,
-                upper: centre + reach,
-                sigma: tail::sigma_of(judged.sigma / error, freedom),
-                ..judged
-            }),
+            Verdict::Judged(judged) => {
+                let sigma = tail::sigma_of(judged.sigma / error, freedom);
+                Verdict::Judged(Judged {
+                    lower: centre - reach,
+                    upper: centre + reach,
+                    sigma,
+                    observed: None,
+                    expected: judged.expected,
+                    evidence: Evidence {
+                        report: sigma.abs(),
+                        ..judged.evidence
+                    },
+                })
+            }
             learning @ Verdict::Learning { .. } => learning,
         }
     }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{Detector, MAX_SIGMA, REGISTRY, build, names};
 use crate::model::{
     DetectorSpec, Direction, For, Judged, Labels, Rule, Sample, Selector, SigmaThresholds,
-    Timestamp, Verdict, WindowSpec,
+    SignalKind, Timestamp, Verdict, WindowSpec,
 };
 use crate::window::Window;
 
@@ -35,7 +35,7 @@ fn rule(detector: &str) -> Rule {
 
 /// What a detector says of the last of `values`, having seen the others.
 fn last_verdict(rule: &Rule, values: &[f64]) -> Verdict {
-    let mut detector = build(rule).unwrap();
+    let mut detector = build(rule, SignalKind::Value).unwrap();
     let mut window = Window::new(WindowSpec::Samples(100));
     let mut verdict = Verdict::Learning { remaining: 0 };
     for (i, value) in values.iter().enumerate() {
@@ -126,7 +126,7 @@ fn where_most_values_are_equal_the_root_mean_square_deviation_takes_over() {
 /// How many of `values` deviate by the rule's threshold.
 fn deviations(detector: &str, values: &[f64]) -> Vec<usize> {
     let rule = rule(detector);
-    let mut detector = build(&rule).unwrap();
+    let mut detector = build(&rule, SignalKind::Value).unwrap();
     let mut window = Window::new(WindowSpec::Samples(100));
     let mut found = Vec::new();
     for (i, value) in values.iter().enumerate() {
@@ -191,10 +191,10 @@ fn fixed_limits_judge_from_the_first_sample_and_learn_nothing() {
     assert_eq!((judged.sigma, judged.lower), (2.5, f64::NEG_INFINITY));
     let mut none = rule("threshold");
     (none.detector.lower, none.detector.upper) = (None, None);
-    assert!(build(&none).is_err());
+    assert!(build(&none, SignalKind::Value).is_err());
     none.detector.lower = Some(2.0);
     none.detector.upper = Some(1.0);
-    assert!(build(&none).is_err());
+    assert!(build(&none, SignalKind::Value).is_err());
 }
 
 #[test]
@@ -211,14 +211,16 @@ fn learning_says_how_many_samples_are_missing() {
             value: 1.0,
         };
         (0..3).for_each(|_| window.push(sample));
-        let verdict = build(&rule(detector)).unwrap().observe(sample, 1, &window);
+        let verdict = build(&rule(detector), SignalKind::Value)
+            .unwrap()
+            .observe(sample, 1, &window);
         assert!(matches!(verdict, Verdict::Judged(_)));
     }
 }
 
 #[test]
 fn unknown_detectors_are_refused_with_the_known_ones() {
-    let error = build(&rule("nope")).err().unwrap();
+    let error = build(&rule("nope"), SignalKind::Value).err().unwrap();
     assert!(names().all(|name| error.contains(name)), "{error}");
     let mut all: Vec<_> = names().collect();
     all.sort_unstable();
@@ -259,12 +261,12 @@ proptest! {
         for name in names() {
             let rule = rule(name);
             let mut detectors: Vec<Box<dyn Detector>> =
-                (0..2).map(|_| build(&rule).unwrap()).collect();
+                (0..2).map(|_| build(&rule, SignalKind::Value).unwrap()).collect();
             let mut window = Window::new(WindowSpec::Samples(20));
             for (i, value) in values.iter().enumerate() {
                 let sample = Sample { time: Timestamp::from_secs(i as i64), value: *value };
                 if i == cut {
-                    let mut restored = build(&rule).unwrap();
+                    let mut restored = build(&rule, SignalKind::Value).unwrap();
                     restored.restore(&detectors[1].save()).unwrap();
                     detectors[1] = restored;
                 }
@@ -285,7 +287,7 @@ proptest! {
     #[test]
     fn garbage_is_refused_by_restore_without_harm(bytes in prop::collection::vec(any::<u8>(), 1..40)) {
         for name in names() {
-            let mut detector = build(&rule(name)).unwrap();
+            let mut detector = build(&rule(name), SignalKind::Value).unwrap();
             // Whether it is refused is the detector's business; it must go on working.
             drop(detector.restore(&bytes));
             let window = Window::new(WindowSpec::Samples(20));

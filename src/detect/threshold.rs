@@ -11,7 +11,7 @@ pub(super) const KIND: Kind = Kind {
     description: "Fixed limits `lower` and `upper`, at least one of them. Learns nothing and judges \
                   from the first sample. Sigma is 0 within the limits; beyond, it is exactly the \
                   rule's critical sigma, or its warning sigma where there is no critical one.",
-    build: |rule| Ok(Box::new(Threshold::new(rule)?)),
+    build: |rule, _kind| Ok(Box::new(Threshold::new(rule)?)),
 };
 
 struct Threshold {
@@ -60,10 +60,12 @@ impl Detector for Threshold {
             lower: self.lower,
             upper: self.upper,
             sigma,
+            observed: None,
             evidence: Evidence {
                 channel: "fixed limits".into(),
                 samples: u32::try_from(window.len()).unwrap_or(u32::MAX),
-                spread: 0.0,
+                report: sigma.abs(),
+                ..Evidence::default()
             },
         })
     }

@@ -11,7 +11,7 @@ pub(super) const KIND: Kind = Kind {
     description: "Distance from the mean of the window before the sample, in sample standard \
                   deviations (n - 1) of that window. Exact and easy to check by hand; one outlier in \
                   the window widens the band until it has left.",
-    build: |rule| Ok(Box::new(ZScore::new(rule))),
+    build: |rule, _kind| Ok(Box::new(ZScore::new(rule))),
 };
 
 /// O(1) a sample; keeps nothing beside the window.

@@ -149,6 +149,14 @@ impl Series {
             }
         }
         self.observe(id, plan, desk);
+        let owner = Owner {
+            id,
+            identity: &self.identity,
+            judged: self.judged,
+        };
+        for signal in &mut self.signals {
+            signal.silent(boundary, owner, plan, &mut desk.observations);
+        }
     }
 
     /// Hands the samples just derived to their signals.

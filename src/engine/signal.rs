@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
-use super::watch::Watch;
+use super::watch::{Outcome, Watch};
 use crate::derive::Emitted;
 use crate::model::{
-    BaselineView, Judged, Observation, RuleId, Sample, SampleView, SeriesId, SeriesIdentity,
-    SignalId, SignalKind, SignalMeta, Timestamp, Verdict,
+    BaselineView, Judged, Measure, Observation, RuleId, Sample, SampleView, SeriesId,
+    SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, Verdict,
 };
 use crate::window::Window;
 
@@ -96,7 +96,9 @@ impl Signal {
         self.watches = (0..)
             .zip(plan.rules.iter())
             .filter(|(_, rule)| rule.selector.matches(&meta))
-            .filter_map(|(index, rule)| Watch::new(index, rule, plan.settings.window, &self.window))
+            .filter_map(|(index, rule)| {
+                Watch::new(index, rule, self.kind, plan.settings.window, &self.window)
+            })
             .collect();
     }
 
@@ -119,22 +121,16 @@ impl Signal {
                 continue;
             };
             let outcome = watch.observe(rule, sample, emitted.weight, &self.window);
-            if outcome.anomaly.is_some() {
-                plan.count_anomaly(watch.rule);
+            let meta = || owner.meta(self.kind);
+            report(&outcome, watch.rule, meta, emitted.exemplar, plan, out);
+            // A band of other numbers than the samples' own cannot be drawn around them.
+            let of_value = match &outcome.verdict {
+                Verdict::Learning { .. } => true,
+                Verdict::Judged(judged) => judged.evidence.measure == Measure::Value,
+            };
+            if of_value {
+                first.get_or_insert(outcome.verdict);
             }
-            if outcome.report
-                && let Verdict::Judged(judged) = &outcome.verdict
-            {
-                out.push(Observation {
-                    rule: RuleId(watch.rule),
-                    signal: owner.meta(self.kind),
-                    sample,
-                    judged: judged.clone(),
-                    anomaly: outcome.anomaly,
-                    exemplar: emitted.exemplar,
-                });
-            }
-            first.get_or_insert(outcome.verdict);
         }
         self.window.push(sample);
         if let Some(verdict) = first {
@@ -143,6 +139,27 @@ impl Signal {
         }
         while self.bands.len() > self.window.len() {
             self.bands.pop_front();
+        }
+    }
+
+    /// Tells the watches that the tick which ended at `boundary` had no sample.
+    pub(super) fn silent(
+        &mut self,
+        boundary: Timestamp,
+        owner: Owner<'_>,
+        plan: &Plan,
+        out: &mut Vec<Observation>,
+    ) {
+        if self.window.last().is_none_or(|last| last.time >= boundary) {
+            return;
+        }
+        for watch in &mut self.watches {
+            if let Some(rule) = plan.rules.get(watch.rule as usize)
+                && let Some(outcome) = watch.silent(rule, boundary, &self.window)
+            {
+                let meta = || owner.meta(self.kind);
+                report(&outcome, watch.rule, meta, None, plan, out);
+            }
         }
     }
 
@@ -213,6 +230,32 @@ impl Signal {
             + self.bands.capacity() * size_of::<Band>()
             + self.watches.capacity() * size_of::<Watch>()
             + self.watches.iter().map(Watch::bytes).sum::<usize>()
+    }
+}
+
+/// Hands on what the alert machine needs to see, and counts anomalies.
+fn report(
+    outcome: &Outcome,
+    rule: u32,
+    signal: impl FnOnce() -> SignalMeta,
+    exemplar: Option<u128>,
+    plan: &Plan,
+    out: &mut Vec<Observation>,
+) {
+    if outcome.anomaly.is_some() {
+        plan.count_anomaly(rule);
+    }
+    if outcome.report
+        && let Verdict::Judged(judged) = &outcome.verdict
+    {
+        out.push(Observation {
+            rule: RuleId(rule),
+            signal: signal(),
+            sample: outcome.sample,
+            judged: judged.clone(),
+            anomaly: outcome.anomaly,
+            exemplar,
+        });
     }
 }
 

@@ -260,7 +260,13 @@ impl SignalRecord {
             let at = saved.iter().position(same);
             first_is_the_same |= i == 0 && at == Some(0);
             if let Some(record) = at.and_then(|at| saved.get_mut(at)).and_then(Option::take) {
-                watch.restore(rule, record.saved.as_slice(), record.window, record.hot);
+                watch.restore(
+                    rule,
+                    self.kind,
+                    record.saved.as_slice(),
+                    record.window,
+                    record.hot,
+                );
             }
         }
         if !first_is_the_same {

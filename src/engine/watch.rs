@@ -1,7 +1,9 @@
 //! One rule's eye on one signal: its detector, and whether the signal is worth reporting.
 
 use crate::detect::{self, Detector};
-use crate::model::{For, Judged, Rule, Sample, SeverityLabel, Verdict, WindowSpec};
+use crate::model::{
+    For, Judged, Rule, Sample, SeverityLabel, SignalKind, Timestamp, Verdict, WindowSpec,
+};
 use crate::window::Window;
 
 /// No count of calm samples that was saved is believed beyond this.
@@ -22,6 +24,8 @@ pub(super) struct Watch {
 /// What a watch says of one sample.
 pub(super) struct Outcome {
     pub(super) verdict: Verdict,
+    /// The sample, with the number that was judged.
+    pub(super) sample: Sample,
     pub(super) anomaly: Option<SeverityLabel>,
     /// Whether the alert machine needs to see it.
     pub(super) report: bool,
@@ -30,11 +34,17 @@ pub(super) struct Outcome {
 impl Watch {
     /// `past`: the signal's window, which an own window begins with. `None` only for settings that a
     /// checked rule does not have.
-    pub(super) fn new(index: u32, rule: &Rule, spec: WindowSpec, past: &Window) -> Option<Self> {
+    pub(super) fn new(
+        index: u32,
+        rule: &Rule,
+        kind: SignalKind,
+        spec: WindowSpec,
+        past: &Window,
+    ) -> Option<Self> {
         let own = rule.detector.window.filter(|own| *own != spec);
         Some(Self {
             rule: index,
-            detector: detect::build(rule).ok()?,
+            detector: detect::build(rule, kind).ok()?,
             window: own.map(|own| Box::new(past.clone().refit(own))),
             hot: reported_after(rule),
         })
@@ -57,16 +67,41 @@ impl Watch {
             }
             None => self.detector.observe(sample, weight, past),
         };
+        self.conclude(rule, sample, verdict)
+    }
+
+    /// What the tick that ended at `boundary` without a sample means to the rule, if anything.
+    pub(super) fn silent(
+        &mut self,
+        rule: &Rule,
+        boundary: Timestamp,
+        past: &Window,
+    ) -> Option<Outcome> {
+        let window = self.window.as_deref().unwrap_or(past);
+        let judged = self.detector.silent(boundary, window)?;
+        let sample = Sample {
+            time: boundary,
+            value: window.last()?.value,
+        };
+        Some(self.conclude(rule, sample, Verdict::Judged(judged)))
+    }
+
+    fn conclude(&mut self, rule: &Rule, sample: Sample, verdict: Verdict) -> Outcome {
+        let mut sample = sample;
         let (anomaly, report) = match &verdict {
             Verdict::Learning { .. } => (None, false),
             Verdict::Judged(judged) => {
+                sample.value = judged.observed.unwrap_or(sample.value);
                 let anomaly = anomaly(rule, sample, judged);
                 let calm = anomaly.is_none() && is_calm(rule, sample, judged);
-                (anomaly, self.is_hot(rule, anomaly.is_some(), calm))
+                let relevelled = judged.evidence.relevelled_from.is_some();
+                let hot = self.is_hot(rule, anomaly.is_some(), calm);
+                (anomaly, hot || relevelled)
             }
         };
         Outcome {
             verdict,
+            sample,
             anomaly,
             report,
         }
@@ -87,10 +122,17 @@ impl Watch {
     }
 
     /// Takes back what was saved of the watch of the same rule and detector.
-    pub(super) fn restore(&mut self, rule: &Rule, saved: &[u8], own: Option<Window>, hot: u32) {
+    pub(super) fn restore(
+        &mut self,
+        rule: &Rule,
+        kind: SignalKind,
+        saved: &[u8],
+        own: Option<Window>,
+        hot: u32,
+    ) {
         // A detector that cannot read what an older version saved begins anew; it has the window.
         if self.detector.restore(saved).is_err()
-            && let Ok(fresh) = detect::build(rule)
+            && let Ok(fresh) = detect::build(rule, kind)
         {
             self.detector = fresh;
         }

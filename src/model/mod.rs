@@ -31,7 +31,7 @@ pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
 pub use signal::{Sample, SignalId, SignalKind, SignalMeta};
 pub use timestamp::Timestamp;
-pub use verdict::{Evidence, Judged, Observation, Verdict, severity};
+pub use verdict::{Evidence, Judged, Measure, Observation, Verdict, severity};
 pub use view::{
     BaselineView, BoxFuture, EdgeView, Page, Query, SampleView, ServiceView, SignalView, WindowView,
 };

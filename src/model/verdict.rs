@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +28,14 @@ pub struct Judged {
     pub upper: f64,
     /// How surprising the sample is, signed: above the expectation is positive. Finite, within ±1e6.
     pub sigma: f64,
+    /// What was judged, where it is not the sample's own value: see [`Evidence::measure`].
+    pub observed: Option<f64>,
     /// What it rests on.
     pub evidence: Evidence,
 }
 
 /// What a judgement rests on, for the explanation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Evidence {
     /// Which deviation spoke, in the detector's words: `mean of the last 100 samples`.
     pub channel: Cow<'static, str>,
@@ -40,6 +43,44 @@ pub struct Evidence {
     pub samples: u32,
     /// The baseline's spread (standard deviation or its robust estimate), in the signal's unit.
     pub spread: f64,
+    /// What was judged.
+    pub measure: Measure,
+    /// How much time the baseline has seen; zero where the detector does not know.
+    pub history: Duration,
+    /// In all of `history` no value was this far out on this side.
+    pub never_seen: bool,
+    /// The level that was normal until now, where with this sample another one became normal: the
+    /// deviation has lasted, and whatever it was is over as far as the baseline goes.
+    pub relevelled_from: Option<f64>,
+    /// |sigma| as long as an event is reported once: 0 within an event that has been reported, unless
+    /// it grows worse. Detectors that know of no events repeat |sigma|.
+    pub report: f64,
+}
+
+/// What number a detector judged. It has a unit of its own unless it is the sample's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// The sample's own value.
+    #[default]
+    Value,
+    /// Seconds since the signal was last heard of.
+    Silence,
+    /// How many times faster than its objective allows an error budget is used up.
+    BurnRate,
+    /// Seconds until a limit is reached.
+    TimeLeft,
+}
+
+impl Measure {
+    /// Unit of the number; `None`: that of the signal.
+    pub fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::Value => None,
+            Self::Silence | Self::TimeLeft => Some("s"),
+            Self::BurnRate => Some("1"),
+        }
+    }
 }
 
 /// A judged sample that a rule watches, as the engine reports it. Samples of quiet signals are not
@@ -51,7 +92,7 @@ pub struct Observation {
     pub rule: RuleId,
     /// The signal.
     pub signal: SignalMeta,
-    /// The sample.
+    /// The sample; its value is the number that was judged ([`Evidence::measure`]).
     pub sample: Sample,
     /// What was expected.
     pub judged: Judged,
