@@ -18,8 +18,8 @@ use tidewatch::detect;
 
 /// Detectors that learn, in the order shown; those that the registry has are measured.
 const LEARNING: [&str; 3] = ["adaptive", "robust", "zscore"];
-/// Enough that 4 sigma is exceeded some sixty times.
-const SAMPLES: u64 = 1_000_000;
+/// Enough that 4 sigma is exceeded some thirty times, and 5 sigma seven times in all together.
+const SAMPLES: u64 = 500_000;
 /// Enough to see that the program works, where it is run as a test.
 const FEW_SAMPLES: u64 = 200;
 /// A rate is calibrated up to this multiple of the stated one.
@@ -198,7 +198,7 @@ fn print(table: &Table, markdown: bool) {
     table.load_preset(if markdown {
         presets::ASCII_MARKDOWN
     } else {
-        presets::UTF8_HORIZONTAL_ONLY
+        presets::NOTHING
     });
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
