@@ -2,7 +2,7 @@ use super::*;
 
 fn known() -> Known {
     Known {
-        detectors: vec!["robust", "zscore", "threshold"],
+        detectors: vec!["adaptive", "robust", "zscore", "threshold"],
         template: |text| match text.contains("{{ nope") {
             true => Err("unknown value `nope`".into()),
             false => Ok(()),

@@ -8,6 +8,7 @@
 //! A new detector is one file here and one line in [`REGISTRY`]; documentation, the configuration's
 //! schema and the tests that hold for every detector follow from it.
 
+mod adaptive;
 mod counts;
 mod robust;
 mod tail;
@@ -30,6 +31,11 @@ pub trait Detector: Send {
     /// of a signal whose newest one is the last of `window`. `None`, as most detectors have it: gaps mean
     /// nothing.
     fn silent(&mut self, _boundary: Timestamp, _window: &Window) -> Option<Judged> {
+        None
+    }
+
+    /// The period by which it expects, `day` or `week`, once one has shown itself.
+    fn season(&self) -> Option<&'static str> {
         None
     }
 
@@ -66,7 +72,7 @@ pub struct Kind {
 }
 
 /// Every detector, one line each.
-pub const REGISTRY: &[Kind] = &[zscore::KIND, robust::KIND, threshold::KIND];
+pub const REGISTRY: &[Kind] = &[adaptive::KIND, zscore::KIND, robust::KIND, threshold::KIND];
 
 /// Names of all detectors, in the registry's order.
 pub fn names() -> impl Iterator<Item = &'static str> {
