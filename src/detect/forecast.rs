@@ -41,6 +41,8 @@ const MAX_POINTS: usize = 64;
 const BLOCKS: usize = 8;
 /// Steps between them, less one for their mean.
 const FREEDOM: f64 = (BLOCKS - 2) as f64;
+/// One sigma in standard errors, of so few steps: the interval that is told.
+const ONE_SIGMA: f64 = 1.0906;
 /// Spans, in points.
 const SPANS: [usize; 4] = [8, 16, 32, 64];
 /// From this part of the horizon it is critical.
@@ -240,11 +242,13 @@ impl Forecast {
     }
 
     /// What the trends say of a limit on one side; `sign` is -1 where values fall to it.
-    fn outlook(&mut self, limit: f64, sign: f64, now: f64, value: f64) -> Option<Outlook> {
+    fn outlook(&mut self, limit: f64, sign: f64, now: f64) -> Option<Outlook> {
         let trends = self
             .trends()
             .map(|trend| trend.map(|trend| trend.turned(sign)));
-        let (limit, value) = (sign * limit, sign * value);
+        let limit = sign * limit;
+        // The last point, as the returns are points: a single sample is further out by its noise.
+        let value = sign * self.state.points.back().map(|(_, value)| *value)?;
         let side = usize::from(sign < 0.0);
         let way = self.state.returns.get(side).copied().unwrap_or_default();
         if !way.lets(value, limit) {
@@ -289,14 +293,13 @@ impl Forecast {
             let needed = room / trend.reach(within);
             tail::sigma_of((trend.slope - needed) / error, FREEDOM)
         };
-        let factor = tail::distance_of(1.0, FREEDOM);
         let at = |slope: f64| trend.time_for(room, slope).min(FAR * self.horizon);
         Some(Outlook {
             sigma: sigma(self.horizon),
             urgent: sigma(self.horizon * URGENT),
             left: at(trend.slope),
-            soonest: at(trend.slope + factor * error),
-            latest: at(trend.slope - factor * error),
+            soonest: at(trend.slope + ONE_SIGMA * error),
+            latest: at(trend.slope - ONE_SIGMA * error),
             trend,
         })
     }
@@ -328,7 +331,7 @@ impl Forecast {
             let counts = self.state.foreseen || last && !self.natural;
             reached |= is_beyond(sample.value) && counts;
             beyond |= is_beyond(sample.value);
-            if let Some(outlook) = self.outlook(limit, sign, now, sample.value)
+            if let Some(outlook) = self.outlook(limit, sign, now)
                 && worst
                     .as_ref()
                     .is_none_or(|(other, _)| outlook.sigma > other.sigma)
@@ -341,12 +344,15 @@ impl Forecast {
         let (size, left, channel, spread) = match &worst {
             _ if reached => (self.critical, 0.0, "the limit is reached".to_owned(), 0.0),
             _ if beyond => (0.0, 0.0, "no trend towards the limit".to_owned(), 0.0),
-            Some((outlook, sign)) => (
-                self.size(outlook),
-                outlook.left,
-                self.words(outlook, *sign),
-                outlook.trend.error,
-            ),
+            Some((outlook, sign)) => {
+                let size = self.size(outlook);
+                let words = if size < self.warning * 0.5 {
+                    "a trend that is not sure".to_owned()
+                } else {
+                    self.words(outlook, *sign)
+                };
+                (size, outlook.left, words, outlook.trend.error)
+            }
             None => (0.0, far, "no trend towards the limit".to_owned(), 0.0),
         };
         self.state.foreseen = size >= self.warning || self.state.foreseen && beyond;
@@ -604,4 +610,14 @@ fn coarse(seconds: f64) -> u64 {
         _ => 86_400.0,
     };
     ((seconds / unit).round() * unit) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_sigma_is_that_of_students_t() {
+        assert!((tail::distance_of(1.0, FREEDOM) - ONE_SIGMA).abs() < 1e-4);
+    }
 }

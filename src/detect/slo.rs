@@ -102,6 +102,8 @@ struct Ring {
     width: i64,
     /// Which bucket is the newest: the time by the width.
     newest: i64,
+    /// Since when there are events without a gap as long as the window.
+    since: Timestamp,
     /// (all, bad), the newest last. Counts of events need no more than the seven digits of these.
     buckets: VecDeque<(f32, f32)>,
     /// Whether the budget burns at this pair's rate.
@@ -219,7 +221,8 @@ impl Slo {
         let dilution = nanos(burn.long) as f64 / known;
         let share = |(all, bad): (f64, f64)| if all > 0.0 { bad / all } else { 0.0 };
         let burnt = (share(long) / dilution).min(share(short)) / self.budget;
-        let mut ratio = burnt / burn.rate;
+        // Two tenths of a budget of a hundredth are twenty, and not 19.99….
+        let mut ratio = burnt / burn.rate * (1.0 + 1e-9);
         if ratio >= 1.0 {
             let allowed = burn.rate * self.budget;
             let since = now.minus(
@@ -428,6 +431,7 @@ impl Ring {
         Self {
             width,
             newest: 0,
+            since: Timestamp::EPOCH,
             buckets: VecDeque::new(),
             burning: false,
         }
@@ -445,6 +449,7 @@ impl Ring {
             self.buckets.clear();
             self.buckets.push_back((0.0, 0.0));
             self.newest = bucket;
+            self.since = now;
         }
         while self.newest < bucket {
             self.buckets.push_back((0.0, 0.0));
@@ -478,15 +483,15 @@ impl Ring {
         })
     }
 
-    /// How long back the oldest event lies, in nanoseconds.
+    /// For how long there have been events, in nanoseconds.
     fn known(&self, now: Timestamp) -> f64 {
         if self.buckets.is_empty() {
             return 0.0;
         }
         let buckets = i64::try_from(self.buckets.len()).unwrap_or(i64::MAX);
         let oldest = self.newest.saturating_sub(buckets.saturating_sub(1));
-        let start = oldest.saturating_mul(self.width);
-        (now.as_nanos().saturating_sub(start)).max(self.width) as f64
+        let start = oldest.saturating_mul(self.width).max(self.since.as_nanos());
+        now.as_nanos().saturating_sub(start).max(0) as f64
     }
 
     fn is_sound(&self) -> bool {

@@ -1,3 +1,7 @@
+mod absence;
+mod forecast;
+mod slo;
+
 use proptest::prelude::*;
 
 use super::{Detector, MAX_SIGMA, REGISTRY, build, names};

@@ -4,6 +4,7 @@ mod laws;
 mod limits;
 mod reporting;
 mod restore;
+mod silence;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
