@@ -175,7 +175,37 @@ impl Input {
     /// # Errors
     /// It cannot be read, or has no form that is known.
     pub fn open(path: &Path, format: Option<RecordFormat>, naming: &Naming) -> Result<Self, Error> {
-        let opened = Opened::new(path)?;
+        Self::of(path, Opened::new(path)?, format, naming)
+    }
+
+    /// Reads `bytes` as [`Input::open`] reads a file called `path`.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn of_bytes(
+        path: &Path,
+        bytes: Vec<u8>,
+        format: Option<RecordFormat>,
+        naming: &Naming,
+    ) -> Result<Self, Error> {
+        let (file, length) = (path.display().to_string(), bytes.len() as u64);
+        let content = Box::new(io::Cursor::new(bytes));
+        let opened = Opened::of(file.clone(), content, Some(length), Arc::default());
+        let opened = opened.map_err(|error| Error {
+            file,
+            line: 0,
+            message: format!("cannot be read: {error}"),
+            hint: None,
+        })?;
+        Self::of(path, opened, format, naming)
+    }
+
+    fn of(
+        path: &Path,
+        opened: Opened,
+        format: Option<RecordFormat>,
+        naming: &Naming,
+    ) -> Result<Self, Error> {
         let format = match format {
             Some(format) => format,
             None => opened.sniff()?,
