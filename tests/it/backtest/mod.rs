@@ -1,5 +1,8 @@
 //! Recorded data in virtual time gives what live data gives.
 
+mod command;
+mod daemon;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
