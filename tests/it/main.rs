@@ -12,6 +12,7 @@ mod bad_input;
 mod calm;
 mod cli;
 mod clients;
+mod incidents;
 mod limits;
 mod main_job;
 mod modes;
