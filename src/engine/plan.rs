@@ -67,7 +67,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Without data for so long, a series leaves.
-    pub(super) fn idle(&self) -> Duration {
+    pub fn idle(&self) -> Duration {
         let window = match self.window {
             WindowSpec::Samples(samples) => self.tick.saturating_mul(samples),
             WindowSpec::Duration(window) => window,

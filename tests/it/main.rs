@@ -8,6 +8,7 @@
 mod harness;
 
 mod architecture;
+mod backtest;
 mod bad_input;
 mod calm;
 mod cli;
