@@ -143,6 +143,17 @@ impl Replay {
         self.now = self.now.max(to);
     }
 
+    /// The clock of the daemon's machine is set to `to`, forward or back. What is due then is done at
+    /// once, as the daemon does it when it notices; the time between was never.
+    pub fn set_clock(&mut self, to: Timestamp) {
+        self.now = to;
+        self.last_data = to;
+        if self.pipeline.is_tick_due(to) {
+            let (_, decisions) = self.runtime.block_on(self.pipeline.close(to));
+            self.settle(to, decisions);
+        }
+    }
+
     /// Closes the tick that is open, so that what came last is judged.
     pub fn finish(&mut self) {
         self.advance(tick_end(self.now, self.tick));

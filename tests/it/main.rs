@@ -17,6 +17,7 @@ mod incidents;
 mod limits;
 mod main_job;
 mod modes;
+mod nab;
 mod own_telemetry;
 mod prometheus;
 mod state;

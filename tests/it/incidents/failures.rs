@@ -4,12 +4,19 @@ use super::watched::Watched;
 use super::world::{Service, World};
 use super::{AS_SHIPPED, calm_shop};
 
+/// Whoever deviates critically is told to run degraded until it has been well for a minute.
+const DEGRADE: &str = r#"
+modes:
+  policies:
+    - {name: trouble, when: '{severity="critical"}', service: "{{ service }}", level: degraded, hold: 30s, recover: 1m}
+"#;
+
 /// A dependency three calls below the front door becomes eight times slower. Everybody above it waits,
 /// so everybody above it is slow; the text on each must lead to the one that is to blame.
 #[test]
 fn a_slow_dependency_three_calls_deep() {
     for seed in [1, 2] {
-        let mut shop = calm_shop(seed, 120);
+        let mut shop = calm_shop(seed, DEGRADE, 120);
         shop.world.service("bank-gateway").work *= 8.0;
         shop.run(20);
         let chain = ["frontend", "checkout", "payment", "bank-gateway"];
@@ -20,10 +27,13 @@ fn a_slow_dependency_three_calls_deep() {
             shop.expect_said(service, &["likely_origin: bank-gateway"], 2);
         }
         shop.expect_only(&chain);
+        assert_eq!(shop.mode("bank-gateway"), "degraded", "{}", shop.log());
+        assert_eq!(shop.mode("catalog"), "normal", "{}", shop.log());
 
         shop.world.service("bank-gateway").work /= 8.0;
-        shop.run(20);
+        shop.run(30);
         shop.expect_all_resolved();
+        assert_eq!(shop.mode("bank-gateway"), "normal", "{}", shop.log());
     }
 }
 
@@ -32,7 +42,7 @@ fn a_slow_dependency_three_calls_deep() {
 #[test]
 fn an_error_burst_after_a_new_version() {
     for seed in [3, 4] {
-        let mut shop = calm_shop(seed, 120);
+        let mut shop = calm_shop(seed, AS_SHIPPED, 120);
         let now = shop.now();
         shop.world.service("payment").deploy("1.5.0", now);
         shop.world.service("payment").errors = 0.25;

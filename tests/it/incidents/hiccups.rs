@@ -1,15 +1,14 @@
 //! What happens to telemetry itself, and to nobody's service: no reason to wake anybody.
 
-use super::AS_SHIPPED;
-use super::calm_shop;
 use super::watched::Watched;
 use super::world::{Collector, Service, World};
+use super::{AS_SHIPPED, calm_shop};
 
 /// The collector between the services and the daemon is replaced. For half a minute nothing comes;
 /// what came in that time is lost, or sent late and all at once.
 #[test]
 fn a_collector_restart() {
-    let mut shop = calm_shop(21, 120);
+    let mut shop = calm_shop(21, AS_SHIPPED, 120);
     shop.world.collector = Collector::LosesUntil(shop.now() + 34.0);
     shop.run(40);
     shop.world.collector = Collector::KeepsUntil(shop.now() + 34.0);
@@ -21,7 +20,7 @@ fn a_collector_restart() {
 /// since when they count, others do not.
 #[test]
 fn a_counter_reset() {
-    let mut shop = calm_shop(22, 120);
+    let mut shop = calm_shop(22, AS_SHIPPED, 120);
     for service in ["frontend", "checkout", "payment", "catalog", "mailer"] {
         for instance in 0..2 {
             let now = shop.now() + 3.0;
@@ -36,9 +35,9 @@ fn a_counter_reset() {
 /// The daemon's own clock is set: forward, and some minutes later back.
 #[test]
 fn a_step_of_the_daemon_s_clock() {
-    let mut shop = calm_shop(23, 120);
+    let mut shop = calm_shop(23, AS_SHIPPED, 120);
     for step in [47.0, -47.0, -47.0, 47.0] {
-        shop.clock += step;
+        shop.set_clock(step);
         shop.run(25);
     }
     shop.expect_silence();
@@ -47,9 +46,9 @@ fn a_step_of_the_daemon_s_clock() {
 /// The clock of a machine that everything runs on is set, the daemon among it.
 #[test]
 fn a_step_of_everybody_s_clock() {
-    let mut shop = calm_shop(24, 120);
+    let mut shop = calm_shop(24, AS_SHIPPED, 120);
     for step in [47.0, -47.0] {
-        shop.clock += step;
+        shop.set_clock(step);
         for service in &mut shop.world.services {
             for instance in &mut service.instances {
                 instance.clock += step;

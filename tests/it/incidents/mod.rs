@@ -48,8 +48,8 @@ fn shop() -> Vec<Service> {
 
 /// The watched shop after `ticks` ticks of 10 s, in which nothing was to be told.
 #[track_caller]
-fn calm_shop(seed: u64, ticks: i64) -> Watched {
-    let mut watched = Watched::new(seed, AS_SHIPPED, World::new(seed, shop()));
+fn calm_shop(seed: u64, configuration: &str, ticks: i64) -> Watched {
+    let mut watched = Watched::new(seed, configuration, World::new(seed, shop()));
     watched.run(ticks);
     watched.expect_silence();
     watched.mark();

@@ -1,16 +1,12 @@
-//! The daemon from the engine to the modes, in virtual time, and what a person on call hears of it.
+//! The daemon in virtual time, and what a person on call hears of it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tidewatch::config::{self, Config};
-use tidewatch::engine::{Engine, Handle, Settings};
-use tidewatch::model::{Alert, AlertState, Fingerprint, Query as _, Timestamp};
-use tidewatch::telemetry::Telemetry;
-use tidewatch::{alert, explain};
+use tidewatch::app::{Replay, ReplaySettings};
+use tidewatch::config;
+use tidewatch::model::{Alert, AlertState, Fingerprint};
 
 use super::world::{World, at};
 
@@ -65,57 +61,33 @@ impl Told {
 /// A daemon that watches a world.
 pub struct Watched {
     pub world: World,
+    daemon: Replay,
     /// How far the daemon's clock is ahead, in seconds.
-    pub clock: f64,
-    runtime: tokio::runtime::Runtime,
-    engine: Handle,
-    alerts: alert::Machine,
+    clock: f64,
     tick: Duration,
     seed: u64,
     /// Ticks since the beginning of the story.
-    pub ticks: i64,
+    ticks: i64,
     told: Vec<Told>,
+    /// Where in `told` the alerts that fire are.
     firing: BTreeMap<Fingerprint, usize>,
     /// From which tick on what is told counts.
     mark: i64,
 }
 
 impl Watched {
-    /// With the built-in rules, or those of `configuration` (YAML).
+    /// With the settings of `configuration` (YAML).
     pub fn new(seed: u64, configuration: &str, world: World) -> Self {
         let known = tidewatch::app::known();
-        let config: Config = config::parse("story.yaml", configuration, &|_| None, &known)
+        let config = config::parse("story.yaml", configuration, &|_| None, &known)
             .unwrap_or_else(|mistakes| panic!("{mistakes}"))
             .config;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .build()
-            .expect("a runtime");
-        let rules = config.model_rules();
-        let tick = config.window.tick.0;
-        let settings = Settings {
-            shards: NonZeroUsize::MIN,
-            tick,
-            window: config.window.spec(),
-            idle_after: config.window.idle_after.0,
-            ..Settings::default()
-        };
-        let (engine, _) = runtime
-            .block_on(async {
-                Engine::start(settings, Arc::clone(&rules), Telemetry::new(), Vec::new())
-            })
-            .expect("threads");
-        let alert_settings = alert::Settings {
-            stale_after: tick * 10,
-            ..alert::Settings::default()
-        };
+        let daemon = Replay::start(&config, at(0.0), ReplaySettings::default());
         Self {
             world,
+            daemon: daemon.expect("a daemon"),
             clock: 0.0,
-            runtime,
-            engine,
-            alerts: alert::Machine::new(rules, alert_settings),
-            tick,
+            tick: config.window.tick.0,
             seed,
             ticks: 0,
             told: Vec::new(),
@@ -127,41 +99,33 @@ impl Watched {
     /// Lets so many ticks pass.
     pub fn run(&mut self, ticks: i64) {
         for _ in 0..ticks {
-            self.one_tick();
+            for (time, batch) in self.world.pass(self.tick.as_secs_f64()) {
+                let applied = self.daemon.apply(at(time + self.clock), batch);
+                let refused = applied.expect("it works");
+                assert!(refused.is_empty(), "{refused:?}");
+            }
+            self.daemon.advance(at(self.world.now + self.clock));
+            self.ticks += 1;
+            self.note();
         }
     }
 
-    fn one_tick(&mut self) {
-        let seconds = self.tick.as_secs_f64();
-        for (time, batch) in self.world.pass(seconds) {
-            let now = at(time + self.clock);
-            let applied = self.runtime.block_on(self.engine.apply(batch, now));
-            let refused = applied.expect("room");
-            assert!(refused.is_empty(), "{refused:?}");
-        }
-        self.ticks += 1;
-        let now = at(self.world.now + self.clock);
-        self.decide(now);
-        self.note();
+    /// The daemon's clock is set by so many seconds.
+    pub fn set_clock(&mut self, step: f64) {
+        self.clock += step;
+        self.daemon.set_clock(at(self.world.now + self.clock));
     }
 
-    fn decide(&mut self, now: Timestamp) {
-        let report = self.runtime.block_on(self.engine.tick(now));
-        let mut transitions = self.alerts.step(now, &report.observations, &report.ended);
-        if self.alerts.next_deadline().is_some_and(|due| due <= now) {
-            transitions.extend(self.alerts.expire(now));
-        }
-        let all = self.alerts.snapshot();
-        let edges = self.runtime.block_on(self.engine.edges());
-        let context = explain::Context::new(&edges, &all, self.tick);
-        self.alerts.annotate(&mut transitions, |rule, alert| {
-            explain::annotate(rule, alert, &context)
-        });
+    /// The mode that the service is told to run in.
+    pub fn mode(&self, service: &str) -> String {
+        let modes = self.daemon.modes();
+        let state = modes.get(service);
+        state.map_or_else(String::new, |state| state.mode.clone())
     }
 
     /// Notes what is known of each alert after this tick.
     fn note(&mut self) {
-        for alert in self.alerts.snapshot() {
+        for alert in self.daemon.alerts() {
             let known = self.firing.get(&alert.fingerprint).copied();
             let index = match (alert.state, known) {
                 (AlertState::Pending, _) | (AlertState::Resolved, None) => continue,
