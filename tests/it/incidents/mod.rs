@@ -11,6 +11,7 @@ mod world;
 mod deployments;
 mod failures;
 mod hiccups;
+mod quiet;
 mod saturation;
 mod silence;
 mod traffic;
