@@ -12,6 +12,7 @@ mod deployments;
 mod failures;
 mod hiccups;
 mod quiet;
+mod same;
 mod saturation;
 mod silence;
 mod traffic;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tidewatch::app::{Replay, ReplaySettings};
-use tidewatch::config;
+use tidewatch::config::{self, Config};
 use tidewatch::model::{Alert, AlertState, Fingerprint};
 
 use super::world::{World, at};
@@ -62,6 +63,7 @@ impl Told {
 pub struct Watched {
     pub world: World,
     daemon: Replay,
+    config: Config,
     /// How far the daemon's clock is ahead, in seconds.
     clock: f64,
     tick: Duration,
@@ -78,16 +80,26 @@ pub struct Watched {
 impl Watched {
     /// With the settings of `configuration` (YAML).
     pub fn new(seed: u64, configuration: &str, world: World) -> Self {
+        Self::on_cores(NonZeroUsize::MIN, seed, configuration, world)
+    }
+
+    /// On so many threads.
+    pub fn on_cores(cores: NonZeroUsize, seed: u64, configuration: &str, world: World) -> Self {
         let known = tidewatch::app::known();
         let config = config::parse("story.yaml", configuration, &|_| None, &known)
             .unwrap_or_else(|mistakes| panic!("{mistakes}"))
             .config;
-        let daemon = Replay::start(&config, at(0.0), ReplaySettings::default());
+        let settings = ReplaySettings {
+            shards: Some(cores),
+            ..ReplaySettings::default()
+        };
+        let daemon = Replay::start(&config, at(0.0), settings);
         Self {
             world,
             daemon: daemon.expect("a daemon"),
             clock: 0.0,
             tick: config.window.tick.0,
+            config,
             seed,
             ticks: 0,
             told: Vec::new(),
@@ -108,6 +120,18 @@ impl Watched {
             self.ticks += 1;
             self.note();
         }
+    }
+
+    /// The daemon is stopped and started again, with what it keeps.
+    pub fn restart(&mut self) {
+        let settings = ReplaySettings {
+            saved: Some(self.daemon.save()),
+            ..ReplaySettings::default()
+        };
+        let daemon = Replay::start(&self.config, self.daemon.now(), settings);
+        self.daemon = daemon.expect("a daemon");
+        let warnings = self.daemon.take_warnings();
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 
     /// The daemon's clock is set by so many seconds.
