@@ -1,7 +1,6 @@
 //! The daemon in virtual time, and what a person on call hears of it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -169,7 +168,7 @@ impl Watched {
             told.alert = Alert::clone(&alert);
             let mut text = String::new();
             for (name, value) in alert.annotations.0.iter() {
-                let _ = writeln!(text, "{name}: {value}");
+                text += &format!("{name}: {value}\n");
             }
             if told.said.last().is_none_or(|(_, last)| *last != text) {
                 told.said.push((self.ticks, text));
@@ -200,10 +199,10 @@ impl Watched {
     pub fn log(&self) -> String {
         let mut log = format!("seed {}, mark at tick {}\n", self.seed, self.mark);
         for told in &self.told {
-            let _ = writeln!(log, "{}", told.line());
+            log += &format!("{}\n", told.line());
             for (name, value) in told.alert.annotations.0.iter() {
                 if !matches!(name.as_str(), "summary" | "lower" | "upper" | "since") {
-                    let _ = writeln!(log, "        {name}: {value}");
+                    log += &format!("        {name}: {value}\n");
                 }
             }
         }
