@@ -8,6 +8,7 @@
 //! A new detector is one file here and one line in [`REGISTRY`]; documentation, the configuration's
 //! schema and the tests that hold for every detector follow from it.
 
+mod counts;
 mod robust;
 mod tail;
 mod threshold;
@@ -22,7 +23,7 @@ pub trait Detector: Send {
     ///
     /// `window` holds the samples before this one; `weight` is the number of observations behind the
     /// sample (spans in the tick, for instance; 1 for a plain value), for detectors that trust few
-    /// observations less.
+    /// observations less. Only the rate of events of which there were none has 0.
     fn observe(&mut self, sample: Sample, weight: u64, window: &Window) -> Verdict;
 
     /// Judges that nothing came: called when a tick that ends at `boundary` has closed without a sample

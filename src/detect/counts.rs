@@ -1,0 +1,479 @@
+//! How much a sample of few events can say.
+//!
+//! An error ratio of 2/3 looks enormous beside the usual 1 %, but it is two failed requests; the p99 of
+//! four spans is the slowest of them. A detector that judges values alone takes such samples for what
+//! they look like. Here is the largest sigma that the number of events behind a sample justifies: where
+//! it is smaller than the detector's, it holds, and the band is widened to the value.
+//!
+//! - **Error ratio**: the tail of the beta-binomial distribution. The usual ratio is not known, it was
+//!   estimated from so many failed of so many requests, with Jeffreys' prior (half a failed of one
+//!   request; Brown, Cai and DasGupta, *Interval Estimation for a Binomial Proportion*, 2001).
+//! - **Rate of counted events**: likewise the negative binomial distribution, which is Poisson's with a
+//!   mean that was estimated. Where counts vary less than Poisson's, as those of a health check do, the
+//!   sigmas are larger by as much.
+//! - **Percentile**: what an exceedance of the sample quantile of *n* observations means when *n₀* are
+//!   usual, by the distribution of order statistics (David and Nagaraja, *Order Statistics*, 2003, 2.1):
+//!   the quantile of *n* exceeds *x* if enough of them do, which is binomial. The detector knows how rare
+//!   the signal's *x* is at *n₀* observations, from that follows how rare a single observation beyond *x*
+//!   is, and from that how rare the quantile of *n* is. In a sample of fewer than [`FEW`] single
+//!   observations decide, whose tail nobody knows: then one such sample alone is never an anomaly.
+//!
+//! Few events are many when they are added up: 3 requests a minute that all fail are an outage after a
+//! few minutes. So the last samples are also looked at together, and the more surprising look counts.
+//!
+//! Everything is O(1) in memory; in time too, but for sums over at most a thousand terms for samples that
+//! deviate.
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
+use statrs::function::beta::beta_reg;
+use statrs::function::gamma::ln_gamma;
+
+use crate::model::{Judged, SignalKind};
+
+/// So many samples are looked at together. Of a tick's length each, they are as long as an outage may
+/// stay unnoticed where every single one says too little.
+const RECENT: usize = 8;
+/// So many of the events in them at most: what is more is not few.
+const RECENT_EVENTS: f32 = 100.0;
+/// Beyond so many events nothing is capped: their number is no longer what is uncertain.
+const MANY: f64 = 1000.0;
+/// A mean or percentile of fewer observations is as good as a single one of them.
+const FEW: u64 = 10;
+/// So many observations beyond a quantile make it as certain as it needs to be: what it then varies by is
+/// what changes from tick to tick, not which observations there happened to be.
+const ENOUGH_BEYOND: f64 = 10.0;
+/// A mean or percentile of few observations that is off by this much is a hit: the recent hits are
+/// compared with the usual ones.
+const HIT: f64 = 3.0;
+/// The usual is what was in about so many samples. Long, since it only limits what else is found.
+const MEMORY: f64 = 5000.0;
+/// How many samples make the usual number of observations: as many as a default window.
+const USUAL: f64 = 100.0;
+
+/// What the number of events behind the samples of one signal has been; some 180 bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    kind: SignalKind,
+    /// Of samples that are not recent and did not deviate.
+    usual: Tally,
+    /// The newest first; only the first `len` are.
+    recent: [Recent; RECENT],
+    len: usize,
+    /// Of how many samples the following are the mean.
+    samples: f64,
+    /// Logarithm of the number of observations.
+    log_weight: f64,
+    /// Mean and variance of the numbers of counted events, for rates.
+    mean: f64,
+    variance: f64,
+    /// Seconds over which the newest sample counted events, and whether it is known that it did.
+    seconds: f64,
+    counting: bool,
+}
+
+/// Successes among trials, decaying.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Tally {
+    hits: f64,
+    trials: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Recent {
+    hits: f32,
+    trials: f32,
+    deviates: bool,
+}
+
+/// How surprising a sample is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Look {
+    /// What the detector makes of its value, in sigmas.
+    pub(super) sigma: f64,
+    /// The sample's value.
+    pub(super) value: f64,
+    /// Observations behind it.
+    pub(super) weight: u64,
+    /// The mean (not the median, which rare events do not move) that the detector expects, and on about
+    /// how many samples it rests.
+    pub(super) expected: f64,
+    pub(super) samples: f64,
+}
+
+impl Counts {
+    /// Smaller sigmas are not limited: nobody asks for them.
+    pub(super) const LEAST: f64 = 2.0;
+
+    /// For a signal of this kind; `None` where nothing is counted.
+    pub(super) fn new(kind: SignalKind) -> Option<Box<Self>> {
+        match kind {
+            SignalKind::Value => None,
+            SignalKind::Rate
+            | SignalKind::Mean
+            | SignalKind::ErrorRatio
+            | SignalKind::Quantile(_) => Some(Box::new(Self {
+                kind,
+                usual: Tally::default(),
+                recent: [Recent::default(); RECENT],
+                len: 0,
+                log_weight: 0.0,
+                samples: 0.0,
+                mean: 0.0,
+                variance: 0.0,
+                seconds: 0.0,
+                counting: false,
+            })),
+        }
+    }
+
+    /// Seconds over which a rate's events are counted; `None` until it is known that it counts events
+    /// and not, say, bytes.
+    pub(super) fn seconds(&self) -> Option<f64> {
+        (self.counting && self.seconds > 0.0).then_some(self.seconds)
+    }
+
+    /// Limits a judgement to what so few events justify ([`Counts::cap`]). Where that makes it fall below
+    /// `warning`, the value is within the band, whose end moves out to it, and the evidence says so.
+    pub(super) fn limit(&self, look: Look, warning: f64, judged: &mut Judged) {
+        let sigma = self.cap(look);
+        if sigma == judged.sigma {
+            return;
+        }
+        if sigma.abs() < warning {
+            judged.lower = judged.lower.min(look.value);
+            judged.upper = judged.upper.max(look.value);
+        }
+        let channel = std::mem::take(&mut judged.evidence.channel);
+        judged.evidence.channel = format!("{channel}, as far as so few events tell").into();
+        judged.evidence.report = judged.evidence.report.min(sigma.abs());
+        judged.sigma = sigma;
+    }
+
+    /// Takes over what was saved.
+    ///
+    /// # Errors
+    /// It was saved of another kind of signal, or holds what cannot be.
+    pub(super) fn restore(&mut self, saved: Self) -> Result<(), String> {
+        let sound = |number: f64| number.is_finite() && number >= 0.0;
+        let numbers = [
+            saved.usual.hits,
+            saved.usual.trials,
+            saved.samples,
+            saved.log_weight,
+            saved.mean,
+            saved.variance,
+            saved.seconds,
+        ];
+        let recent = saved.recent.iter();
+        let recent = recent.flat_map(|recent| [recent.hits, recent.trials].map(f64::from));
+        if saved.kind != self.kind || !numbers.into_iter().chain(recent).all(sound) {
+            return Err("these are no counts of such a signal".into());
+        }
+        *self = saved;
+        Ok(())
+    }
+
+    /// The detector's sigma as far as so few events justify it: never larger in size, never of the other
+    /// sign. To be asked before the sample is learned.
+    pub(super) fn cap(&self, look: Look) -> f64 {
+        let size = look.sigma.abs();
+        if size < Self::LEAST {
+            return look.sigma;
+        }
+        let above = look.sigma > 0.0;
+        let justified = match self.kind {
+            SignalKind::Value => return look.sigma,
+            SignalKind::ErrorRatio => self.of_ratio(look, above),
+            SignalKind::Rate => self.of_rate(look, above),
+            SignalKind::Mean | SignalKind::Quantile(_) => self.of_observations(look),
+        };
+        let justified = if justified.is_nan() { size } else { justified };
+        // Below what nobody asks for there are no differences.
+        justified.clamp(Self::LEAST, size).copysign(look.sigma)
+    }
+
+    /// Takes in a sample: its value, its number of observations, what the detector made of its value, and
+    /// whether it deviates by the rule's threshold, which makes it none of the usual ones.
+    pub(super) fn learn(&mut self, value: f64, weight: u64, sigma: f64, deviates: bool) {
+        if self.len == RECENT
+            && let Some(oldest) = self.recent.last()
+            && !oldest.deviates
+        {
+            self.usual
+                .add(f64::from(oldest.hits), f64::from(oldest.trials));
+        }
+        self.recent.rotate_right(1);
+        self.len = (self.len + 1).min(RECENT);
+        let (hits, trials) = match self.kind {
+            SignalKind::ErrorRatio => {
+                let trials = weight as f64;
+                ((value * trials).round().clamp(0.0, trials), trials)
+            }
+            SignalKind::Value | SignalKind::Rate => (0.0, 1.0),
+            SignalKind::Mean | SignalKind::Quantile(_) => {
+                (f64::from(u8::from(self.alone(sigma, weight) >= HIT)), 1.0)
+            }
+        };
+        if let Some(newest) = self.recent.first_mut() {
+            *newest = Recent {
+                hits: hits as f32,
+                trials: trials as f32,
+                deviates,
+            };
+        }
+        if !deviates {
+            self.learn_usual(weight);
+        }
+        // Of a sum, whose units need not be events, every sample has one observation.
+        if self.kind == SignalKind::Rate {
+            self.counting |= weight != 1;
+            if value > 0.0 && weight > 0 {
+                self.seconds = weight as f64 / value;
+            }
+        }
+    }
+
+    fn learn_usual(&mut self, weight: u64) {
+        self.samples = (self.samples + 1.0).min(USUAL);
+        let rate = 1.0 / self.samples;
+        self.log_weight += ((weight.max(1) as f64).ln() - self.log_weight) * rate;
+        let off = weight as f64 - self.mean;
+        self.mean += off * rate;
+        self.variance = (1.0 - rate) * (self.variance + off * off * rate);
+    }
+
+    /// By how much rates vary less than Poisson's do, as a factor of the standard deviation: from 0, not
+    /// at all, to 1, as much or more. Erring towards 1, by three standard errors of the variance.
+    fn evenness(&self) -> f64 {
+        if self.mean <= 0.0 {
+            return 1.0;
+        }
+        let error = 1.0 + 3.0 * (2.0 / self.samples.max(1.0)).sqrt();
+        (self.variance / self.mean * error).min(1.0).sqrt()
+    }
+
+    /// The newest samples together with one that is not among them, as far as their events are few.
+    fn together(&self, hits: f64, trials: f64) -> (f64, f64) {
+        let mut sum = (hits, trials);
+        for recent in self.recent.iter().take(self.len.min(RECENT - 1)) {
+            let trials = sum.1 + f64::from(recent.trials);
+            if trials > f64::from(RECENT_EVENTS) {
+                break;
+            }
+            sum = (sum.0 + f64::from(recent.hits), trials);
+        }
+        sum
+    }
+
+    fn of_ratio(&self, look: Look, above: bool) -> f64 {
+        let trials = look.weight as f64;
+        let hits = (look.value * trials).round().clamp(0.0, trials);
+        let justified = |(hits, trials): (f64, f64)| self.usual.surprise(hits, trials, above);
+        justified((hits, trials)).max(justified(self.together(hits, trials)))
+    }
+
+    fn of_rate(&self, look: Look, above: bool) -> f64 {
+        let Some(usual) = self.seconds() else {
+            return f64::INFINITY;
+        };
+        let count = if look.value > 0.0 {
+            look.weight as f64
+        } else {
+            0.0
+        };
+        let seconds = if count > 0.0 {
+            count / look.value
+        } else {
+            usual
+        };
+        let expected = look.expected.max(0.0) * seconds;
+        poisson_surprise(count, expected, look.samples, above) / self.evenness()
+    }
+
+    fn of_observations(&self, look: Look) -> f64 {
+        let alone = self.alone(look.sigma, look.weight);
+        if look.weight >= FEW {
+            return alone;
+        }
+        let hit = f64::from(u8::from(alone >= HIT));
+        let (hits, trials) = self.together(hit, 1.0);
+        let run = self.usual.surprise(hits, trials, true);
+        alone.min(run.max(HIT))
+    }
+
+    /// What a mean or percentile says by itself, in sigmas.
+    fn alone(&self, sigma: f64, weight: u64) -> f64 {
+        match self.kind {
+            SignalKind::Quantile(millionths) if sigma.abs() >= Self::LEAST => {
+                let q = f64::from(millionths) / 1e6;
+                quantile_surprise(sigma, q, weight, self.log_weight.exp()).min(sigma.abs())
+            }
+            _ => sigma.abs(),
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, hits: f64, trials: f64) {
+        let keep = 1.0 - 1.0 / MEMORY;
+        self.hits = self.hits * keep + hits;
+        self.trials = self.trials * keep + trials;
+    }
+
+    /// Sigma of so many hits, or more (`above`) or fewer of them, among so many trials.
+    fn surprise(self, hits: f64, trials: f64, above: bool) -> f64 {
+        let (alpha, beta) = (self.hits + 0.5, (self.trials - self.hits).max(0.0) + 0.5);
+        let tail = if above {
+            beta_binomial_tail(hits, trials, alpha, beta)
+        } else {
+            beta_binomial_tail(trials - hits, trials, beta, alpha)
+        };
+        sigma_of(tail)
+    }
+}
+
+/// The sigma beyond which the normal distribution has `tail` on one side.
+fn sigma_of(tail: f64) -> f64 {
+    if tail >= 0.5 {
+        0.0
+    } else if tail > 1e-290 {
+        -Normal::standard().inverse_cdf(tail)
+    } else {
+        f64::INFINITY
+    }
+}
+
+/// The probability of at least `hits` of `trials`, where the share of hits is itself distributed as
+/// Beta(`alpha`, `beta`); 0 for so many trials that it does not matter.
+fn beta_binomial_tail(hits: f64, trials: f64, alpha: f64, beta: f64) -> f64 {
+    if trials > MANY {
+        return 0.0;
+    }
+    if hits <= trials * alpha / (alpha + beta) {
+        return 1.0;
+    }
+    let ln_beta = |a: f64, b: f64| ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b);
+    let log_term = ln_gamma(trials + 1.0) - ln_gamma(hits + 1.0) - ln_gamma(trials - hits + 1.0)
+        + ln_beta(hits + alpha, trials - hits + beta)
+        - ln_beta(alpha, beta);
+    let (mut term, mut sum, mut k) = (1.0, 1.0, hits);
+    while k < trials && term > sum * 1e-12 {
+        term *= (trials - k) * (k + alpha) / ((k + 1.0) * (trials - k - 1.0 + beta));
+        sum += term;
+        k += 1.0;
+    }
+    (log_term.exp() * sum).min(1.0)
+}
+
+/// Sigma of counting `count` events or more (`above`) or fewer of them where `expected` are usual, as
+/// `samples` such counts have shown; infinite for so many events that it does not matter.
+fn poisson_surprise(count: f64, expected: f64, samples: f64, above: bool) -> f64 {
+    if count.max(expected) > MANY {
+        return f64::INFINITY;
+    }
+    let samples = samples.max(1.0);
+    let shape = expected * samples + 0.5;
+    // P(K >= k) of the negative binomial distribution is a regularised incomplete beta function.
+    let share = 1.0 / (samples + 1.0);
+    sigma_of(if !above {
+        beta_reg(shape, count + 1.0, 1.0 - share)
+    } else if count >= 1.0 {
+        beta_reg(count, shape, share)
+    } else {
+        1.0
+    })
+}
+
+/// How surprising it is that the quantile `q` of `now` observations is beyond a value which that of `usual`
+/// observations exceeds, or falls short of, as rarely as `sigma` says.
+fn quantile_surprise(sigma: f64, q: f64, now: u64, usual: f64) -> f64 {
+    // Where q is an end there is no number of observations beyond it that would be enough.
+    let enough = ENOUGH_BEYOND / q.min(1.0 - q).max(1e-6);
+    let (now, usual) = ((now.max(1) as f64).min(enough), usual.round().min(enough));
+    let size = sigma.abs();
+    if now == usual || usual < 1.0 {
+        return size;
+    }
+    let q = if sigma > 0.0 { q } else { 1.0 - q };
+    // So many of `n` are to be beyond a value, for the interpolated quantile to be.
+    let needed = |n: f64| n - (q * (n - 1.0)).ceil();
+    // Far out there is no difference that matters.
+    let tail = Normal::standard().sf(size.min(30.0));
+    let single = single_tail(tail, needed(usual), usual);
+    let found = sigma_of(at_least(needed(now), now, single));
+    if size > 30.0 {
+        found.max(size * found / 30.0)
+    } else {
+        found
+    }
+}
+
+/// P(K ≥ k) for a binomial K of `n` with probability `p`.
+fn at_least(k: f64, n: f64, p: f64) -> f64 {
+    if k <= 1.0 {
+        -(n * (-p).ln_1p()).exp_m1()
+    } else {
+        beta_reg(k, n - k + 1.0, p)
+    }
+}
+
+/// The probability of a single one for which at least `k` of `n` have the probability `tail`.
+fn single_tail(tail: f64, k: f64, n: f64) -> f64 {
+    if k <= 1.0 {
+        return -((-tail).ln_1p() / n).exp_m1();
+    }
+    // Rising in p. 50 halvings of the exponent leave a relative error of 1e-12.
+    let (mut low, mut high) = (-700.0f64, 0.0f64);
+    for _ in 0..50 {
+        let middle = 0.5 * (low + high);
+        if at_least(k, n, middle.exp()) < tail {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high.exp()
+}
+
+/// Anscombe's transform of the rates of counted events, on which the noise of counting has standard
+/// deviation 1 whatever the rate; for all else nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Anscombe {
+    /// Over which events are counted.
+    seconds: Option<f64>,
+}
+
+impl Anscombe {
+    /// See [`Counts::seconds`].
+    pub(super) fn new(seconds: Option<f64>) -> Self {
+        Self { seconds }
+    }
+
+    /// Of a rate.
+    pub(super) fn of(self, rate: f64) -> f64 {
+        match self.seconds {
+            Some(seconds) => 2.0 * (rate.max(0.0) * seconds + 0.375).min(f64::MAX).sqrt(),
+            None => rate,
+        }
+    }
+
+    /// To a rate; what belongs to less than none is 0.
+    pub(super) fn back(self, transformed: f64) -> f64 {
+        match self.seconds {
+            Some(seconds) => {
+                let count = ((0.5 * transformed.max(0.0)).powi(2) - 0.375).max(0.0);
+                (count / seconds).min(f64::MAX)
+            }
+            None => transformed,
+        }
+    }
+
+    /// The spread of rates that `spread` is around `centre`.
+    pub(super) fn spread_back(self, centre: f64, spread: f64) -> f64 {
+        match self.seconds {
+            Some(_) => 0.5 * (self.back(centre + spread) - self.back(centre - spread)),
+            None => spread,
+        }
+    }
+}
