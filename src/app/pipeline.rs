@@ -100,13 +100,6 @@ impl Pipeline {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Takes the ticks that end until `to` for closed. Only for when there is nothing in them.
-    pub(super) fn skip_to(&mut self, to: Timestamp) {
-        let end = tick_end(to, self.tick);
-        let end = if end == to { end } else { end.minus(self.tick) };
-        self.closed_until = self.closed_until.max(end);
-    }
-
     /// Everything decided that must survive a restart.
     pub(super) fn save(&mut self) -> Saved {
         Saved {
@@ -127,29 +120,47 @@ impl Pipeline {
     pub(super) async fn close(&mut self, now: Timestamp) -> (TickReport, Decisions) {
         let report = self.engine.tick(now).await;
         self.closed_until = report.end;
+        let decisions = self.decide(now, &report).await;
+        (report, decisions)
+    }
+
+    /// Decides by what a tick brought.
+    pub(super) async fn decide(&mut self, now: Timestamp, report: &TickReport) -> Decisions {
         let services = self.engine.services().await;
         self.modes
             .know_services(now, services.iter().map(|service| &service.service));
         let mut observations = report.observations.clone();
-        observations.extend(self.limits.observe(&report, &services));
-        let mut transitions = self.alerts.step(now, &observations, &report.ended);
+        observations.extend(self.limits.observe(report, &services));
+        let transitions = self.alerts.step(now, &observations, &report.ended);
+        self.conclude(now, transitions).await
+    }
+
+    /// Explains what the alerts did, and decides what it means to modes.
+    pub(super) async fn conclude(
+        &mut self,
+        now: Timestamp,
+        mut transitions: Vec<Transition>,
+    ) -> Decisions {
         self.explain(&mut transitions).await;
         let modes = self.modes.on_transitions(now, &transitions);
-        let decisions = Decisions {
+        Decisions {
             transitions,
             modes,
             freeze: None,
-        };
-        (report, decisions)
+        }
+    }
+
+    /// Whether [`Pipeline::decide`] has something to do in every tick, whatever the tick brings.
+    pub(super) fn is_restless(&self) -> bool {
+        self.limits.is_awake()
     }
 
     /// Decides what the passing of time alone decides: ends of silent alerts, of overrides, of holds.
     pub(super) async fn expire(&mut self, now: Timestamp) -> Decisions {
         let mut decisions = Decisions::default();
         if self.alerts.next_deadline().is_some_and(|at| at <= now) {
-            decisions.transitions = self.alerts.expire(now);
-            self.explain(&mut decisions.transitions).await;
-            decisions.modes = self.modes.on_transitions(now, &decisions.transitions);
+            let transitions = self.alerts.expire(now);
+            decisions = self.conclude(now, transitions).await;
         }
         if self.modes.next_deadline().is_some_and(|at| at <= now) {
             decisions.modes.extend(self.modes.step(now));

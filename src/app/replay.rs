@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::pipeline::{self, Decisions, Pipeline};
 use super::settings;
-use crate::config::Config;
-use crate::derive::tick_end;
-use crate::engine::{self, Engine};
-use crate::model::{Alert, Batch, Event, ModeState, Rejections, Timestamp};
+use crate::config::{Config, Period};
+use crate::engine::{self, Engine, Placement, Recorded, Stop, TickReport, Ticks};
+use crate::model::{Alert, Batch, Event, MetricPoint, ModeState, Rejections, Timestamp};
 use crate::telemetry::Telemetry;
 
 /// A daemon without ports, disk and clock: it lives in virtual time.
@@ -41,6 +41,7 @@ pub struct Replay {
     runtime: Runtime,
     pipeline: Pipeline,
     telemetry: Telemetry,
+    ticks: Ticks,
     events: Vec<Event>,
     warnings: Vec<String>,
     now: Timestamp,
@@ -48,17 +49,32 @@ pub struct Replay {
     last_data: Timestamp,
     /// After so long without data there is no series left.
     forgets_after: Duration,
-    tick: Duration,
+    /// Services may have come since the last tick.
+    unseen: bool,
+    /// There were spans, whose series only the engine's own tick closes.
+    spans: bool,
 }
 
 /// How a replay differs from the daemon of its configuration.
 #[derive(Debug, Clone, Default)]
 pub struct ReplaySettings {
-    /// Threads that own the series; `None`: one, which is fastest for few series. What comes out does
-    /// not depend on it.
+    /// Threads that own the series; `None`: none, the caller's does all, which is fastest for few
+    /// series. What comes out does not depend on it.
     pub shards: Option<NonZeroUsize>,
+    /// For recorded data that is rarer than the configured tick, in place of it.
+    pub pace: Option<Pace>,
     /// What an earlier replay left, to go on from there.
     pub saved: Option<SavedReplay>,
+}
+
+/// How often recorded data comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Length of a tick: short enough that no two samples of a signal share one.
+    pub tick: Duration,
+    /// Time from one sample of a signal to the next, a multiple of the tick. What the daemon counts in
+    /// ticks (when silence is noticed, when a silent alert or series ends) is counted in this.
+    pub spacing: Duration,
 }
 
 /// Everything that survives a restart of the daemon: what it learned and what it decided.
@@ -85,12 +101,25 @@ impl Replay {
             learning,
             decisions,
         } = replay.saved.unwrap_or_default();
+        let mut config = config.clone();
+        let mut tick = config.window.tick.0;
+        if let Some(pace) = replay.pace {
+            config.window.tick = Period(pace.spacing);
+            tick = pace.tick;
+        }
+        let spacing = config.window.tick.0;
+        let like_the_daemon = settings::engine(&config, None);
         let engine_settings = engine::Settings {
+            tick,
+            idle_after: like_the_daemon.idle(),
             shards: replay.shards.unwrap_or(NonZeroUsize::MIN),
-            ..settings::engine(config, None)
+            placement: match replay.shards {
+                Some(_) => Placement::Threads,
+                None => Placement::InPlace,
+            },
+            ..like_the_daemon
         };
-        let tick = engine_settings.tick;
-        let forgets_after = engine_settings.idle().saturating_add(tick * 2);
+        let forgets_after = engine_settings.idle().saturating_add(spacing * 2);
         let telemetry = Telemetry::new();
         let rules = config.model_rules();
         let (engine, mut warnings) = Engine::start(
@@ -100,9 +129,9 @@ impl Replay {
             learning,
         )?;
         let machines = pipeline::Settings {
-            alert: settings::alert(config),
-            modes: settings::modes(config)?,
-            tick,
+            alert: settings::alert(&config),
+            modes: settings::modes(&config)?,
+            tick: spacing,
         };
         let (pipeline, w) = Pipeline::new(engine, &rules, machines, start, decisions);
         warnings.extend(w);
@@ -110,12 +139,14 @@ impl Replay {
             runtime,
             pipeline,
             telemetry,
+            ticks: Ticks::new(start, tick, spacing),
             events: Vec::new(),
             warnings,
             now: start,
             last_data: start,
             forgets_after,
-            tick,
+            unseen: true,
+            spans: false,
         };
         let decisions = replay.pipeline.reconcile(start);
         replay.settle(start, decisions);
@@ -128,19 +159,52 @@ impl Replay {
     /// # Errors
     /// A part of the engine has panicked, which is a bug.
     pub fn apply(&mut self, at: Timestamp, batch: Batch) -> anyhow::Result<Rejections> {
-        let at = at.max(self.now);
-        self.pass(at, Until::Before);
-        self.now = at;
-        self.last_data = at;
-        let applied = self.runtime.block_on(self.pipeline.engine.apply(batch, at));
-        Ok(applied?)
+        self.pass(at)?;
+        self.now = self.now.max(at);
+        self.take_in(batch)
+    }
+
+    /// Takes in points that arrive at their own times, which do not fall: what [`Replay::apply`] would
+    /// do with each of them, in a fraction of its time. Answers what of them was refused.
+    ///
+    /// # Errors
+    /// A part of the engine has panicked, which is a bug.
+    pub fn play(&mut self, points: Vec<MetricPoint>) -> anyhow::Result<Rejections> {
+        let mut rejections = Rejections::default();
+        let mut points = points.into_iter().peekable();
+        while let Some(first) = points.peek() {
+            let at = first.time.max(self.now);
+            if self.is_fast() {
+                if !self.run(
+                    &mut points,
+                    Timestamp::from_nanos(i64::MAX),
+                    &mut rejections,
+                )? {
+                    continue;
+                }
+                let Some(unknown) = points.peek() else { break };
+                let at = unknown.time.max(self.now);
+                // All of one time come together, as in a request; a new series may be among them.
+                let batch = together(&mut points, at);
+                self.now = at;
+                rejections.merge(self.take_in(batch)?);
+            } else {
+                let batch = together(&mut points, at);
+                rejections.merge(self.apply(at, batch)?);
+            }
+        }
+        Ok(rejections)
     }
 
     /// Lets time pass up to `to`: ticks that end there are closed. What is applied for such a tick
     /// afterwards is late, as it is for the daemon.
-    pub fn advance(&mut self, to: Timestamp) {
-        self.pass(to, Until::At);
+    ///
+    /// # Errors
+    /// A part of the engine has panicked, which is a bug.
+    pub fn advance(&mut self, to: Timestamp) -> anyhow::Result<()> {
+        self.pass(to.plus(INSTANT))?;
         self.now = self.now.max(to);
+        Ok(())
     }
 
     /// The clock of the daemon's machine is set to `to`, forward or back. What is due then is done at
@@ -155,8 +219,11 @@ impl Replay {
     }
 
     /// Closes the tick that is open, so that what came last is judged.
-    pub fn finish(&mut self) {
-        self.advance(tick_end(self.now, self.tick));
+    ///
+    /// # Errors
+    /// A part of the engine has panicked, which is a bug.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.advance(self.ticks.next())
     }
 
     /// The present time.
@@ -203,35 +270,131 @@ impl Replay {
         }
     }
 
-    /// Does everything that is due until `to`, each at its time.
-    fn pass(&mut self, to: Timestamp, until: Until) {
-        let is_due = |at: Timestamp| match until {
-            Until::Before => at < to,
-            Until::At => at <= to,
-        };
+    /// Does everything that is due before `until`, each at its time.
+    fn pass(&mut self, until: Timestamp) -> anyhow::Result<()> {
+        if self.is_fast() {
+            let nothing = &mut Vec::new().into_iter().peekable();
+            self.run(nothing, until, &mut Rejections::default())?;
+            return Ok(());
+        }
         loop {
             // When nobody is left to send anything, ticks bring nothing.
-            if self.pipeline.next_tick() > self.last_data.plus(self.forgets_after) {
-                self.pipeline.skip_to(to.minus(self.tick));
+            if self.ticks.next() > self.last_data.plus(self.forgets_after) {
+                self.ticks.skip(until);
             }
-            let tick = self.pipeline.next_tick();
-            let deadline = self.pipeline.next_deadline();
-            match deadline.filter(|at| *at < tick) {
-                Some(deadline) if is_due(deadline) => {
-                    // One that has passed unnoticed is noticed now.
-                    let now = deadline.max(self.now);
-                    let decisions = self.runtime.block_on(self.pipeline.expire(now));
-                    self.now = now;
-                    self.settle(now, decisions);
-                }
-                None if is_due(tick) => {
+            let tick = self.ticks.next();
+            match self.pipeline.next_deadline().filter(|at| *at < tick) {
+                Some(deadline) if deadline < until => self.expire(deadline),
+                None if tick < until => {
                     let (_, decisions) = self.runtime.block_on(self.pipeline.close(tick));
+                    self.ticks.close(tick);
                     self.now = self.now.max(tick);
                     self.settle(tick, decisions);
+                    anyhow::ensure!(
+                        self.pipeline.engine.is_whole(),
+                        "a part of the engine has panicked"
+                    );
                 }
-                Some(_) | None => return,
+                Some(_) | None => return Ok(()),
             }
         }
+    }
+
+    /// Whether stretches can be run without closing each tick over all shards.
+    fn is_fast(&self) -> bool {
+        self.pipeline.engine.is_in_place() && !self.spans && !self.pipeline.is_restless()
+    }
+
+    /// Takes in points, and does everything that is due before each; without points, what is due before
+    /// `until`. `true`: there is a next point, and its series is new.
+    fn run(
+        &mut self,
+        points: &mut std::iter::Peekable<std::vec::IntoIter<MetricPoint>>,
+        until: Timestamp,
+        rejections: &mut Rejections,
+    ) -> anyhow::Result<bool> {
+        loop {
+            let arriving = points.peek().is_some();
+            let deadline = self.pipeline.next_deadline();
+            // The tick that ends at a deadline comes first.
+            let due = deadline.map(|at| at.max(self.now).plus(INSTANT));
+            let recorded = Recorded {
+                points,
+                ticks: &mut self.ticks,
+                now: &mut self.now,
+                until: due.map_or(until, |due| due.min(until)),
+                rejections,
+            };
+            let (alerts, unseen) = (&mut self.pipeline.alerts, self.unseen);
+            let mut transitions = Vec::new();
+            let mut look = |report: &TickReport| {
+                if unseen {
+                    return ControlFlow::Break(());
+                }
+                transitions = alerts.step(report.end, &report.observations, &report.ended);
+                if transitions.is_empty() && !alerts.has_firing() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            };
+            let engine = self.pipeline.engine.clone();
+            let stop = engine.replay(recorded, unseen, &mut look);
+            let stop = stop.context("the engine does not work in place")??;
+            if arriving {
+                self.last_data = self.now;
+            }
+            match stop {
+                Stop::Unknown => return Ok(true),
+                Stop::Done => return Ok(false),
+                Stop::Closed(report) => {
+                    let now = report.end;
+                    let decisions = if unseen {
+                        self.unseen = false;
+                        self.runtime.block_on(self.pipeline.decide(now, &report))
+                    } else {
+                        self.runtime
+                            .block_on(self.pipeline.conclude(now, transitions))
+                    };
+                    self.settle(now, decisions);
+                    if !report.ended.is_empty() {
+                        // Services may have left with the last of their series.
+                        self.unseen = true;
+                    }
+                    if !self.is_fast() {
+                        // The limits want to see every tick from now on.
+                        return match points.peek() {
+                            Some(_) => Ok(false),
+                            None => self.pass(until).map(|()| false),
+                        };
+                    }
+                }
+                Stop::Until => match deadline {
+                    Some(deadline) if deadline.max(self.now) < until => self.expire(deadline),
+                    Some(_) | None => return Ok(false),
+                },
+            }
+        }
+    }
+
+    /// Lets the engine take in what arrives now.
+    fn take_in(&mut self, batch: Batch) -> anyhow::Result<Rejections> {
+        self.last_data = self.now;
+        self.unseen = true;
+        self.spans |= !batch.spans.is_empty();
+        for point in &batch.points {
+            self.ticks.note(point.time);
+        }
+        let applying = self.pipeline.engine.apply(batch, self.now);
+        Ok(self.runtime.block_on(applying)?)
+    }
+
+    /// Does what is due at `deadline`.
+    fn expire(&mut self, deadline: Timestamp) {
+        // One that has passed unnoticed is noticed now.
+        self.now = self.now.max(deadline);
+        let decisions = self.runtime.block_on(self.pipeline.expire(self.now));
+        self.settle(self.now, decisions);
     }
 
     fn settle(&mut self, now: Timestamp, decisions: Decisions) {
@@ -246,9 +409,17 @@ impl Replay {
     }
 }
 
-/// How far time passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
-    Before,
-    At,
+/// The shortest time there is.
+const INSTANT: Duration = Duration::from_nanos(1);
+
+/// The next points, those that arrive until `at`.
+fn together(
+    points: &mut std::iter::Peekable<std::vec::IntoIter<MetricPoint>>,
+    at: Timestamp,
+) -> Batch {
+    let mut batch = Batch::default();
+    while let Some(point) = points.next_if(|point| point.time <= at) {
+        batch.points.push(point);
+    }
+    batch
 }

@@ -1,6 +1,7 @@
 //! What everybody else calls.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::census::{Admission, Census};
-use super::plan::{Plan, Settings};
+use super::plan::{Placement, Plan, Settings};
 use super::query::{Cursor, Filter};
 use super::router::{self, Part};
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
@@ -52,7 +53,7 @@ impl Busy {
         retry_after: Duration::from_secs(1),
         reason: "the engine's queue is full",
     };
-    const GONE: Self = Self {
+    pub(super) const GONE: Self = Self {
         retry_after: Duration::from_secs(30),
         reason: "a part of the engine has stopped",
     };
@@ -91,11 +92,14 @@ impl Engine {
     /// # Errors
     /// See [`StartError`].
     pub fn start(
-        settings: Settings,
+        mut settings: Settings,
         rules: Arc<[Rule]>,
         telemetry: Telemetry,
         restored: Vec<Vec<u8>>,
     ) -> Result<(Handle, Vec<String>), StartError> {
+        if settings.placement == Placement::InPlace {
+            settings.shards = NonZeroUsize::MIN;
+        }
         let plan = Plan::new(settings, rules, telemetry).map_err(StartError::Rule)?;
         let plan = Arc::new(plan);
         let census = Census::new(&plan.settings, plan.telemetry.clone());
@@ -106,6 +110,10 @@ impl Engine {
         let warnings = restore(restored, &mut shards, &census, &plan);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
+            if plan.settings.placement == Placement::InPlace {
+                mailboxes.push(worker::in_place(shard, plan.telemetry.clone()));
+                continue;
+            }
             let queue = plan.settings.queue.get();
             let (mailbox, thread) = worker::start(number, shard, queue, plan.telemetry.clone())?;
             mailboxes.push(mailbox);

@@ -10,6 +10,7 @@
 //! It knows nothing of requests, alerts, files or the wall clock: the time comes with each call.
 //!
 //! - `handle`: what everybody else calls; `tick`: closing a tick over all shards
+//! - `replay`: many ticks at once, for recorded data
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
@@ -20,6 +21,7 @@ mod handle;
 mod notice;
 mod plan;
 mod query;
+mod replay;
 mod report;
 mod router;
 mod series;
@@ -33,5 +35,6 @@ mod worker;
 mod tests;
 
 pub use handle::{Busy, Engine, Handle, StartError};
-pub use plan::{OVERFLOW, OWN_INSTANCE, Settings};
+pub use plan::{OVERFLOW, OWN_INSTANCE, Placement, Settings};
+pub use replay::{Recorded, Stop, Ticks};
 pub use report::TickReport;

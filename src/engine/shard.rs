@@ -118,16 +118,10 @@ impl Shard {
         let mut answer = Answer::default();
         let mut counted = 0;
         for point in points {
-            let Some(series) = self.series.get_mut(&point.series) else {
-                answer.unknown.push(point);
-                continue;
-            };
-            let id = point.series;
-            let applied = series.apply(point, now, &self.plan, &mut self.desk);
-            if applied == Applied::Overlap {
-                self.overlaps.warn(id, &series.identity, now);
+            match self.apply_point(point, now, &mut answer.rejections) {
+                Ok(applied) => counted += applied,
+                Err(unknown) => answer.unknown.push(unknown),
             }
-            counted += note(applied, series, &self.plan, &mut answer.rejections);
         }
         self.plan.telemetry.points.inc_by(counted);
         let mut counted = 0;
@@ -144,6 +138,25 @@ impl Shard {
         self.plan.telemetry.spans.inc_by(counted);
         self.count_samples();
         answer
+    }
+
+    /// Applies a point of a known series, and says whether it counted (1) or not (0); gives back one
+    /// of an unknown series.
+    pub(super) fn apply_point(
+        &mut self,
+        point: MetricPoint,
+        now: Timestamp,
+        rejections: &mut Rejections,
+    ) -> Result<u64, MetricPoint> {
+        let Some(series) = self.series.get_mut(&point.series) else {
+            return Err(point);
+        };
+        let id = point.series;
+        let applied = series.apply(point, now, &self.plan, &mut self.desk);
+        if applied == Applied::Overlap {
+            self.overlaps.warn(id, &series.identity, now);
+        }
+        Ok(note(applied, series, &self.plan, rejections))
     }
 
     /// Applies points whose series were new to the engine.
@@ -166,15 +179,10 @@ impl Shard {
             } else if as_what == Admitted::Counted {
                 answer.counted_twice.push(Arc::clone(&point.identity));
             }
-            let Some(series) = self.series.get_mut(&point.series) else {
-                continue;
-            };
-            let id = point.series;
-            let applied = series.apply(point, now, &self.plan, &mut self.desk);
-            if applied == Applied::Overlap {
-                self.overlaps.warn(id, &series.identity, now);
-            }
-            counted += note(applied, series, &self.plan, &mut answer.rejections);
+            // It is here now.
+            counted += self
+                .apply_point(point, now, &mut answer.rejections)
+                .unwrap_or_default();
         }
         self.plan.telemetry.points.inc_by(counted);
         self.count_samples();
