@@ -212,6 +212,7 @@ impl Replay {
     pub fn set_clock(&mut self, to: Timestamp) {
         self.now = to;
         self.last_data = to;
+        self.ticks.set(to);
         if self.pipeline.is_tick_due(to) {
             let (_, decisions) = self.runtime.block_on(self.pipeline.close(to));
             self.settle(to, decisions);

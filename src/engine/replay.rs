@@ -96,6 +96,11 @@ impl Ticks {
         self.closed_until = self.closed_until.max(end);
     }
 
+    /// The clock was set to `now`, forward or back: what ended by then is closed, what follows is not.
+    pub fn set(&mut self, now: Timestamp) {
+        *self = Self::new(now, self.tick, self.beat);
+    }
+
     /// Takes the ticks that end before `to` for closed. Only for when there is nothing in them.
     pub fn skip(&mut self, to: Timestamp) {
         self.close(tick_end(to, self.tick).minus(self.tick));

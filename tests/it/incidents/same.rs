@@ -45,16 +45,17 @@ fn after_a_restart_in_the_middle() {
     );
 }
 
-/// One thread or four: not a word is different.
+/// No thread of its own, one or four: not a word is different.
 #[test]
 fn on_any_number_of_threads() {
-    let logs = [1, 4].map(|cores| {
-        let cores = NonZeroUsize::new(cores).expect("not 0");
-        let mut watched = Watched::on_cores(cores, 72, AS_SHIPPED, World::new(72, shop()));
+    let logs = [0, 1, 4].map(|threads| {
+        let threads = NonZeroUsize::new(threads);
+        let mut watched = Watched::on_threads(threads, 72, AS_SHIPPED, World::new(72, shop()));
         watched.run(60);
         incident(&mut watched, |_| {});
         watched.log()
     });
     assert!(logs[0].contains("LatencyDeviation payment"), "{}", logs[0]);
     assert_eq!(logs[0], logs[1]);
+    assert_eq!(logs[0], logs[2]);
 }

@@ -79,17 +79,22 @@ pub struct Watched {
 impl Watched {
     /// With the settings of `configuration` (YAML).
     pub fn new(seed: u64, configuration: &str, world: World) -> Self {
-        Self::on_cores(NonZeroUsize::MIN, seed, configuration, world)
+        Self::on_threads(None, seed, configuration, world)
     }
 
-    /// On so many threads.
-    pub fn on_cores(cores: NonZeroUsize, seed: u64, configuration: &str, world: World) -> Self {
+    /// On so many threads of its own.
+    pub fn on_threads(
+        threads: Option<NonZeroUsize>,
+        seed: u64,
+        configuration: &str,
+        world: World,
+    ) -> Self {
         let known = tidewatch::app::known();
         let config = config::parse("story.yaml", configuration, &|_| None, &known)
             .unwrap_or_else(|mistakes| panic!("{mistakes}"))
             .config;
         let settings = ReplaySettings {
-            shards: Some(cores),
+            shards: threads,
             ..ReplaySettings::default()
         };
         let daemon = Replay::start(&config, at(0.0), settings);
@@ -115,7 +120,8 @@ impl Watched {
                 let refused = applied.expect("it works");
                 assert!(refused.is_empty(), "{refused:?}");
             }
-            self.daemon.advance(at(self.world.now + self.clock));
+            let advanced = self.daemon.advance(at(self.world.now + self.clock));
+            advanced.expect("it works");
             self.ticks += 1;
             self.note();
         }
