@@ -13,9 +13,9 @@ fn rule(detector: &str) -> Rule {
         selector: Selector::default(),
         detector: DetectorSpec {
             name: detector.into(),
-            window: None,
             lower: Some(-10.0),
             upper: Some(10.0),
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 2.5,

@@ -47,6 +47,9 @@ struct Service {
     first_seen: Timestamp,
     last_seen: Timestamp,
     refused: u64,
+    /// Whether it has sent anything since it was last asked.
+    #[serde(skip)]
+    heard: bool,
     /// Not saved: counted again as the series are restored.
     #[serde(skip)]
     series: u64,
@@ -97,6 +100,7 @@ impl Census {
         for name in services {
             if let Some(service) = state.services.get_mut(*name) {
                 service.last_seen = service.last_seen.max(now);
+                service.heard = true;
                 if service.first_seen == UNKNOWN {
                     service.first_seen = now;
                 }
@@ -202,6 +206,16 @@ impl Census {
         self.telemetry.services.set(state.services.len() as i64);
     }
 
+    /// The services but `own`, by name, each with whether it has sent anything since the last call.
+    pub(super) fn take_heard(&self, own: Option<&str>) -> Vec<(Arc<str>, bool)> {
+        self.lock()
+            .services
+            .iter_mut()
+            .filter(|(name, _)| Some(&***name) != own)
+            .map(|(name, service)| (Arc::clone(name), std::mem::take(&mut service.heard)))
+            .collect()
+    }
+
     /// All services, by name.
     pub(super) fn views(&self) -> Vec<ServiceView> {
         self.lock()
@@ -254,6 +268,7 @@ impl Service {
             first_seen: now,
             last_seen: now,
             refused: 0,
+            heard: true,
             series: 0,
             overflow: 0,
         }

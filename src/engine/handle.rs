@@ -107,7 +107,8 @@ impl Engine {
         let mut shards: Vec<Shard> = (0..count.get())
             .map(|_| Shard::new(Arc::clone(&plan)))
             .collect();
-        let warnings = restore(restored, &mut shards, &census, &plan);
+        let mut ticker = Ticker::default();
+        let warnings = restore(restored, &mut shards, &census, &mut ticker, &plan);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
             if plan.settings.placement == Placement::InPlace {
@@ -123,7 +124,7 @@ impl Engine {
             plan,
             census,
             shards: mailboxes,
-            ticker: tokio::sync::Mutex::default(),
+            ticker: tokio::sync::Mutex::new(ticker),
             latest: AtomicI64::new(i64::MIN),
             threads: Mutex::new(threads),
         }));
@@ -136,6 +137,7 @@ fn restore(
     chunks: Vec<Vec<u8>>,
     shards: &mut [Shard],
     census: &Census,
+    ticker: &mut Ticker,
     plan: &Plan,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -159,6 +161,7 @@ fn restore(
         for record in records {
             match record {
                 Record::Services(services) => census.restore_services(services),
+                Record::Pulses(pulses) => ticker.pulses.restore(pulses, plan),
                 Record::Series(series) => {
                     let (id, series) = series.restore(plan);
                     if let Some(shard) = shards.get_mut(router::owner(id, plan.settings.shards))
@@ -298,7 +301,9 @@ impl Handle {
     pub async fn snapshot(&self) -> Vec<Vec<u8>> {
         let inner = &*self.0;
         let taken = Timestamp::from_nanos(inner.latest.load(Ordering::Relaxed));
-        let mut chunks = vec![snapshot::write_services(&inner.census.save(), taken)];
+        let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
+        let services = snapshot::write_services(&inner.census.save(), &pulses, taken);
+        let mut chunks = vec![services];
         for shard in &inner.shards {
             let mut cursor = None;
             while let Ok(Some((chunk, last))) =

@@ -14,12 +14,14 @@
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
+//! - `pulse`: services as a whole, and whether they are heard
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
 mod census;
 mod handle;
 mod notice;
 mod plan;
+mod pulse;
 mod query;
 mod replay;
 mod report;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::notice::Overlaps;
 use super::plan::Plan;
@@ -211,13 +212,14 @@ impl Shard {
     }
 
     /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
-    /// new; then lets go of what has been idle for too long. `alive` says of a service whether it sent
-    /// spans in the tick.
+    /// new; then lets go of what has been idle for too long. `listened`: for so long signals could have
+    /// been heard, if at all. `alive` says of a service whether it sent spans in the tick.
     pub(super) fn close(
         &mut self,
         boundary: Timestamp,
         now: Timestamp,
         newcomers: Vec<SpanPartial>,
+        listened: Option<Duration>,
         alive: impl Fn(&str) -> bool,
     ) -> Closed {
         for partial in newcomers {
@@ -235,7 +237,7 @@ impl Shard {
         let idle = self.plan.settings.idle();
         let mut gone = Vec::new();
         for (id, series) in &mut self.series {
-            series.close(*id, boundary, &alive, &self.plan, &mut self.desk);
+            series.close(*id, boundary, listened, &alive, &self.plan, &mut self.desk);
             if now.since(series.last_seen) > idle {
                 self.desk.ended.extend(series.signal_ids(*id));
                 gone.push((*id, Arc::clone(&series.identity)));

@@ -3,6 +3,7 @@
 
 mod alert;
 mod attributes;
+mod detector;
 mod event;
 mod labels;
 mod mode;
@@ -17,6 +18,9 @@ mod view;
 
 pub use alert::{Alert, AlertState, Fingerprint, Transition};
 pub use attributes::{AttributeValue, Attributes};
+pub use detector::{
+    AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
+};
 pub use event::{Event, EventBody};
 pub use labels::Labels;
 pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};
@@ -24,9 +28,7 @@ pub use point::{
     Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
     Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
-pub use rule::{
-    DetectorSpec, Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec,
-};
+pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
 pub use signal::{Sample, SignalId, SignalKind, SignalMeta};

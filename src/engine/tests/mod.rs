@@ -41,9 +41,7 @@ fn rule(alert: &str, selector: &str) -> Rule {
         selector: select(selector),
         detector: DetectorSpec {
             name: "zscore".into(),
-            window: None,
-            lower: None,
-            upper: None,
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 3.0,
