@@ -52,7 +52,7 @@ fn a_daily_peak_is_known_after_two_days() {
         watched.run(18);
         watched.mark();
         watched.run(12);
-        watched.expect(&["RateDeviation", "ThroughputSpike"], "front", 6);
+        watched.expect(&["RateDeviation"], "front", 6);
     }
 }
 
