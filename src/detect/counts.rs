@@ -2,8 +2,8 @@
 //!
 //! An error ratio of 2/3 looks enormous beside the usual 1 %, but it is two failed requests; the p99 of
 //! four spans is the slowest of them. A detector that judges values alone takes such samples for what
-//! they look like. Here is the largest sigma that the number of events behind a sample justifies: where
-//! it is smaller than the detector's, it holds, and the band is widened to the value.
+//! they look like. Here is the sigma that the number of events behind a sample justifies: where it is
+//! smaller than the detector's, it holds, and the band is widened to the value.
 //!
 //! - **Error ratio**: the tail of the beta-binomial distribution. The usual ratio is not known, it was
 //!   estimated from so many failed of so many requests, with Jeffreys' prior (half a failed of one
@@ -19,7 +19,8 @@
 //!   observations decide, whose tail nobody knows: then one such sample alone is never an anomaly.
 //!
 //! Few events are many when they are added up: 3 requests a minute that all fail are an outage after a
-//! few minutes. So the last samples are also looked at together, and the more surprising look counts.
+//! few minutes, though no value is more than one failed request. So the last samples are also looked at
+//! together, and the more surprising look counts.
 //!
 //! Everything is O(1) in memory; in time too, but for sums over at most a thousand terms for samples that
 //! deviate.
@@ -29,6 +30,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use statrs::function::beta::beta_reg;
 use statrs::function::gamma::ln_gamma;
 
+use super::MAX_SIGMA;
 use crate::model::{Judged, SignalKind};
 
 /// So many samples are looked at together. Of a tick's length each, they are as long as an outage may
@@ -38,7 +40,7 @@ const RECENT: usize = 8;
 const RECENT_EVENTS: f32 = 100.0;
 /// Beyond so many events nothing is capped: their number is no longer what is uncertain.
 const MANY: f64 = 1000.0;
-/// A mean or percentile of fewer observations is as good as a single one of them.
+/// A sample of fewer observations is as good as a single one of them.
 const FEW: u64 = 10;
 /// So many observations beyond a quantile make it as certain as it needs to be: what it then varies by is
 /// what changes from tick to tick, not which observations there happened to be.
@@ -133,20 +135,29 @@ impl Counts {
         (self.counting && self.seconds > 0.0).then_some(self.seconds)
     }
 
-    /// Limits a judgement to what so few events justify ([`Counts::cap`]). Where that makes it fall below
-    /// `warning`, the value is within the band, whose end moves out to it, and the evidence says so.
-    pub(super) fn limit(&self, look: Look, warning: f64, judged: &mut Judged) {
-        let sigma = self.cap(look);
+    /// Makes a judgement one of so many events: see [`Counts::sigma`]. The band goes with it: a value that
+    /// is an anomaly by `warning` is not inside, and no other one is outside. The evidence says so.
+    pub(super) fn weigh(&self, look: Look, warning: f64, judged: &mut Judged) {
+        let sigma = self.sigma(look);
         if sigma == judged.sigma {
             return;
         }
-        if sigma.abs() < warning {
-            judged.lower = judged.lower.min(look.value);
-            judged.upper = judged.upper.max(look.value);
+        let (inside, above) = (sigma.abs() < warning, sigma > 0.0);
+        match (inside, above) {
+            (true, true) => judged.upper = judged.upper.max(look.value),
+            (true, false) => judged.lower = judged.lower.min(look.value),
+            (false, true) => judged.upper = judged.upper.min(look.value),
+            (false, false) => judged.lower = judged.lower.max(look.value),
         }
         let channel = std::mem::take(&mut judged.evidence.channel);
-        judged.evidence.channel = format!("{channel}, as far as so few events tell").into();
-        judged.evidence.report = judged.evidence.report.min(sigma.abs());
+        judged.evidence.channel = if sigma.abs() < judged.sigma.abs() {
+            format!("{channel}, as far as so few events tell").into()
+        } else {
+            format!("{channel}, the last {RECENT} samples together").into()
+        };
+        if judged.evidence.report > 0.0 {
+            judged.evidence.report = sigma.abs();
+        }
         judged.sigma = sigma;
     }
 
@@ -174,9 +185,10 @@ impl Counts {
         Ok(())
     }
 
-    /// The detector's sigma as far as so few events justify it: never larger in size, never of the other
-    /// sign. To be asked before the sample is learned.
-    pub(super) fn cap(&self, look: Look) -> f64 {
+    /// The detector's sigma as far as the number of events justifies it. It is never of the other sign, and
+    /// larger only where the samples are of fewer than ten events each, deviate, and say more together.
+    /// To be asked before the sample is learned.
+    pub(super) fn sigma(&self, look: Look) -> f64 {
         let size = look.sigma.abs();
         if size < Self::LEAST {
             return look.sigma;
@@ -185,12 +197,15 @@ impl Counts {
         let justified = match self.kind {
             SignalKind::Value => return look.sigma,
             SignalKind::ErrorRatio => self.of_ratio(look, above),
-            SignalKind::Rate => self.of_rate(look, above),
+            SignalKind::Rate => self.of_rate(look, above).min(size),
             SignalKind::Mean | SignalKind::Quantile(_) => self.of_observations(look),
         };
-        let justified = if justified.is_nan() { size } else { justified };
+        if justified.is_nan() {
+            return look.sigma;
+        }
+        let most = if look.weight < FEW { MAX_SIGMA } else { size };
         // Below what nobody asks for there are no differences.
-        justified.clamp(Self::LEAST, size).copysign(look.sigma)
+        justified.clamp(Self::LEAST, most).copysign(look.sigma)
     }
 
     /// Takes in a sample: its value, its number of observations, what the detector made of its value, and
@@ -299,7 +314,7 @@ impl Counts {
         let hit = f64::from(u8::from(alone >= HIT));
         let (hits, trials) = self.together(hit, 1.0);
         let run = self.usual.surprise(hits, trials, true);
-        alone.min(run.max(HIT))
+        run.max(alone.min(HIT))
     }
 
     /// What a mean or percentile says by itself, in sigmas.
@@ -474,6 +489,209 @@ impl Anscombe {
         match self.seconds {
             Some(_) => 0.5 * (self.back(centre + spread) - self.back(centre - spread)),
             None => spread,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Counts of a signal that has had `samples` such samples.
+    fn after(kind: SignalKind, samples: u32, value: impl Fn(u32) -> (f64, u64)) -> Counts {
+        let mut counts = *Counts::new(kind).expect("something is counted");
+        for n in 0..samples {
+            let (value, weight) = value(n);
+            counts.learn(value, weight, 0.0, false);
+        }
+        counts
+    }
+
+    fn look(sigma: f64, value: f64, weight: u64) -> Look {
+        Look {
+            sigma,
+            value,
+            weight,
+            expected: 0.0,
+            samples: 100.0,
+        }
+    }
+
+    /// 1000 samples of three requests each, of which one in a hundred fails.
+    fn one_percent() -> Counts {
+        after(SignalKind::ErrorRatio, 1000, |n| {
+            (if n % 33 == 7 { 1.0 / 3.0 } else { 0.0 }, 3)
+        })
+    }
+
+    #[test]
+    fn a_failure_of_few_requests_is_no_outage_but_sixty_of_sixty_are() {
+        let counts = one_percent();
+        let sigma = |failed: f64, of: u64| counts.sigma(look(30.0, failed / of as f64, of));
+        // P(K >= 1) of three at 1 % is 3 %, 1.9 sigma; below 2 nobody asks.
+        assert_eq!(sigma(1.0, 3), 2.0);
+        // 2 of 3: 3e-4.
+        assert!((sigma(2.0, 3) - 3.43).abs() < 0.1, "{}", sigma(2.0, 3));
+        assert!(sigma(60.0, 60) >= 15.0);
+        // Never failed, but that only 300 times: one in three is still not a page.
+        let never = after(SignalKind::ErrorRatio, 100, |_| (0.0, 3));
+        let one = never.sigma(look(1e6, 1.0 / 3.0, 3));
+        assert!((2.0..3.5).contains(&one), "{one}");
+    }
+
+    #[test]
+    fn single_failures_that_do_not_end_become_an_outage() {
+        let mut counts = after(SignalKind::ErrorRatio, 200, |n| {
+            (f64::from(u8::from(n % 50 == 9)), 1)
+        });
+        let mut sigmas = Vec::new();
+        for _ in 0..6 {
+            let sigma = counts.sigma(look(3.0, 1.0, 1));
+            counts.learn(1.0, 1, 3.0, sigma >= 4.0);
+            sigmas.push(sigma);
+        }
+        assert!(sigmas[0] < 3.0 && sigmas[5] > 5.0, "{sigmas:?}");
+        assert!(sigmas.is_sorted(), "{sigmas:?}");
+    }
+
+    /// Poisson's tails from tables: P(K >= 10) with mean 3 is 1.10e-3, P(K <= 10) with mean 30 is 2.2e-5.
+    #[test]
+    fn counts_of_a_known_mean_have_poissons_tails() {
+        let many = 1e9;
+        let tail = |count, mean, above| {
+            let sigma = poisson_surprise(count, mean, many, above);
+            Normal::standard().sf(sigma)
+        };
+        assert!((tail(10.0, 3.0, true) / 1.102e-3 - 1.0).abs() < 1e-2);
+        assert!((tail(10.0, 30.0, false) / 2.235e-5 - 1.0).abs() < 1e-2);
+        // A mean that was estimated from few is less sure.
+        assert!(poisson_surprise(10.0, 3.0, 5.0, true) < poisson_surprise(10.0, 3.0, many, true));
+        assert_eq!(poisson_surprise(5000.0, 3.0, 5.0, true), f64::INFINITY);
+    }
+
+    #[test]
+    fn beta_binomial_tails_are_those_of_an_urn() {
+        // Uniform prior: every number of hits is equally likely.
+        for k in 0..=10 {
+            let tail = beta_binomial_tail(f64::from(k), 10.0, 1.0, 1.0);
+            let exact = f64::from(11 - k) / 11.0;
+            // Up to the mean it is no surprise, whatever the tail.
+            assert!(k <= 5 || (tail - exact).abs() < 1e-12, "{k}: {tail}");
+        }
+        // A prior that is sure gives the binomial distribution: 0.3^2 (3 - 2 * 0.3) = 0.216.
+        assert!((beta_binomial_tail(2.0, 3.0, 3e8, 7e8) - 0.216).abs() < 1e-6);
+    }
+
+    #[test]
+    fn counts_that_hardly_vary_are_surprised_by_less() {
+        let even = after(SignalKind::Rate, 100, |n| {
+            (
+                0.3 + f64::from(n % 20 / 19) * 0.1,
+                3 + u64::from(n % 20 / 19),
+            )
+        });
+        let poisson = after(SignalKind::Rate, 100, |n| {
+            let count = [0, 1, 2, 3, 3, 4, 5, 6, 3, 3][n as usize % 10];
+            (count as f64 / 10.0, count)
+        });
+        let none = Look {
+            expected: 0.3,
+            ..look(-50.0, 0.0, 0)
+        };
+        assert!(even.sigma(none) < -6.0, "{}", even.sigma(none));
+        assert!(poisson.sigma(none) > -3.0, "{}", poisson.sigma(none));
+        // Of bytes nothing is counted.
+        let bytes = after(SignalKind::Rate, 100, |_| (1e6, 1));
+        assert_eq!(bytes.seconds(), None);
+        assert_eq!(
+            bytes.sigma(Look {
+                expected: 1e6,
+                ..look(50.0, 2e6, 1)
+            }),
+            50.0
+        );
+    }
+
+    #[test]
+    fn order_statistics_of_other_numbers_of_observations() {
+        // The largest of 4 beyond x has probability t: of one t/4, of 8 about 2t.
+        let t = Normal::standard().sf(4.0);
+        for (now, tail) in [(1, t / 4.0), (8, 2.0 * t), (4, t)] {
+            let sigma = quantile_surprise(4.0, 0.99, now, 4.0);
+            assert!((sigma - sigma_of(tail)).abs() < 1e-3, "{now}: {sigma}");
+        }
+        // A p99 of one span where there are thousands: a single one is beyond it far more often.
+        let alone = quantile_surprise(6.0, 0.99, 1, 5000.0);
+        assert!((2.0..4.0).contains(&alone), "{alone}");
+        // Enough are enough: no difference.
+        assert_eq!(quantile_surprise(6.0, 0.99, 3000, 50_000.0), 6.0);
+        // Below: the median is its own mirror image.
+        let (up, down) = (
+            quantile_surprise(5.0, 0.5, 3, 15.0),
+            quantile_surprise(-5.0, 0.5, 3, 15.0),
+        );
+        assert!((up - down).abs() < 1e-9 && up < 5.0, "{up} {down}");
+    }
+
+    #[test]
+    fn one_slow_request_is_none_but_a_run_of_them_is() {
+        let mut counts = after(SignalKind::P99, 1000, |_| (0.05, 1));
+        let mut sigmas = Vec::new();
+        for _ in 0..5 {
+            let sigma = counts.sigma(look(8.0, 0.5, 1));
+            counts.learn(0.5, 1, 8.0, sigma >= 4.0);
+            sigmas.push(sigma);
+        }
+        assert!(sigmas[0] < 4.0 && sigmas[3] > 4.0, "{sigmas:?}");
+        // Of many requests it is the detector's business.
+        assert_eq!(counts.sigma(look(8.0, 0.5, 2000)), 8.0);
+    }
+
+    #[test]
+    fn anscombes_scale_goes_both_ways() {
+        let scale = Anscombe::new(Some(10.0));
+        for rate in [0.0, 0.1, 3.0, 1e6, 1e300] {
+            assert!((scale.back(scale.of(rate)) - rate).abs() <= 1e-9 * rate.max(0.1));
+        }
+        assert_eq!(scale.back(0.0), 0.0);
+        assert_eq!(Anscombe::new(None).of(-3.0), -3.0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Whatever was seen, the sigma is a number, of the same sign, and not larger without a reason;
+        /// and the same after a restart.
+        #[test]
+        fn it_is_total_and_survives_a_restart(
+            kind in prop_oneof![
+                Just(SignalKind::Rate), Just(SignalKind::ErrorRatio), Just(SignalKind::P50),
+                Just(SignalKind::P99), Just(SignalKind::Mean), Just(SignalKind::Quantile(0)),
+            ],
+            samples in prop::collection::vec(
+                (
+                    prop_oneof![3 => 0.0..1.0f64, 1 => Just(f64::MAX), 1 => Just(-1e9), 2 => Just(0.0)],
+                    prop_oneof![3 => 0..20u64, 1 => 0..u64::MAX],
+                    prop_oneof![3 => -10.0..10.0f64, 1 => Just(1e6), 1 => Just(-1e6)],
+                ),
+                1..60,
+            ),
+        ) {
+            let mut counts = *Counts::new(kind).expect("something is counted");
+            for (value, weight, sigma) in samples {
+                let look = Look { expected: value / 2.0, ..look(sigma, value, weight) };
+                let found = counts.sigma(look);
+                prop_assert!(found.abs() <= MAX_SIGMA, "{}", found);
+                prop_assert!(found * sigma >= 0.0);
+                prop_assert!(weight < FEW || found.abs() <= sigma.abs());
+                counts.learn(value, weight, sigma, found.abs() >= 4.0);
+                let mut restored = *Counts::new(kind).expect("as before");
+                let bytes = postcard::to_stdvec(&counts).expect("plain numbers");
+                restored.restore(postcard::from_bytes(&bytes).expect("the same")).expect("sound");
+                prop_assert_eq!(&restored, &counts);
+            }
         }
     }
 }

@@ -202,28 +202,29 @@ impl Detector for Robust {
             Some(learning) => learning,
             None => self.judge(sample.value, window),
         };
+        // What the baseline rests on is a question of the values alone: an outage whose first failures
+        // are too few to say so must not begin to look usual.
         let (mut sigma, mut deviates) = (0.0, false);
         if let Verdict::Judged(judged) = &mut verdict {
             sigma = judged.sigma;
             if let Some(counts) = &self.counts
                 && sigma.abs() >= Counts::LEAST
             {
-                let mean = self.mean(window);
                 let look = Look {
                     sigma,
                     value: sample.value,
                     weight,
-                    expected: judged.expected.max(mean),
+                    expected: judged.expected.max(self.mean(window)),
                     samples: window.len() as f64,
                 };
-                counts.limit(look, self.scale.warning, judged);
+                counts.weigh(look, self.scale.warning, judged);
             }
             deviates = judged.sigma.abs() >= self.scale.warning;
         }
         if let Some(counts) = &mut self.counts {
             counts.learn(sample.value, weight, sigma, deviates);
         }
-        self.mark(deviates);
+        self.mark(sigma.abs() >= self.scale.warning);
         verdict
     }
 

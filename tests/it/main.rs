@@ -10,6 +10,7 @@ mod harness;
 mod architecture;
 mod backtest;
 mod bad_input;
+mod calibration;
 mod calm;
 mod cli;
 mod clients;
