@@ -269,9 +269,10 @@ impl Machine {
         }
         let (_, lead) = entry.lead().unwrap_or(key);
         self.touched.insert(fingerprint, lead);
-        if observation.judged.evidence.relevelled_from.is_some() {
+        if let Some(before) = observation.judged.evidence.relevelled_from {
             // What was a deviation has lasted for so long that it is what is normal now.
             let reason = "the new level has become the normal one";
+            entry.relevelled(key, before, observation);
             self.leave(now, key, Some(reason), out);
         } else if outcome == Outcome::Ends {
             self.leave(now, key, None, out);

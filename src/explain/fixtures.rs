@@ -72,6 +72,7 @@ pub(super) fn alert(service: &str) -> Alert {
         resolved_at: None,
         updated_at: since,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 mod alert;
 mod attributes;
 mod event;
+mod grounds;
 mod labels;
 mod mode;
 mod point;
@@ -18,6 +19,10 @@ mod view;
 pub use alert::{Alert, AlertState, Fingerprint, Transition};
 pub use attributes::{AttributeValue, Attributes};
 pub use event::{Event, EventBody};
+pub use grounds::{
+    Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
+    MovedQuestion, Movement, Subject,
+};
 pub use labels::Labels;
 pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};
 pub use point::{
