@@ -13,10 +13,13 @@
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
+//! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
+mod carrier;
 mod census;
 mod handle;
+mod moved;
 mod notice;
 mod plan;
 mod query;

@@ -428,6 +428,7 @@ mod tests {
             last_seen: Timestamp::from_secs(60),
             series: 3,
             refused_series: 0,
+            versions: Vec::new(),
         }
     }
 
