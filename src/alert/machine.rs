@@ -210,6 +210,17 @@ impl Machine {
         }
     }
 
+    /// Has the next [`Machine::annotate`] hand over these alerts too, as far as they are active: what
+    /// is said of them has changed, though they have not.
+    pub fn touch(&mut self, alerts: &[Fingerprint]) {
+        for fingerprint in alerts {
+            if let Some((_, rule)) = self.entries.get(fingerprint).and_then(Entry::lead) {
+                self.touched.insert(*fingerprint, rule);
+                self.journal.counted(*fingerprint);
+            }
+        }
+    }
+
     fn kept(&mut self, fingerprint: Fingerprint) -> Option<&mut Arc<Alert>> {
         match self.entries.get_mut(&fingerprint) {
             Some(entry) => Some(&mut entry.alert),

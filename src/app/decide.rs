@@ -34,6 +34,7 @@ pub(super) struct Decider {
     pub(super) engine: engine::Handle,
     pub(super) alerts: alert::Machine,
     pub(super) modes: modes::Machine,
+    pub(super) explainer: explain::Explainer,
     pub(super) dispatcher: dispatch::Dispatcher,
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
@@ -113,7 +114,7 @@ impl Decider {
         let mut decisions = Decisions::default();
         if self.alerts.next_deadline().is_some_and(|at| at <= now) {
             decisions.transitions = self.alerts.expire(now);
-            self.explain(&mut decisions.transitions).await;
+            self.explain(now, &mut decisions.transitions).await;
             decisions.modes = self.modes.on_transitions(now, &decisions.transitions);
         }
         if self.modes.next_deadline().is_some_and(|at| at <= now) {
@@ -138,7 +139,7 @@ impl Decider {
         let mut observations = report.observations.clone();
         observations.extend(self.limits.observe(&report, &services));
         let mut transitions = self.alerts.step(now, &observations, &report.ended);
-        self.explain(&mut transitions).await;
+        self.explain(now, &mut transitions).await;
         let modes = self.modes.on_transitions(now, &transitions);
         self.settle(
             now,
@@ -154,18 +155,17 @@ impl Decider {
             .observe(self.clock.now().since(report.end).as_secs_f64());
     }
 
-    async fn explain(&mut self, transitions: &mut [Transition]) {
-        let all = self.alerts.snapshot();
-        // Without alerts there is nothing to look up; what has gathered is handed over all the same.
-        let edges = if all.is_empty() {
-            Vec::new()
-        } else {
-            self.engine.edges().await
-        };
-        let context = explain::Context::new(&edges, &all, self.tick);
-        self.alerts.annotate(transitions, |rule, alert| {
-            explain::annotate(rule, alert, &context)
-        });
+    async fn explain(&mut self, now: Timestamp, transitions: &mut [Transition]) {
+        let (alerts, tick) = (&mut self.alerts, self.tick);
+        explain(
+            now,
+            tick,
+            &self.engine,
+            alerts,
+            &mut self.explainer,
+            transitions,
+        )
+        .await;
     }
 
     /// Brings modes in line with the alerts that were restored.
@@ -205,6 +205,7 @@ impl Decider {
         }
         let mut changes = keyed(Table::Alerts, self.alerts.changes());
         changes.extend(keyed(Table::Modes, self.modes.changes()));
+        changes.extend(keyed(Table::Incidents, self.explainer.changes()));
         changes.extend(events.iter().map(event_change));
         self.record(changes).await;
         self.tell(&decisions.transitions, &events, now);
@@ -302,6 +303,7 @@ impl Decider {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.board.set_alerts(alerts);
+        self.board.set_incidents(self.explainer.incidents());
         let view = self.modes.view(now);
         self.board.set_modes(ModesView {
             levels: view.levels,
@@ -406,6 +408,38 @@ impl Decider {
         self.publish(now, events);
         Ok(())
     }
+}
+
+/// Groups the alerts into incidents, and brings the annotations of those that changed up to date.
+async fn explain(
+    now: Timestamp,
+    tick: Duration,
+    engine: &engine::Handle,
+    alerts: &mut alert::Machine,
+    explainer: &mut explain::Explainer,
+    transitions: &mut [Transition],
+) {
+    let all = alerts.snapshot();
+    // Without alerts there is nothing to look up; what has gathered is handed over all the same.
+    let (edges, services) = if all.is_empty() {
+        (Vec::new(), Vec::new())
+    } else {
+        (engine.edges().await, engine.services().await)
+    };
+    let mut facts = explain::Facts {
+        alerts: &all,
+        edges: &edges,
+        services: &services,
+        movements: &[],
+        tick,
+    };
+    let movements = engine.moved(explain::questions(facts, now)).await;
+    facts.movements = &movements;
+    let outdated = explainer.step(now, facts);
+    alerts.touch(&outdated);
+    drop(all);
+    alerts.annotate(transitions, |rule, alert| explainer.annotate(rule, alert));
+    explainer.tell(&alerts.snapshot());
 }
 
 fn answer<T>(

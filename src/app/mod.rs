@@ -24,7 +24,7 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, derive, detect, dispatch, expose, modes, notify};
+use crate::{alert, derive, detect, dispatch, explain, expose, modes, notify};
 
 use decide::Decider;
 use learning::Learning;
@@ -102,6 +102,7 @@ impl Daemon {
             now,
             recovered.take(Table::Dispatch),
         );
+        let (explainer, e) = explain::Explainer::restore(recovered.take(Table::Incidents));
         let (history, h) = decide::history(recovered.take(Table::Events));
         let warnings = [
             recovered.warnings,
@@ -110,6 +111,7 @@ impl Daemon {
             a,
             m,
             d,
+            e,
             h,
         ];
         for warning in warnings.into_iter().flatten() {
@@ -145,6 +147,7 @@ impl Daemon {
             engine: engine.clone(),
             alerts,
             modes,
+            explainer,
             dispatcher,
             notifier: notifier.clone(),
             store: store.clone(),

@@ -123,7 +123,7 @@ pub struct Alert {
     pub trace_id: Option<String>,
     /// What its explanation rests on.
     #[serde(default)]
-    pub grounds: Grounds,
+    pub grounds: Box<Grounds>,
 }
 
 impl Alert {

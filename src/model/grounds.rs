@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Judged, Labels, Measure, Timestamp};
+use super::{Fingerprint, Judged, Measure, SeverityLabel, Timestamp};
 
 /// What the explanation of an alert rests on, as facts. Records of before there were any have none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Grounds {
+    /// The deviation in one sentence.
+    pub sentence: String,
     /// What number was judged.
     pub measure: Measure,
     /// Least value of the episode's anomalous samples.
@@ -198,12 +200,16 @@ pub enum IncidentState {
 }
 
 /// One alert of an incident.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentAlert {
     /// Identity of the alert.
-    pub fingerprint: super::Fingerprint,
-    /// Its labels.
-    pub labels: Labels,
+    pub fingerprint: Fingerprint,
+    /// The rule's name.
+    pub alertname: String,
+    /// The service that it is about.
+    pub service: String,
+    /// Highest of the episode so far.
+    pub severity: SeverityLabel,
     /// First anomalous sample.
     pub since: Timestamp,
     /// When it was resolved; `None` while it fires.
