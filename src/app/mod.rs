@@ -34,7 +34,7 @@ use pipeline::Pipeline;
 
 pub(crate) use own::colours;
 pub use own::{LogFormat, OwnTelemetry};
-pub use replay::{Replay, ReplaySettings, SavedReplay};
+pub use replay::{Pace, Replay, ReplaySettings, SavedReplay};
 
 /// What a configuration may refer to.
 pub fn known() -> Known {
