@@ -9,6 +9,7 @@
 //! schema and the tests that hold for every detector follow from it.
 
 mod absence;
+mod adaptive;
 mod counts;
 mod forecast;
 mod robust;
@@ -41,6 +42,11 @@ pub trait Detector: Send {
         _listened: Duration,
         _window: &Window,
     ) -> Option<Judged> {
+        None
+    }
+
+    /// The period by which it expects, `day` or `week`, once one has shown itself.
+    fn season(&self) -> Option<&'static str> {
         None
     }
 
@@ -78,6 +84,7 @@ pub struct Kind {
 
 /// Every detector, one line each.
 pub const REGISTRY: &[Kind] = &[
+    adaptive::KIND,
     zscore::KIND,
     robust::KIND,
     threshold::KIND,
