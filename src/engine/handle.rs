@@ -196,8 +196,8 @@ impl Handle {
             spans,
             mut rejections,
         } = batch;
-        let services = router::services(&points, &spans);
-        let refused = inner.census.visit(&services, now);
+        let senders = router::senders(&points, &spans);
+        let refused = inner.census.visit(&senders, now);
         let settings = &inner.plan.settings;
         let parts = router::split(points, spans, &refused, settings, &mut rejections);
         let mut sent = Vec::new();

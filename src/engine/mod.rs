@@ -15,10 +15,13 @@
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
 //! - `pulse`: services as a whole, and whether they are heard
+//! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
+mod carrier;
 mod census;
 mod handle;
+mod moved;
 mod notice;
 mod plan;
 mod pulse;
