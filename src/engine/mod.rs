@@ -14,6 +14,7 @@
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
 //! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
+//! - `trend`: where signals are going, for the report
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
 mod carrier;
@@ -30,6 +31,7 @@ mod shard;
 mod signal;
 mod snapshot;
 mod tick;
+mod trend;
 mod watch;
 mod worker;
 #[cfg(test)]
