@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::cause::peer;
 use super::context::Context;
 use super::quantity::{Style, sigma, spoken_sigma};
@@ -269,24 +271,40 @@ fn moved_too(moved: &Moved, near: Timestamp) -> String {
             style.value(moved.usual)
         ),
     };
-    let attribute = |name: &str| moved.attributes.get(name).map(|value| clean(value));
-    let signal = match moved.signal.as_str() {
+    let what = signal_name(&moved.metric, &moved.signal, &moved.attributes);
+    let series = match moved.series {
+        0 | 1 => String::new(),
+        many => format!(" ({many} series)"),
+    };
+    format!("{what}{series} {change} since {}", clock(moved.since, near))
+}
+
+/// `p99 of POST /pay (server)`, `error ratio of calls to payment`, `queue.length {queue="orders"}`: what a
+/// signal is called beside its service.
+pub(super) fn signal_name(
+    metric: &str,
+    signal: &str,
+    attributes: &BTreeMap<String, String>,
+) -> String {
+    let attribute = |name: &str| attributes.get(name).map(|value| clean(value));
+    let of = match signal {
         "value" => String::new(),
         "error_ratio" => "error ratio of ".into(),
         other => format!("{other} of "),
     };
     let (name, kind) = (attribute("span.name"), attribute("span.kind"));
-    let what = match (moved.metric.as_str(), name, attribute("peer.service")) {
+    let what = match (metric, name, attribute("peer.service")) {
         ("edge.duration", _, Some(peer)) => format!("calls to {peer}"),
         ("span.duration", Some(name), _) => {
             name + &kind.map(|kind| format!(" ({kind})")).unwrap_or_default()
         }
         (metric, _, _) => {
-            let named = moved.attributes.iter().take(2);
-            let named: Vec<_> = named
+            let named: Vec<_> = attributes
+                .iter()
+                .take(MAX_ATTRIBUTES)
                 .map(|(key, value)| format!("{}=\"{}\"", clean(key), clean(value)))
                 .collect();
-            let rest = if moved.attributes.len() > 2 {
+            let rest = if attributes.len() > MAX_ATTRIBUTES {
                 ", …"
             } else {
                 ""
@@ -297,14 +315,7 @@ fn moved_too(moved: &Moved, near: Timestamp) -> String {
             }
         }
     };
-    let series = match moved.series {
-        0 | 1 => String::new(),
-        many => format!(" ({many} series)"),
-    };
-    format!(
-        "{signal}{what}{series} {change} since {}",
-        clock(moved.since, near)
-    )
+    of + &what
 }
 
 /// `Callee payment deviates since 12:00:00Z.`

@@ -5,6 +5,7 @@
 //! connects two incidents the younger becomes part of the older. Which incident an alert is part of
 //! depends only on the order in which alerts fire, and is durable, so a restart changes nothing.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,9 @@ struct Member {
     severity: SeverityLabel,
     since: Timestamp,
     resolved_at: Option<Timestamp>,
+    /// The service that it seemed to come from when it deviated, and since when that deviated. A callee
+    /// that has recovered before its callers is still where it came from.
+    blames: Option<(String, Timestamp)>,
 }
 
 impl Member {
@@ -81,6 +85,7 @@ impl Member {
             severity: alert.severity,
             since: alert.since,
             resolved_at: None,
+            blames: None,
         }
     }
 
@@ -411,37 +416,38 @@ impl Record {
         }
     }
 
-    /// Looks where it comes from: each alert that fires names a service, and the one that most name is
-    /// it, of equals the one that deviates for longest. Says whether the summary changed.
+    /// Looks where it comes from: each alert names a service, and the one that most name is it, of equals
+    /// the one that deviates for longest. Says whether the summary changed.
     fn find_origin(
         &mut self,
         firing: &BTreeMap<Fingerprint, &Arc<Alert>>,
         context: &Context,
     ) -> bool {
-        let mut named: BTreeMap<String, (usize, Timestamp)> = BTreeMap::new();
-        let members = self.members.iter().filter(|(_, member)| member.fires());
-        let alerts = members.filter_map(|(fingerprint, _)| firing.get(fingerprint));
-        for alert in alerts.take(MOST_ASKED) {
-            let cause = origin(alert, &context.topology, &context.deviations, context.tick);
-            let (service, since) = match &cause {
-                Some(cause) => (cause.service().to_owned(), cause.since),
-                // Fewer calls than usual say nothing of where it comes from.
-                None if is_effect(alert) => continue,
-                None => (alert.service.clone(), alert.since),
+        let members = self.members.iter_mut().filter(|(_, member)| member.fires());
+        for (fingerprint, member) in members.take(MOST_ASKED) {
+            let Some(alert) = firing.get(fingerprint) else {
+                continue;
             };
-            let (votes, first) = named.entry(service).or_insert((0, since));
+            match origin(alert, &context.topology, &context.deviations, context.tick) {
+                Some(cause) => member.blames = Some((cause.service().to_owned(), cause.since)),
+                // Fewer calls than usual say nothing of where it comes from.
+                None if is_effect(alert) || member.blames.is_some() => {}
+                None => member.blames = Some((alert.service.clone(), alert.since)),
+            }
+        }
+        let mut named: BTreeMap<&str, (usize, Timestamp)> = BTreeMap::new();
+        for (service, since) in self.members.values().filter_map(|m| m.blames.as_ref()) {
+            let (votes, first) = named.entry(service).or_insert((0, *since));
             *votes += 1;
-            *first = (*first).min(since);
+            *first = (*first).min(*since);
         }
         let best = named
             .into_iter()
-            .max_by_key(|(service, (votes, since))| {
-                (*votes, std::cmp::Reverse((*since, service.clone())))
-            })
+            .max_by_key(|(service, (votes, since))| (*votes, Reverse((*since, *service))))
             .map(|(service, _)| service);
         let first = || self.members.values().min_by_key(|member| member.since);
-        if let Some(service) = best.or_else(|| first().map(|member| member.service.clone())) {
-            self.origin = service;
+        if let Some(service) = best.or_else(|| first().map(|member| member.service.as_str())) {
+            self.origin = service.to_owned();
         }
         let before = std::mem::take(&mut self.summary);
         self.summary = self.summarise();
@@ -479,7 +485,7 @@ impl Record {
             .collect();
         let lead = alerts.iter().min_by_key(|alert| {
             let of_origin = alert.service == self.origin && !is_effect(alert);
-            let severity = std::cmp::Reverse(alert.severity);
+            let severity = Reverse(alert.severity);
             (!of_origin, severity, alert.since, alert.fingerprint)
         });
         let Some(lead) = lead else { return };
@@ -520,7 +526,8 @@ impl Record {
         self.recommendation = recommendation.to_owned();
     }
 
-    /// ` First payment at 12:00:00Z, then checkout at 12:00:10Z, frontend at 12:00:20Z.`
+    /// ` First payment at 12:00:00Z, then checkout at 12:00:10Z, frontend at 12:00:20Z.`, or where all
+    /// began at once ` Since 12:00:00Z in payment, checkout, frontend.`
     fn in_order(&self, near: Timestamp) -> String {
         let mut first: BTreeMap<&str, Timestamp> = BTreeMap::new();
         for member in self.members.values() {
@@ -528,24 +535,31 @@ impl Record {
             *since = (*since).min(member.since);
         }
         let mut first: Vec<_> = first.into_iter().collect();
-        first.sort_by_key(|(service, since)| (*since, *service));
-        let more = first.len().saturating_sub(MOST_NAMED);
-        let named: Vec<_> = first
-            .iter()
-            .take(MOST_NAMED)
-            .map(|(service, since)| format!("{} at {}", clean(service), clock(*since, near)))
-            .collect();
-        let Some((first, then)) = named.split_first() else {
+        // What began at once is told from the origin on.
+        first.sort_by_key(|(service, since)| (*since, *service != self.origin, *service));
+        let more = match first.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more services"),
+        };
+        let (Some((_, start)), Some((_, end))) = (first.first(), first.last()) else {
             return String::new();
         };
-        let mut text = format!(" First {first}");
-        if !then.is_empty() {
-            text.push_str(&format!(", then {}", then.join(", ")));
+        let at_once = start == end;
+        let start = clock(*start, near);
+        let mut named = first
+            .iter()
+            .take(MOST_NAMED)
+            .map(|(service, since)| match at_once {
+                true => clean(service),
+                false => format!("{} at {}", clean(service), clock(*since, near)),
+            });
+        if at_once {
+            let named: Vec<_> = named.collect();
+            return format!(" Since {start} in {}{more}.", named.join(", "));
         }
-        if more > 0 {
-            text.push_str(&format!(" and {more} more services"));
-        }
-        text + "."
+        let head = named.next().unwrap_or_default();
+        let then: Vec<_> = named.collect();
+        format!(" First {head}, then {}{more}.", then.join(", "))
     }
 
     fn view(&self) -> Incident {
@@ -736,6 +750,23 @@ mod tests {
                 (vec![2], "mail".to_owned())
             ]
         );
+    }
+
+    #[test]
+    fn an_origin_that_recovers_first_stays_the_origin() {
+        let mut case = Case::new(&[("web", "shop"), ("shop", "pay")]);
+        case.fires(3, "pay", 0)
+            .fires(2, "shop", 0)
+            .fires(1, "web", 0);
+        case.step(10);
+        let told = case.incidents.view().remove(0).explanation.clone();
+        assert!(
+            told.contains(" Since 12:00:00Z in pay, shop, web."),
+            "{told}"
+        );
+        case.resolves(3, 20).resolves(2, 20);
+        case.step(20);
+        assert_eq!(case.open(), [(vec![1, 2, 3], "pay".to_owned())]);
     }
 
     #[test]
