@@ -187,8 +187,8 @@ impl Detector for Absence {
         }
         let state: State = postcard::from_bytes(saved).map_err(|error| error.to_string())?;
         let (next, count) = (usize::from(state.next), state.intervals.len());
-        let sound = (next == count || count == INTERVALS && next < INTERVALS)
-            && next < INTERVALS
+        let sound = next < INTERVALS
+            && (next == count || count == INTERVALS)
             && state
                 .intervals
                 .iter()
