@@ -19,7 +19,7 @@ use super::decode::BadText;
 use super::units::{Period, Quantity, Share, as_text};
 
 /// The detector of rules that name none.
-const DEFAULT_DETECTOR: &str = "robust";
+const DEFAULT_DETECTOR: &str = "adaptive";
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@ use super::*;
 fn known() -> Known {
     Known {
         detectors: vec![
+            "adaptive",
             "robust",
             "zscore",
             "threshold",

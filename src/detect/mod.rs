@@ -9,6 +9,8 @@
 //! schema and the tests that hold for every detector follow from it.
 
 mod absence;
+mod adaptive;
+mod counts;
 mod forecast;
 mod robust;
 mod slo;
@@ -27,7 +29,7 @@ pub trait Detector: Send {
     ///
     /// `window` holds the samples before this one; `weight` is the number of observations behind the
     /// sample (spans in the tick, for instance; 1 for a plain value), for detectors that trust few
-    /// observations less.
+    /// observations less. Only the rate of events of which there were none has 0.
     fn observe(&mut self, sample: Sample, weight: u64, window: &Window) -> Verdict;
 
     /// Judges that nothing came: called when a tick that ends at `boundary` has closed without a sample
@@ -40,6 +42,11 @@ pub trait Detector: Send {
         _listened: Duration,
         _window: &Window,
     ) -> Option<Judged> {
+        None
+    }
+
+    /// The period by which it expects, `day` or `week`, once one has shown itself.
+    fn season(&self) -> Option<&'static str> {
         None
     }
 
@@ -64,6 +71,9 @@ pub trait Detector: Send {
     fn bytes(&self) -> usize;
 }
 
+/// Makes a detector for a rule on a signal of some kind, or says what is wrong with the rule's settings.
+type Build = fn(&Rule, SignalKind) -> Result<Box<dyn Detector>, String>;
+
 /// One entry of the registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
@@ -72,11 +82,12 @@ pub struct Kind {
     /// What it does, in a sentence or two, for the documentation and the schema.
     pub description: &'static str,
     /// Makes one for a rule, or says what is wrong with the rule's settings.
-    build: fn(&Rule, SignalKind) -> Result<Box<dyn Detector>, String>,
+    build: Build,
 }
 
 /// Every detector, one line each.
 pub const REGISTRY: &[Kind] = &[
+    adaptive::KIND,
     zscore::KIND,
     robust::KIND,
     threshold::KIND,

@@ -227,6 +227,11 @@ impl Signal {
         }
     }
 
+    /// The period by which the first rule's detector expects.
+    pub(super) fn season(&self) -> Option<&'static str> {
+        self.watches.first()?.detector.season()
+    }
+
     /// The first rule that watches.
     pub(super) fn first_rule<'p>(&self, plan: &'p Plan) -> Option<&'p crate::model::Rule> {
         let watch = self.watches.first()?;

@@ -9,6 +9,7 @@ mod harness;
 
 mod architecture;
 mod bad_input;
+mod calibration;
 mod calm;
 mod cli;
 mod clients;
