@@ -13,6 +13,7 @@ mod calibration;
 mod calm;
 mod cli;
 mod clients;
+mod detectors;
 mod limits;
 mod main_job;
 mod modes;
