@@ -157,7 +157,11 @@ impl Detector for Absence {
             let interval = sample.time.seconds_since(last).clamp(0.0, 1e9) as f32;
             match state.intervals.get_mut(usize::from(state.next)) {
                 Some(oldest) => *oldest = interval,
-                None => state.intervals.push(interval),
+                None => {
+                    let room = INTERVALS.saturating_sub(state.intervals.len());
+                    state.intervals.reserve_exact(room);
+                    state.intervals.push(interval);
+                }
             }
             state.next = (state.next + 1) % INTERVALS as u8;
         }
