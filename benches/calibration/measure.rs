@@ -124,14 +124,7 @@ fn rule(detector: &str, warning: f64) -> Rule {
     Rule {
         alert: "Calibration".into(),
         selector: Selector::default(),
-        detector: DetectorSpec {
-            name: detector.into(),
-            window: None,
-            lower: None,
-            upper: None,
-            dimension: None,
-            own: OwnSettings::Default,
-        },
+        detector: DetectorSpec::named(detector),
         sigma: SigmaThresholds {
             warning,
             critical: None,
