@@ -19,8 +19,9 @@
 //!   observations decide, whose tail nobody knows: then one such sample alone is never an anomaly.
 //!
 //! Few events are many when they are added up: 3 requests a minute that all fail are an outage after a
-//! few minutes, though no value is more than one failed request. So the last samples are also looked at
-//! together, and the more surprising look counts.
+//! few minutes, though no value is more than one failed request; one slow request among three is none,
+//! but ten in a row are. So the last samples are also looked at together, and the more surprising look
+//! counts.
 //!
 //! Everything is O(1) in memory; in time too, but for sums over at most a thousand terms for samples that
 //! deviate.
@@ -186,8 +187,9 @@ impl Counts {
     }
 
     /// The detector's sigma as far as the number of events justifies it. It is never of the other sign, and
-    /// larger only where the samples are of fewer than ten events each, deviate, and say more together.
-    /// To be asked before the sample is learned.
+    /// larger only for an error ratio of fewer than ten events, where the last samples say more together.
+    /// Of other samples there is no more than the detector's word that they deviate; what it says of a run
+    /// of them need not be said twice. To be asked before the sample is learned.
     pub(super) fn sigma(&self, look: Look) -> f64 {
         let size = look.sigma.abs();
         if size < Self::LEAST {
@@ -197,13 +199,16 @@ impl Counts {
         let justified = match self.kind {
             SignalKind::Value => return look.sigma,
             SignalKind::ErrorRatio => self.of_ratio(look, above),
-            SignalKind::Rate => self.of_rate(look, above).min(size),
+            SignalKind::Rate => self.of_rate(look, above),
             SignalKind::Mean | SignalKind::Quantile(_) => self.of_observations(look),
         };
         if justified.is_nan() {
             return look.sigma;
         }
-        let most = if look.weight < FEW { MAX_SIGMA } else { size };
+        let most = match self.kind {
+            SignalKind::ErrorRatio if look.weight < FEW => MAX_SIGMA,
+            _ => size,
+        };
         // Below what nobody asks for there are no differences.
         justified.clamp(Self::LEAST, most).copysign(look.sigma)
     }
@@ -314,7 +319,7 @@ impl Counts {
         let hit = f64::from(u8::from(alone >= HIT));
         let (hits, trials) = self.together(hit, 1.0);
         let run = self.usual.surprise(hits, trials, true);
-        run.max(alone.min(HIT))
+        alone.min(run.max(HIT))
     }
 
     /// What a mean or percentile says by itself, in sigmas.
@@ -685,7 +690,8 @@ mod tests {
                 let found = counts.sigma(look);
                 prop_assert!(found.abs() <= MAX_SIGMA, "{}", found);
                 prop_assert!(found * sigma >= 0.0);
-                prop_assert!(weight < FEW || found.abs() <= sigma.abs());
+                let few = kind == SignalKind::ErrorRatio && weight < FEW;
+                prop_assert!(few || found.abs() <= sigma.abs());
                 counts.learn(value, weight, sigma, found.abs() >= 4.0);
                 let mut restored = *Counts::new(kind).expect("as before");
                 let bytes = postcard::to_stdvec(&counts).expect("plain numbers");
