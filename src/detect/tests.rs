@@ -1,3 +1,7 @@
+mod absence;
+mod forecast;
+mod slo;
+
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -15,9 +19,9 @@ fn rule(detector: &str) -> Rule {
         selector: Selector::default(),
         detector: DetectorSpec {
             name: detector.into(),
-            window: None,
             lower: Some(-10.0),
             upper: Some(10.0),
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 2.5,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::Style;
-use super::recommendation::{Kind, Side, recommendation};
+use super::recommendation::{Hints, Kind, Side, recommendation};
 use crate::model::{
     Alert, AlertState, BaselineView, Fingerprint, ServiceView, SeverityLabel, SignalView, Timestamp,
 };
@@ -322,14 +322,9 @@ impl Gathered<'_> {
             return Some(text.to_owned());
         }
         let line = worst.iter().find(|line| line.deviates)?;
-        let kind = Kind::of(&line.signal, &line.unit);
-        Some(recommendation(
-            kind,
-            Side::of(line.sigma),
-            service,
-            None,
-            None,
-        ))
+        let kind = Kind::of(&line.metric, &line.signal, &line.unit);
+        let side = Side::of(line.sigma);
+        Some(recommendation(kind, side, service, Hints::default()))
     }
 
     fn operations(&self) -> Vec<Operation> {
@@ -428,6 +423,7 @@ mod tests {
             last_seen: Timestamp::from_secs(60),
             series: 3,
             refused_series: 0,
+            versions: Vec::new(),
         }
     }
 

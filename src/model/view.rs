@@ -112,6 +112,20 @@ pub struct ServiceView {
     pub series: u64,
     /// How many new series were refused because of a limit.
     pub refused_series: u64,
+    /// The versions that it was seen in lately, the oldest first; at most 16.
+    pub versions: Vec<VersionView>,
+}
+
+/// A `service.version` of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// The version.
+    pub version: String,
+    /// When something of it arrived first.
+    pub first_seen: Timestamp,
+    /// Whether the service had been heard of for a while without this version when it came: not so of
+    /// the versions that a new service has, or that are first seen after a start of the daemon.
+    pub appeared: bool,
 }
 
 /// One caller → callee edge with the numbers of its last tick.

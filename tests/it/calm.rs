@@ -347,7 +347,7 @@ fn incidents_page_within_five_ticks_and_for_as_long_as_they_last() {
             },
         ),
         (
-            "RateDeviation",
+            "ThroughputDrop",
             Traffic {
                 per_second: 1.0,
                 ..calm

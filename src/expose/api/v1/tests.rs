@@ -155,6 +155,7 @@ async fn services_are_as_well_as_their_alerts_and_modes_say() {
         last_seen: NOW,
         series: 12,
         refused_series: 1,
+        versions: Vec::new(),
     };
     let site = Site::over(FakeEngine {
         services: vec![seen("cart"), seen("checkout")],
