@@ -55,6 +55,8 @@ const LEAST: f64 = 2.0;
 /// Slow is what only this share of a signal's samples is. Neither rare, so that it is soon known how often
 /// it happens by itself, nor common, so that a short run of it says something.
 const SLOW: f64 = 0.1;
+/// So many samples begin the limit.
+const FIRST: f64 = 10.0;
 /// No longer run says more.
 const LONGEST_RUN: f64 = 32.0;
 /// The usual is what was in about so many samples. Long, since it only limits what else is found.
@@ -110,7 +112,7 @@ struct Runs {
 
 impl Runs {
     fn is_slow(&self, value: f64) -> bool {
-        self.samples > 0.0 && value > 0.0 && value.ln() > self.limit
+        self.samples >= FIRST && value > 0.0 && value.ln() > self.limit
     }
 
     /// Sigma of a run as long as this, with `value` at its end.
@@ -133,6 +135,19 @@ impl Runs {
 
     /// A run is learned when it is over, and only if it was no deviation.
     fn learn(&mut self, value: f64, deviates: bool) {
+        if self.samples < FIRST {
+            // The largest of ten begins near where it belongs.
+            if value > 0.0 {
+                let log = value.ln();
+                self.limit = if self.samples > 0.0 {
+                    self.limit.max(log)
+                } else {
+                    log
+                };
+                self.samples += 1.0;
+            }
+            return;
+        }
         if self.is_slow(value) {
             self.length = (self.length + 1.0).min(LONGEST_RUN);
             self.deviated |= deviates;
@@ -148,19 +163,14 @@ impl Runs {
             self.step(self.length * (1.0 - SLOW));
         }
         (self.length, self.deviated) = (0.0, false);
-        if value > 0.0 {
-            if self.samples == 0.0 {
-                self.limit = value.ln();
-            }
-            self.samples = (self.samples + 1.0).min(USUAL);
-            self.slow.add(0.0, 1.0);
-            self.step(-SLOW);
-        }
+        self.samples = (self.samples + 1.0).min(USUAL);
+        self.slow.add(0.0, 1.0);
+        self.step(-SLOW);
     }
 
     /// Latencies mostly vary by a factor of two or so, for which the method's theory has this step.
     fn step(&mut self, by: f64) {
-        self.limit += by * 2.0 / self.samples.max(1.0);
+        self.limit += by * 2.0 / self.samples;
     }
 
     fn numbers(&self) -> [f64; 6] {
