@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use statrs::distribution::{ContinuousCDF, Gamma, Normal};
 use tidewatch::model::{
-    Attributes, DetectorSpec, Direction, For, Judged, Labels, MetricKind, Observation, OwnSettings,
-    Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity, SeverityLabel,
-    SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp, Verdict, WindowSpec,
+    Attributes, DetectorSpec, Direction, For, Judged, Labels, MetricKind, Observation, Resource,
+    Rule, RuleId, Sample, Scope, Selector, SeriesIdentity, SeverityLabel, SigmaThresholds,
+    SignalId, SignalKind, SignalMeta, Timestamp, Verdict, WindowSpec,
 };
 use tidewatch::window::Window;
 use tidewatch::{alert, detect};

@@ -1,19 +1,15 @@
 //! From OTLP's points to what a person reads, for the detectors that judge other numbers than a sample's
 //! value: through the engine and the alerts' state machine, in virtual time.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tidewatch::alert;
+use tidewatch::app::{Replay, ReplaySettings};
 use tidewatch::config::{self, Known};
 use tidewatch::detect;
-use tidewatch::engine::{Engine, Settings};
-use tidewatch::explain;
 use tidewatch::model::{
     Alert, AlertState, AttributeValue, Attributes, Batch, MetricKind, MetricPoint, PointData,
     Resource, Scope, SeriesIdentity, Timestamp,
 };
-use tidewatch::telemetry::Telemetry;
 
 const TICK: i64 = 10;
 
@@ -47,21 +43,9 @@ fn firing(rules: &str, minutes: i64, values: impl Fn(f64) -> Vec<MetricPoint>) -
         template: |_| Ok(()),
     };
     let loaded = config::parse("t.yaml", rules, &|_| None, &known).expect("a configuration");
-    let rules = loaded.config.model_rules();
-    let settings = Settings {
-        shards: NonZeroUsize::MIN,
-        ..Settings::default()
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .expect("a runtime");
-    let engine = runtime.block_on(async {
-        Engine::start(settings, Arc::clone(&rules), Telemetry::new(), Vec::new())
-    });
-    let engine = engine.expect("threads").0;
-    let mut alerts = alert::Machine::new(rules, alert::Settings::default());
-    let context = explain::Context::new(&[], &[], std::time::Duration::from_secs(10));
+    let begin = Timestamp::from_secs(1_800_000_000);
+    let mut replay =
+        Replay::start(&loaded.config, begin, ReplaySettings::default()).expect("starts");
     for n in 1..=minutes * 60 / TICK {
         let now = Timestamp::from_secs(1_800_000_000 + n * TICK);
         let batch = Batch {
@@ -71,15 +55,11 @@ fn firing(rules: &str, minutes: i64, values: impl Fn(f64) -> Vec<MetricPoint>) -
                 .collect(),
             ..Batch::default()
         };
-        let applied = runtime.block_on(engine.apply(batch, now));
-        assert!(applied.expect("room").is_empty());
-        let report = runtime.block_on(engine.tick(now));
-        let mut transitions = alerts.step(now, &report.observations, &report.ended);
-        alerts.annotate(&mut transitions, |rule, alert| {
-            explain::annotate(rule, alert, &context)
-        });
+        let refused = replay.apply(now, batch).expect("it goes on");
+        assert!(refused.is_empty());
+        replay.advance(now).expect("it goes on");
     }
-    let all = alerts.snapshot();
+    let all = replay.alerts();
     all.iter()
         .filter(|alert| alert.state == AlertState::Firing)
         .map(|alert| Alert::clone(alert))
