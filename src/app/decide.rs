@@ -122,6 +122,7 @@ impl Decider {
         }
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.changes());
         changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
+        changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
         changes.extend(events.iter().map(event_change));
         self.record(changes).await;
         self.tell(&decisions.transitions, &events, now);
@@ -188,6 +189,8 @@ impl Decider {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.board.set_alerts(alerts);
+        self.board
+            .set_incidents(self.pipeline.explainer.incidents());
         let view = self.pipeline.modes.view(now);
         self.board.set_modes(ModesView {
             levels: view.levels,

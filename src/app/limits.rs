@@ -45,9 +45,8 @@ fn rule() -> Rule {
         selector: Selector::new(nothing.into_iter().flatten().collect()),
         detector: DetectorSpec {
             name: "threshold".into(),
-            window: None,
-            lower: None,
             upper: Some(0.0),
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 1.0,

@@ -111,6 +111,7 @@ impl Daemon {
             pipeline::Saved {
                 alerts: recovered.take(Table::Alerts),
                 modes: recovered.take(Table::Modes),
+                incidents: recovered.take(Table::Incidents),
                 sequence: history.last().map_or(0, |event| event.sequence),
             },
         );

@@ -25,6 +25,7 @@ pub(super) struct Pipeline {
     pub(super) engine: engine::Handle,
     pub(super) alerts: alert::Machine,
     pub(super) modes: modes::Machine,
+    pub(super) explainer: explain::Explainer,
     /// The built-in alert about limits.
     limits: LimitWatch,
     /// Length of a tick.
@@ -40,6 +41,7 @@ pub(super) struct Pipeline {
 pub(super) struct Saved {
     pub(super) alerts: BTreeMap<String, Vec<u8>>,
     pub(super) modes: BTreeMap<String, Vec<u8>>,
+    pub(super) incidents: BTreeMap<String, Vec<u8>>,
     /// Number of its newest event.
     pub(super) sequence: u64,
 }
@@ -75,11 +77,14 @@ impl Pipeline {
             alert::Machine::restore(rules, settings.alert, now, saved.alerts);
         let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
         warnings.extend(of_modes);
+        let (explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
+        warnings.extend(of_incidents);
         let tick = settings.tick;
         let pipeline = Self {
             engine,
             alerts,
             modes,
+            explainer,
             limits,
             tick,
             // The tick that is open now closes at its own end, not a whole tick from here.
@@ -100,11 +105,13 @@ impl Pipeline {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Everything decided that must survive a restart.
+    /// Everything decided that must survive a restart, but for the incidents: those are what
+    /// the explainer's changes came to.
     pub(super) fn save(&mut self) -> Saved {
         Saved {
             alerts: self.alerts.entries(),
             modes: self.modes.entries().into_iter().collect(),
+            incidents: BTreeMap::new(),
             sequence: self.sequence,
         }
     }
@@ -141,7 +148,7 @@ impl Pipeline {
         now: Timestamp,
         mut transitions: Vec<Transition>,
     ) -> Decisions {
-        self.explain(&mut transitions).await;
+        self.explain(now, &mut transitions).await;
         let modes = self.modes.on_transitions(now, &transitions);
         Decisions {
             transitions,
@@ -205,18 +212,30 @@ impl Pipeline {
         events
     }
 
-    /// Brings the annotations of the alerts that changed up to date.
-    async fn explain(&mut self, transitions: &mut [Transition]) {
+    /// Groups the alerts into incidents, and brings the annotations of those that changed up to date.
+    async fn explain(&mut self, now: Timestamp, transitions: &mut [Transition]) {
         let all = self.alerts.snapshot();
         // Without alerts there is nothing to look up; what has gathered is handed over all the same.
-        let edges = if all.is_empty() {
-            Vec::new()
+        let (edges, services) = if all.is_empty() {
+            (Vec::new(), Vec::new())
         } else {
-            self.engine.edges().await
+            (self.engine.edges().await, self.engine.services().await)
         };
-        let context = explain::Context::new(&edges, &all, self.tick);
-        self.alerts.annotate(transitions, |rule, alert| {
-            explain::annotate(rule, alert, &context)
-        });
+        let mut facts = explain::Facts {
+            alerts: &all,
+            edges: &edges,
+            services: &services,
+            movements: &[],
+            tick: self.tick,
+        };
+        let movements = self.engine.moved(explain::questions(facts, now)).await;
+        facts.movements = &movements;
+        let outdated = self.explainer.step(now, facts);
+        self.alerts.touch(&outdated);
+        drop(all);
+        let explainer = &self.explainer;
+        self.alerts
+            .annotate(transitions, |rule, alert| explainer.annotate(rule, alert));
+        self.explainer.tell(&self.alerts.snapshot());
     }
 }

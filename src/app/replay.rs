@@ -16,7 +16,7 @@ use super::pipeline::{self, Decisions, Pipeline};
 use super::settings;
 use crate::config::{Config, Period};
 use crate::engine::{self, Engine, Placement, Recorded, Stop, TickReport, Ticks};
-use crate::model::{Alert, Batch, Event, MetricPoint, ModeState, Rejections, Timestamp};
+use crate::model::{Alert, Batch, Event, Incident, MetricPoint, ModeState, Rejections, Timestamp};
 use crate::telemetry::Telemetry;
 
 /// A daemon without ports, disk and clock: it lives in virtual time.
@@ -44,6 +44,8 @@ pub struct Replay {
     ticks: Ticks,
     events: Vec<Event>,
     warnings: Vec<String>,
+    /// As a store would keep them.
+    incidents: BTreeMap<String, Vec<u8>>,
     now: Timestamp,
     /// When data last came.
     last_data: Timestamp,
@@ -133,6 +135,7 @@ impl Replay {
             modes: settings::modes(&config)?,
             tick: spacing,
         };
+        let incidents = decisions.incidents.clone();
         let (pipeline, w) = Pipeline::new(engine, &rules, machines, start, decisions);
         warnings.extend(w);
         let mut replay = Self {
@@ -142,6 +145,7 @@ impl Replay {
             ticks: Ticks::new(start, tick, spacing),
             events: Vec::new(),
             warnings,
+            incidents,
             now: start,
             last_data: start,
             forgets_after,
@@ -202,6 +206,18 @@ impl Replay {
         Ok(())
     }
 
+    /// The clock of the daemon's machine is set to `to`, forward or back. What is due then is done at
+    /// once, as the daemon does it when it notices; the time between was never.
+    pub fn set_clock(&mut self, to: Timestamp) {
+        self.now = to;
+        self.last_data = to;
+        self.ticks.set(to);
+        if self.pipeline.is_tick_due(to) {
+            let (_, decisions) = self.runtime.block_on(self.pipeline.close(to));
+            self.settle(to, decisions);
+        }
+    }
+
     /// Closes the tick that is open, so that what came last is judged.
     ///
     /// # Errors
@@ -230,6 +246,11 @@ impl Replay {
         self.pipeline.alerts.snapshot()
     }
 
+    /// Incidents that go on, then those that ended within a day, the newest first.
+    pub fn incidents(&self) -> Vec<Arc<Incident>> {
+        self.pipeline.explainer.incidents()
+    }
+
     /// What each known service is told, by name.
     pub fn modes(&self) -> BTreeMap<String, ModeState> {
         self.pipeline.modes.view(self.now).services
@@ -250,7 +271,10 @@ impl Replay {
         let learning = self.runtime.block_on(self.pipeline.engine.snapshot());
         SavedReplay {
             learning,
-            decisions: self.pipeline.save(),
+            decisions: pipeline::Saved {
+                incidents: self.incidents.clone(),
+                ..self.pipeline.save()
+            },
         }
     }
 
@@ -388,6 +412,12 @@ impl Replay {
             // There is no store that waits for them; they are not to gather.
             drop(self.pipeline.alerts.changes());
             drop(self.pipeline.modes.changes());
+        }
+        for (key, value) in self.pipeline.explainer.changes() {
+            match value {
+                Some(value) => self.incidents.insert(key, value),
+                None => self.incidents.remove(&key),
+            };
         }
         self.events.extend(events);
     }

@@ -11,15 +11,16 @@ use futures_util::future::join_all;
 
 use super::census::{Admission, Census};
 use super::plan::{Placement, Plan, Settings};
-use super::query::{Cursor, Filter};
+use super::query::{Cursor, Filter, Make, VIEWS};
 use super::router::{self, Part};
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
 use super::snapshot::{self, Record};
 use super::tick::Ticker;
+use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::model::{
-    Batch, BoxFuture, EdgeView, MetricPoint, Page, Query, Reject, Rejections, Rule, SampleView,
-    Selector, ServiceView, SignalId, SignalView, Timestamp,
+    Batch, BoxFuture, EdgeView, Examined, MetricPoint, Page, Query, Reject, Rejections, Rule,
+    SampleView, Selector, ServiceView, SignalId, SignalView, Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -107,7 +108,8 @@ impl Engine {
         let mut shards: Vec<Shard> = (0..count.get())
             .map(|_| Shard::new(Arc::clone(&plan)))
             .collect();
-        let warnings = restore(restored, &mut shards, &census, &plan);
+        let mut ticker = Ticker::default();
+        let warnings = restore(restored, &mut shards, &census, &mut ticker, &plan);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
             if plan.settings.placement == Placement::InPlace {
@@ -123,7 +125,7 @@ impl Engine {
             plan,
             census,
             shards: mailboxes,
-            ticker: tokio::sync::Mutex::default(),
+            ticker: tokio::sync::Mutex::new(ticker),
             latest: AtomicI64::new(i64::MIN),
             threads: Mutex::new(threads),
         }));
@@ -136,6 +138,7 @@ fn restore(
     chunks: Vec<Vec<u8>>,
     shards: &mut [Shard],
     census: &Census,
+    ticker: &mut Ticker,
     plan: &Plan,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -159,6 +162,7 @@ fn restore(
         for record in records {
             match record {
                 Record::Services(services) => census.restore_services(services),
+                Record::Pulses(pulses) => ticker.pulses.restore(pulses, plan),
                 Record::Series(series) => {
                     let (id, series) = series.restore(plan);
                     if let Some(shard) = shards.get_mut(router::owner(id, plan.settings.shards))
@@ -193,8 +197,8 @@ impl Handle {
             spans,
             mut rejections,
         } = batch;
-        let services = router::services(&points, &spans);
-        let refused = inner.census.visit(&services, now);
+        let senders = router::senders(&points, &spans);
+        let refused = inner.census.visit(&senders, now);
         let settings = &inner.plan.settings;
         let parts = router::split(points, spans, &refused, settings, &mut rejections);
         let mut sent = Vec::new();
@@ -298,7 +302,9 @@ impl Handle {
     pub async fn snapshot(&self) -> Vec<Vec<u8>> {
         let inner = &*self.0;
         let taken = Timestamp::from_nanos(inner.latest.load(Ordering::Relaxed));
-        let mut chunks = vec![snapshot::write_services(&inner.census.save(), taken)];
+        let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
+        let services = snapshot::write_services(&inner.census.save(), &pulses, taken);
+        let mut chunks = vec![services];
         for shard in &inner.shards {
             let mut cursor = None;
             while let Ok(Some((chunk, last))) =
@@ -309,6 +315,13 @@ impl Handle {
             }
         }
         chunks
+    }
+
+    /// The signals that a rule watches with how far they were from their bands in the whole window, and
+    /// where they are going; at most `limit`, by id. Some ten microseconds a signal, in the shards.
+    pub async fn examined(&self, limit: usize) -> Vec<Examined> {
+        let examined = self.list(Filter::Watched, Cursor::Start, limit, EXAMINED);
+        examined.await.items
     }
 
     /// Whether every shard works; one that panicked does not until the daemon is started anew.
@@ -348,14 +361,20 @@ impl Handle {
     }
 
     /// The first `limit` signals behind `cursor`, over all shards, by id.
-    async fn list(&self, filter: Filter, cursor: Cursor, limit: usize) -> Page<SignalView> {
+    async fn list<T: Send + 'static>(
+        &self,
+        filter: Filter,
+        cursor: Cursor,
+        limit: usize,
+        make: Make<T>,
+    ) -> Page<T> {
         // One more than asked for, to know whether there is a next page.
         let wanted = limit.saturating_add(1);
         let of_shard = async |shard: &Mailbox| {
             let (mut found, mut cursor) = (Vec::new(), cursor);
             while cursor != Cursor::End && found.len() < wanted {
                 let (filter, missing) = (filter.clone(), wanted - found.len());
-                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing);
+                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing, make);
                 let Ok((more, next)) = shard.run(list).await else {
                     break;
                 };
@@ -384,7 +403,7 @@ impl Query for Handle {
         limit: usize,
     ) -> BoxFuture<'_, Page<SignalView>> {
         let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
-        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit))
+        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit, VIEWS))
     }
 
     fn samples(
@@ -415,6 +434,9 @@ impl Query for Handle {
     }
 
     fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
-        Box::pin(async move { self.list(Filter::Watched, Cursor::Start, limit).await.items })
+        Box::pin(async move {
+            let watched = self.list(Filter::Watched, Cursor::Start, limit, VIEWS);
+            watched.await.items
+        })
     }
 }

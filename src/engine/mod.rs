@@ -14,12 +14,18 @@
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
+//! - `pulse`: services as a whole, and whether they are heard
+//! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
+//! - `trend`: where signals are going, for the report
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
+mod carrier;
 mod census;
 mod handle;
+mod moved;
 mod notice;
 mod plan;
+mod pulse;
 mod query;
 mod replay;
 mod report;
@@ -29,6 +35,7 @@ mod shard;
 mod signal;
 mod snapshot;
 mod tick;
+mod trend;
 mod watch;
 mod worker;
 #[cfg(test)]

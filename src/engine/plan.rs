@@ -8,7 +8,7 @@ use prometheus::IntCounter;
 
 use crate::derive;
 use crate::detect;
-use crate::model::{AttributeValue, Resource, Rule, SeriesIdentity, SignalKind, WindowSpec};
+use crate::model::{AttributeValue, Resource, Rule, SeriesIdentity, WindowSpec};
 use crate::telemetry::Telemetry;
 
 /// How the engine is sized and how long it remembers.
@@ -132,8 +132,7 @@ impl Plan {
         telemetry: Telemetry,
     ) -> Result<Self, String> {
         for rule in rules.iter() {
-            detect::build(rule, SignalKind::Value)
-                .map_err(|error| format!("rule {}: {error}", rule.alert))?;
+            detect::check(rule).map_err(|error| format!("rule {}: {error}", rule.alert))?;
         }
         let counter = |rule: &Rule| {
             telemetry

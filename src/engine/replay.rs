@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::handle::{Busy, Handle};
+use super::pulse::Pulses;
 use super::report::TickReport;
 use super::worker::Mailbox;
 use crate::derive::tick_end;
@@ -97,6 +98,11 @@ impl Ticks {
         self.closed_until = self.closed_until.max(end);
     }
 
+    /// The clock was set to `now`, forward or back: what ended by then is closed, what follows is not.
+    pub fn set(&mut self, now: Timestamp) {
+        *self = Self::new(now, self.tick, self.beat);
+    }
+
     /// Takes the ticks that end before `to` for closed. Only for when there is nothing in them.
     pub fn skip(&mut self, to: Timestamp) {
         self.close(tick_end(to, self.tick).minus(self.tick));
@@ -106,7 +112,8 @@ impl Ticks {
 impl Handle {
     /// Whether [`Handle::replay`] can be used.
     pub fn is_in_place(&self) -> bool {
-        matches!(&*self.0.shards, [Mailbox::InPlace(_)])
+        // Whoever listens for silence listens to all services at once, with every tick.
+        matches!(&*self.0.shards, [Mailbox::InPlace(_)]) && !Pulses::are_needed(&self.0.plan)
     }
 
     /// Applies points, closing every tick that ends before one arrives, until there is something that
@@ -154,7 +161,7 @@ impl Handle {
                         ticks.skip(arrival.map_or(until, |at| at.min(until)));
                         continue;
                     }
-                    let closed = shard.close(next, next, Vec::new(), |_| false);
+                    let closed = shard.close(next, next, Vec::new(), None, |_| false);
                     ticks.close(next);
                     *now = (*now).max(next);
                     if !closed.gone.is_empty() {

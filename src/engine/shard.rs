@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::notice::Overlaps;
 use super::plan::Plan;
@@ -30,6 +32,8 @@ pub(super) struct Shard {
     pub(super) order: BTreeSet<SeriesId>,
     /// Those of edges.
     pub(super) edges: BTreeSet<SeriesId>,
+    /// Those of each service, for questions about one of them.
+    services: HashMap<Arc<str>, BTreeSet<SeriesId>, foldhash::fast::RandomState>,
     spans: SpanAggregator,
     desk: Desk,
     overlaps: Overlaps,
@@ -87,6 +91,7 @@ impl Shard {
             series: SeriesMap::default(),
             order: BTreeSet::new(),
             edges: BTreeSet::new(),
+            services: HashMap::default(),
             spans,
             desk: Desk::default(),
             overlaps: Overlaps::default(),
@@ -105,7 +110,23 @@ impl Shard {
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
         }
+        let service = Arc::clone(&series.identity.resource.service);
+        self.services.entry(service).or_default().insert(id);
         self.series.insert(id, series);
+    }
+
+    /// The series of a service behind `cursor`, by id.
+    pub(super) fn of_service(
+        &self,
+        service: &str,
+        cursor: Option<SeriesId>,
+    ) -> impl Iterator<Item = SeriesId> {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        self.services
+            .get(service)
+            .into_iter()
+            .flat_map(move |ids| ids.range((from, Bound::Unbounded)))
+            .copied()
     }
 
     /// Applies points of known series, and spans.
@@ -211,13 +232,14 @@ impl Shard {
     }
 
     /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
-    /// new; then lets go of what has been idle for too long. `alive` says of a service whether it sent
-    /// spans in the tick.
+    /// new; then lets go of what has been idle for too long. `listened`: for so long signals could have
+    /// been heard, if at all. `alive` says of a service whether it sent spans in the tick.
     pub(super) fn close(
         &mut self,
         boundary: Timestamp,
         now: Timestamp,
         newcomers: Vec<SpanPartial>,
+        listened: Option<Duration>,
         alive: impl Fn(&str) -> bool,
     ) -> Closed {
         for partial in newcomers {
@@ -235,16 +257,23 @@ impl Shard {
         let idle = self.plan.settings.idle();
         let mut gone = Vec::new();
         for (id, series) in &mut self.series {
-            series.close(*id, boundary, &alive, &self.plan, &mut self.desk);
+            series.close(*id, boundary, listened, &alive, &self.plan, &mut self.desk);
             if now.since(series.last_seen) > idle {
                 self.desk.ended.extend(series.signal_ids(*id));
                 gone.push((*id, Arc::clone(&series.identity)));
             }
         }
-        for (id, _) in &gone {
+        for (id, identity) in &gone {
             self.series.remove(id);
             self.order.remove(id);
             self.edges.remove(id);
+            let service = &identity.resource.service;
+            if let Some(ids) = self.services.get_mut(service) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.services.remove(service);
+                }
+            }
         }
         self.count_samples();
         Closed {

@@ -252,6 +252,7 @@ pub(super) fn signal(n: u128) -> SignalView {
             p99: 0.3,
         },
         baseline: BaselineView::Ready,
+        season: None,
         last: Some(SampleView {
             time: NOW,
             value: 0.31,
@@ -305,6 +306,7 @@ pub(super) fn alert(name: &str, service: &str, state: AlertState) -> Alert {
         resolved_at: (state == AlertState::Resolved).then_some(NOW),
         updated_at: NOW,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod alert;
 mod attributes;
+mod detector;
 mod event;
+mod grounds;
 mod labels;
 mod mode;
 mod point;
@@ -17,21 +19,27 @@ mod view;
 
 pub use alert::{Alert, AlertState, Fingerprint, Transition};
 pub use attributes::{AttributeValue, Attributes};
+pub use detector::{
+    AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
+};
 pub use event::{Event, EventBody};
+pub use grounds::{
+    Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
+    MovedQuestion, Movement, Subject,
+};
 pub use labels::Labels;
 pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};
 pub use point::{
     Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
     Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
-pub use rule::{
-    DetectorSpec, Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec,
-};
+pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
 pub use signal::{Sample, SignalId, SignalKind, SignalMeta};
 pub use timestamp::Timestamp;
 pub use verdict::{Evidence, Judged, Measure, Observation, Verdict, severity};
 pub use view::{
-    BaselineView, BoxFuture, EdgeView, Page, Query, SampleView, ServiceView, SignalView, WindowView,
+    BaselineView, BoxFuture, EdgeView, Examined, Page, Query, SampleView, ServiceView, SignalView,
+    Trend, VersionView, WindowView,
 };
