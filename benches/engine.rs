@@ -25,9 +25,8 @@ fn rule(detector: &str) -> Rule {
         selector: Selector::default(),
         detector: DetectorSpec {
             name: detector.into(),
-            window: None,
-            lower: None,
             upper: Some(1e9),
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 4.0,

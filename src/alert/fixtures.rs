@@ -16,9 +16,7 @@ pub(super) fn rule(name: &str) -> Rule {
         selector: Selector::default(),
         detector: DetectorSpec {
             name: "zscore".into(),
-            window: None,
-            lower: None,
-            upper: None,
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 4.0,

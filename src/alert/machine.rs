@@ -170,6 +170,12 @@ impl Machine {
         all.into_values().cloned().collect()
     }
 
+    /// Whether any alert fires. `O(alerts)`.
+    pub fn has_firing(&self) -> bool {
+        let mut entries = self.entries.values();
+        entries.any(|entry| entry.alert.state == AlertState::Firing)
+    }
+
     /// How many anomalous observations found no room since the start; see [`Settings::max_active`].
     pub fn refused(&self) -> u64 {
         self.refused

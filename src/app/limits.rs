@@ -45,9 +45,8 @@ fn rule() -> Rule {
         selector: Selector::new(nothing.into_iter().flatten().collect()),
         detector: DetectorSpec {
             name: "threshold".into(),
-            window: None,
-            lower: None,
             upper: Some(0.0),
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 1.0,
@@ -82,6 +81,11 @@ fn rule() -> Rule {
 }
 
 impl LimitWatch {
+    /// Whether there was ever a refusal that a tick without one is to be told from.
+    pub(super) fn is_awake(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// What the tick says about limits, for the alert machine: a refusal is an anomaly, and ticks
     /// without one after it are calm.
     pub(super) fn observe(

@@ -90,7 +90,10 @@ fn table(output: Output, signals: &Value, more: bool) -> String {
             let state = match signal.baseline {
                 BaselineView::Unwatched => "unwatched".into(),
                 BaselineView::Learning { remaining } => format!("learning, {remaining} to go"),
-                BaselineView::Ready => "ready".into(),
+                BaselineView::Ready => match signal.season.as_deref() {
+                    Some(season) => format!("ready, by {season}"),
+                    None => "ready".into(),
+                },
             };
             vec![
                 cell(&signal.service),

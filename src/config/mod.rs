@@ -44,9 +44,12 @@ pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
 pub use route::{LOG_RECEIVER, Receiver, Route, Webhook};
-pub use rule::{Direction, Hold, Resolve, Rule, RuleWindow, SelectorText, Sigma};
+pub use rule::{
+    BurnRate, BurnSeverity, Direction, Hold, Objective, Resolve, Rule, RuleWindow, SelectorText,
+    Sigma,
+};
 pub use secret::{Secret, SecretUrl};
-pub use units::{ByteSize, Period, Share};
+pub use units::{ByteSize, Period, Quantity, Share};
 
 /// The configuration of Tidewatch. Every key may be left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -94,12 +97,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The rules as the pipeline takes them; a rule's `RuleId` is its position.
+    /// The rules as the pipeline takes them; a rule's `RuleId` is its position here. A table of objectives is
+    /// as many rules as it has lines.
     pub fn model_rules(&self) -> Arc<[model::Rule]> {
         let window = self.window.spec();
         self.rules
             .iter()
-            .map(|rule| rule.to_model(window, self.window.tick))
+            .flat_map(|rule| rule.to_models(window, self.window.tick))
             .collect()
     }
 
@@ -108,7 +112,8 @@ impl Config {
     pub fn to_yaml(&self) -> String {
         let mut shown = self.clone();
         for rule in &mut shown.rules {
-            rule.sigma = Some(rule.thresholds());
+            rule.sigma = rule.has_sigma().then(|| rule.thresholds());
+            rule.hold = Some(rule.holds());
         }
         serde_saphyr::to_string(&shown)
             .unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
@@ -122,6 +127,8 @@ pub struct Loaded {
     pub config: Config,
     /// What was probably not meant: print it, and go on.
     pub warnings: Diagnostics,
+    /// Whether it says itself how long a tick is (`window.tick`).
+    pub sets_tick: bool,
 }
 
 /// Reads and checks the file at `path`.
@@ -232,12 +239,14 @@ pub fn parse(
         // Written out, so that the configuration in force shows it.
         config.window.samples.get_or_insert(100);
     }
+    let sets_tick = root.get("window").is_some_and(|w| w.get("tick").is_some());
     found.truncate(MAX_SHOWN);
     let found = Diagnostics::sorted(found);
     match config {
         Some(config) if found.errors() == 0 => Ok(Loaded {
             config,
             warnings: found,
+            sets_tick,
         }),
         _ => Err(found),
     }

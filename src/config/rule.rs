@@ -11,14 +11,15 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::{
-    self, DetectorSpec, For, Labels, Selector, SelectorError, SigmaThresholds, WindowSpec,
+    self, AbsenceSpec, Burn, DetectorSpec, For, ForecastSpec, Labels, OwnSettings, Selector,
+    SelectorError, SeverityLabel, SigmaThresholds, SloSpec, WindowSpec,
 };
 
 use super::decode::BadText;
-use super::units::{Period, as_text};
+use super::units::{Period, Quantity, Share, as_text};
 
 /// The detector of rules that name none.
-const DEFAULT_DETECTOR: &str = "robust";
+const DEFAULT_DETECTOR: &str = "adaptive";
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,23 +32,26 @@ pub struct Rule {
     #[serde(rename = "match")]
     pub selector: SelectorText,
     /// How it judges: `robust` (median and spread that outliers do not move), `zscore` (mean and standard
-    /// deviation of the window before the sample), `threshold` (fixed bounds).
+    /// deviation of the window before the sample), `threshold` (fixed bounds), `slo` (how fast an error
+    /// budget is used up), `forecast` (when a limit will be reached), `absence` (what is not heard any more).
     #[serde(default = "default_detector")]
     pub detector: String,
     /// The window of this rule; unset: that of the section `window`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<RuleWindow>,
     /// From how surprising a sample is an anomaly, in standard deviations: `{warning: 4, critical: 6}`, or
-    /// a number, which is the warning alone. Unset: 4 and 6; of detector `zscore` 2.5 and 5.
+    /// a number, which is the warning alone. Unset: 4 and 6; of detector `zscore` 2.5 and 5. Not of `slo` and
+    /// `absence`, which know of rates and times instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigma: Option<Sigma>,
     /// Which side of the expectation counts.
     #[serde(default)]
     pub direction: Direction,
     /// How long before the alert fires: `3 of 5` samples, or a duration over which every sample is
-    /// anomalous. `1 of 1` fires at once.
-    #[serde(rename = "for", default)]
-    pub hold: Hold,
+    /// anomalous. `1 of 1` fires at once. Unset: `3 of 5`; of the detectors `slo`, `forecast` and `absence`,
+    /// which look back themselves, `1 of 1`.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// Samples that the baseline must stand on before anything is judged. Unset: 30, or the window's size
     /// where that is smaller. At least 2, at most the window's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,12 +68,39 @@ pub struct Rule {
     /// When a firing alert is over.
     #[serde(default)]
     pub resolve: Resolve,
-    /// Of detector `threshold`: the value must stay at or above this.
+    /// Of the detectors `threshold`, `slo` and `forecast`: the value must stay at or above this. A number
+    /// in the signal's unit, or with a unit that is converted: `300ms`, `2GiB`, `90%`. Unset: no lower bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lower: Option<f64>,
-    /// Of detector `threshold`: the value must stay at or below this.
+    pub lower: Option<Quantity>,
+    /// Of the detectors `threshold`, `slo` and `forecast`: the value must stay at or below this, written as
+    /// `lower`. Unset: no upper bound; of `forecast` a ratio has that of 100 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upper: Option<f64>,
+    pub upper: Option<Quantity>,
+    /// Of detector `slo`: the worst value that is good, written as `lower`: the lowest of a signal `rate`,
+    /// the highest of any other. An error ratio needs none. Unset: none, or those in `objectives`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Quantity>,
+    /// Of detector `slo`: which share must be good, such as `99.9%`. Of an error ratio that is the share of
+    /// requests, of other signals that of the requests in ticks that kept the target. Unset: 99.9 % of
+    /// an error ratio, else 99 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Share>,
+    /// Of detector `slo`: a table of objectives. For each signal that `match` selects the first line counts
+    /// whose own `match` does so, too. Unset: one objective for all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<Objective>,
+    /// Of detector `slo`: how fast the error budget must be used up for an alert. Unset: the usual table,
+    /// 14.4 times over 1h and 5m (critical), 6 times over 6h and 30m, once over 3d and 6h.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub burn: Vec<BurnRate>,
+    /// Of detector `forecast`: how far ahead the limit must be to be of no concern; within a quarter of it,
+    /// the alert is critical. 1m to 1y. Unset: 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<Period>,
+    /// Of detector `absence`: how long a signal may be silent. At least a tick. Unset: five times its usual
+    /// interval, at least a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Period>,
     /// Labels added to the alert; values may be templates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -83,6 +114,11 @@ pub(super) fn default_detector() -> String {
 }
 
 impl Rule {
+    /// Whether thresholds in standard deviations mean anything to its detector.
+    pub fn has_sigma(&self) -> bool {
+        !matches!(self.detector.as_str(), "slo" | "absence")
+    }
+
     /// The thresholds set, or the detector's own.
     pub fn thresholds(&self) -> Sigma {
         self.sigma.unwrap_or(match self.detector.as_str() {
@@ -98,25 +134,61 @@ impl Rule {
         })
     }
 
-    /// The rule as the pipeline takes it; `default_window` is that of rules which set none.
-    pub fn to_model(&self, default_window: WindowSpec, tick: Period) -> model::Rule {
+    /// How long before the alert fires: what is set, or the detector's own.
+    pub fn holds(&self) -> Hold {
+        self.hold.unwrap_or(match self.detector.as_str() {
+            // They look at minutes and hours themselves.
+            "slo" | "forecast" | "absence" => Hold(For::Samples { n: 1, of: 1 }),
+            _ => Hold::default(),
+        })
+    }
+
+    /// The rules as the pipeline takes them: one, or of a table of objectives one a line;
+    /// `default_window` is that of rules which set none.
+    pub fn to_models(&self, default_window: WindowSpec, tick: Period) -> Vec<model::Rule> {
+        if self.objectives.is_empty() {
+            let selector = self.selector.selector.clone();
+            return vec![self.to_model(selector, None, default_window, tick)];
+        }
+        let mut before = Vec::new();
+        let line = |line: &Objective| {
+            let own = &line.selector.selector;
+            let selector = self.selector.selector.clone().and(own);
+            let selector = selector.except(before.iter().cloned());
+            before.push(own.clone());
+            self.to_model(selector, Some(line), default_window, tick)
+        };
+        self.objectives.iter().map(line).collect()
+    }
+
+    fn to_model(
+        &self,
+        selector: Selector,
+        line: Option<&Objective>,
+        default_window: WindowSpec,
+        tick: Period,
+    ) -> model::Rule {
         let window = self.window.as_ref().map(RuleWindow::spec);
         let holds = capacity(window.unwrap_or(default_window), tick);
+        let bounds = self.bounds(line);
+        let value = |bound: &Option<Quantity>| bound.as_ref().map(|bound| bound.value);
         model::Rule {
             alert: self.alert.clone(),
-            selector: self.selector.selector.clone(),
+            selector,
             detector: DetectorSpec {
                 name: self.detector.clone(),
                 window,
-                lower: self.lower,
-                upper: self.upper,
+                lower: value(&bounds.lower),
+                upper: value(&bounds.upper),
+                dimension: bounds.all().find_map(|bound| bound.dimension),
+                own: self.own(line, &bounds),
             },
             sigma: SigmaThresholds {
                 warning: self.thresholds().warning,
                 critical: self.thresholds().critical,
             },
             direction: self.direction.into(),
-            hold: self.hold.0,
+            hold: self.holds().0,
             resolve_sigma: self.resolve.sigma,
             resolve_samples: self.resolve.samples,
             min_samples: self.min_samples.unwrap_or(holds.min(30)),
@@ -126,6 +198,140 @@ impl Rule {
             annotations: Labels(self.annotations.clone()),
         }
     }
+
+    /// The bounds of the rule, or of a line of its table, which replaces them all if it has any.
+    fn bounds(&self, line: Option<&Objective>) -> Bounds {
+        let of_rule = Bounds {
+            target: self.target.clone(),
+            lower: self.lower.clone(),
+            upper: self.upper.clone(),
+        };
+        let of_line = line.map(|line| Bounds {
+            target: line.target.clone(),
+            lower: line.lower.clone(),
+            upper: line.upper.clone(),
+        });
+        match of_line {
+            Some(bounds) if bounds.all().next().is_some() => bounds,
+            _ => of_rule,
+        }
+    }
+
+    fn own(&self, line: Option<&Objective>, bounds: &Bounds) -> OwnSettings {
+        match self.detector.as_str() {
+            "slo" => {
+                let words: Vec<_> = bounds.all().map(Quantity::to_string).collect();
+                let objective = line.and_then(|line| line.objective).or(self.objective);
+                let burns: Vec<Burn> = self.burn.iter().map(BurnRate::to_model).collect();
+                OwnSettings::Slo(SloSpec {
+                    target: bounds.target.as_ref().map(|target| target.value),
+                    words: words.join(" and ").into(),
+                    objective: objective.map(|share| share.0),
+                    burns: if burns.is_empty() {
+                        Burn::usual()
+                    } else {
+                        burns.into()
+                    },
+                })
+            }
+            "forecast" => {
+                let usual = ForecastSpec::default();
+                OwnSettings::Forecast(ForecastSpec {
+                    horizon: self.horizon.map_or(usual.horizon, |horizon| horizon.0),
+                    ..usual
+                })
+            }
+            "absence" => OwnSettings::Absence(AbsenceSpec {
+                after: self.after.map(|after| after.0),
+            }),
+            _ => OwnSettings::Default,
+        }
+    }
+}
+
+/// What bounds a value.
+struct Bounds {
+    target: Option<Quantity>,
+    lower: Option<Quantity>,
+    upper: Option<Quantity>,
+}
+
+impl Bounds {
+    /// Those that are set.
+    fn all(&self) -> impl Iterator<Item = &Quantity> {
+        [&self.target, &self.lower, &self.upper]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// One line of a table of objectives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// The signals it is for, of those that the rule selects.
+    #[serde(rename = "match")]
+    pub selector: SelectorText,
+    /// The worst value that is good: `300ms`, `2GiB`, `90%`, or a number in the signal's unit. Unset: as
+    /// the rule has it, unless this line has `lower` or `upper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Quantity>,
+    /// The value must stay at or above this. Unset: as the rule has it, unless this line has another bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<Quantity>,
+    /// The value must stay at or below this. Unset: as the rule has it, unless this line has another bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<Quantity>,
+    /// Which share must be good. Unset: as the rule has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Share>,
+}
+
+/// How fast an error budget must be used up for an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BurnRate {
+    /// The window that says that it matters, 1m to 30d.
+    pub long: Period,
+    /// The window that says that it still goes on: the alert ends when it is over. Up to `long`, and at
+    /// least a 240th of it. Unset: a twelfth of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<Period>,
+    /// How many times faster than the objective allows. 1 uses up the whole budget in the objective's period.
+    pub rate: f64,
+    /// What the alert is called.
+    #[serde(default)]
+    pub severity: BurnSeverity,
+}
+
+impl BurnRate {
+    /// The window that is set, or a twelfth of the long one.
+    pub fn short(&self) -> Period {
+        self.short.unwrap_or(Period(self.long.0 / 12))
+    }
+
+    fn to_model(&self) -> Burn {
+        Burn {
+            long: self.long.0,
+            short: self.short().0,
+            rate: self.rate,
+            severity: match self.severity {
+                BurnSeverity::Warning => SeverityLabel::Warning,
+                BurnSeverity::Critical => SeverityLabel::Critical,
+            },
+        }
+    }
+}
+
+/// What an alert is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BurnSeverity {
+    /// Somebody should look at it.
+    #[default]
+    Warning,
+    /// Somebody should look at it now.
+    Critical,
 }
 
 /// How many samples a window can hold.
@@ -442,7 +648,7 @@ mod tests {
             min_samples: None,
             ..builtin_rules().remove(0)
         };
-        let min = |window| rule.to_model(window, Period::secs(10)).min_samples;
+        let min = |window| rule.to_models(window, Period::secs(10))[0].min_samples;
         assert_eq!(min(WindowSpec::Samples(100)), 30);
         assert_eq!(min(WindowSpec::Samples(10)), 10);
         assert_eq!(

@@ -2,7 +2,15 @@ use super::*;
 
 fn known() -> Known {
     Known {
-        detectors: vec!["robust", "zscore", "threshold"],
+        detectors: vec![
+            "adaptive",
+            "robust",
+            "zscore",
+            "threshold",
+            "slo",
+            "forecast",
+            "absence",
+        ],
         template: |text| match text.contains("{{ nope") {
             true => Err("unknown value `nope`".into()),
             false => Ok(()),
@@ -111,7 +119,7 @@ fn no_file_an_empty_file_and_an_empty_mapping_are_the_same() {
     for text in ["", "\n", "# nothing\n", "{}", "---\n", "otlp:\nhttp: {}\n"] {
         assert_eq!(good(text), Config::default(), "{text:?}");
     }
-    assert_eq!(Config::default().rules.len(), 4);
+    assert_eq!(Config::default().rules.len(), 10);
     let rules = Config::default().model_rules();
     assert!(rules.iter().all(|rule| rule.min_samples == 30));
     // A small window suits the built-in rules too.
@@ -459,7 +467,12 @@ fn rules_that_cannot_work_are_named() {
         (
             "upper: 5",
             12,
-            "upper: only the detector `threshold` has fixed bounds",
+            "upper: only the detectors `threshold`, `slo`, `forecast` can use `upper`",
+        ),
+        (
+            "after: 5m",
+            12,
+            "after: only the detector `absence` can use `after`",
         ),
         (
             "labels: {severity: page}",
@@ -488,6 +501,125 @@ fn rules_that_cannot_work_are_named() {
         assert_eq!(found.lines().next(), Some(expected.as_str()), "{settings}");
         assert_eq!(found.lines().count(), 2, "one mistake, one hint: {found}");
     }
+}
+
+#[test]
+fn settings_that_a_detector_does_not_know_or_cannot_use_are_named() {
+    for (settings, expected) in [
+        (
+            "detector: slo, target: 300ms, sigma: 3",
+            "sigma: only the detectors `adaptive`, `robust`, `zscore`, `threshold`, `forecast` can use \
+             `sigma`",
+        ),
+        (
+            "detector: absence, direction: below",
+            "direction: only the detectors `adaptive`, `robust`, `zscore`, `threshold` can use `direction`",
+        ),
+        (
+            "detector: absence, after: 1s",
+            "after: must be from 10s to 1h, is 1s",
+        ),
+        (
+            "detector: slo",
+            "detector: `slo` has no target to compare with",
+        ),
+        (
+            "detector: slo, target: 300ms, objective: 100%",
+            "objective: must be between 0% and 100%, is 100%",
+        ),
+        (
+            "detector: slo, target: 300ms, upper: 5",
+            "target: a target stands beside `lower` or `upper`",
+        ),
+        (
+            "detector: threshold, lower: 5, upper: 300ms",
+            "lower: `5` and `300ms` are not of one kind",
+        ),
+        (
+            "detector: threshold, lower: 400ms, upper: 300ms",
+            "lower: must not be above upper (300ms), is 400ms",
+        ),
+        (
+            "detector: threshold, lower: 5 apples",
+            "lower: expected a number, or a quantity such as 300ms, 2GiB or 90%, found `5 apples`",
+        ),
+        (
+            "detector: slo, objectives: [{match: '{a=\"b\"}'}]",
+            "objectives[0]: has no target to compare with",
+        ),
+        (
+            "detector: slo, target: 1s, burn: [{long: 1h, rate: 0}]",
+            "burn[0].rate: must be more than 0 and at most 1000000, is 0",
+        ),
+        (
+            "detector: slo, target: 1s, burn: [{long: 1h, short: 2h, rate: 2}]",
+            "burn[0].short: must be from 15s to 1h, is 2h",
+        ),
+        (
+            "detector: forecast, horizon: 5s",
+            "horizon: must be from 1m to 365d, is 5s",
+        ),
+    ] {
+        let found = said(&format!("rules: [{{alert: A, match: '{{}}', {settings}}}]"));
+        let message = format!("error: rules[0].{expected}");
+        let first = found.lines().next().unwrap_or_default();
+        assert!(first.ends_with(&message), "{settings}: {found}");
+        assert_eq!(found.lines().count(), 2, "one mistake, one hint: {found}");
+    }
+}
+
+/// HTTP in and out, RPC, database and queue, each with its own target.
+#[test]
+fn a_table_of_targets_is_a_few_lines() {
+    let config = good(
+        r#"rules:
+  - alert: TooSlow
+    match: '{signal="p95"}'
+    detector: slo
+    objectives:
+      - {match: '{metric="http.server.request.duration"}', target: 300ms}
+      - {match: '{metric="http.client.request.duration"}', target: 500ms, objective: 95%}
+      - {match: '{metric=~"rpc.*"}', target: 100ms}
+      - {match: '{}', target: 2s}
+"#,
+    );
+    let rules = config.model_rules();
+    assert_eq!(rules.len(), 4);
+    let line = |metric: &str, signal: &str| {
+        let labels = model::Labels::from_iter([("metric", metric), ("signal", signal)]);
+        let found: Vec<_> = rules
+            .iter()
+            .filter(|r| r.selector.matches(&labels))
+            .collect();
+        assert!(found.len() <= 1, "the first line that fits counts");
+        found.first().map(|rule| match &rule.detector.own {
+            model::OwnSettings::Slo(slo) => (slo.target, slo.objective, slo.words.to_string()),
+            other => panic!("{other:?}"),
+        })
+    };
+    let is =
+        |target: f64, objective, words: &str| Some((Some(target), objective, words.to_owned()));
+    assert_eq!(
+        line("http.server.request.duration", "p95"),
+        is(0.3, None, "300ms")
+    );
+    assert_eq!(
+        line("http.client.request.duration", "p95"),
+        is(0.5, Some(0.95), "500ms")
+    );
+    assert_eq!(line("rpc.server.duration", "p95"), is(0.1, None, "100ms"));
+    assert_eq!(line("span.duration", "p95"), is(2.0, None, "2s"));
+    assert_eq!(line("rpc.server.duration", "p99"), None);
+    assert!(
+        rules
+            .iter()
+            .all(|rule| rule.hold == model::For::Samples { n: 1, of: 1 })
+    );
+    assert!(
+        rules
+            .iter()
+            .all(|rule| rule.detector.dimension == Some(model::Dimension::Time))
+    );
 }
 
 #[test]
@@ -816,7 +948,7 @@ mod laws {
         )
             .prop_map(|(name, hold, sigma, direction, min_change, samples)| Rule {
                 alert: name.replace('$', "$$"),
-                hold,
+                hold: Some(hold),
                 sigma: Some(sigma),
                 direction,
                 min_change,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::model::Dimension;
+
 use super::decode::BadText;
 
 /// A length of time as Prometheus writes it: `500ms`, `10s`, `1m30s`, `2h`, `1d`; `0` is none.
@@ -177,6 +179,58 @@ impl fmt::Display for Share {
     }
 }
 
+/// A bound on a signal: a number in the signal's own unit, or a time, a size or a share that is converted
+/// to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantity {
+    text: String,
+    /// The number; of a dimension in seconds, bytes or parts of one.
+    pub value: f64,
+    /// What it is; `None`: a number in the signal's unit.
+    pub dimension: Option<Dimension>,
+}
+
+impl FromStr for Quantity {
+    type Err = BadText;
+
+    fn from_str(text: &str) -> Result<Self, BadText> {
+        let of = |value: f64, dimension: Option<Dimension>| {
+            Ok(Self {
+                text: text.into(),
+                value,
+                dimension,
+            })
+        };
+        if let Ok(value) = text.parse::<f64>()
+            && value.is_finite()
+        {
+            return of(value, None);
+        }
+        if let Some(percent) = text.strip_suffix('%')
+            && let Ok(percent) = percent.trim_end().parse::<f64>()
+            && percent.is_finite()
+        {
+            return of(percent / 100.0, Some(Dimension::Share));
+        }
+        if let Ok(period) = text.parse::<Period>() {
+            return of(period.0.as_secs_f64(), Some(Dimension::Time));
+        }
+        if let Ok(size) = text.parse::<ByteSize>() {
+            return of(size.0 as f64, Some(Dimension::Bytes));
+        }
+        Err(
+            BadText::new("expected a number, or a quantity such as 300ms, 2GiB or 90%")
+                .hint("a number alone is in the signal's own unit"),
+        )
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// `Deserialize` and `Serialize` as text, and the schema of that text.
 macro_rules! as_text {
     ($type:ty, $name:literal, $expected:literal, $schema:tt) => {
@@ -218,6 +272,9 @@ as_text!(ByteSize, "ByteSize", "a size such as 64MiB or 2GiB", {
     "type": ["string", "integer"],
     "pattern": "^[0-9]+ *([KMGT]iB|[kKMGT]?B)?$",
     "minimum": 0
+});
+as_text!(Quantity, "Quantity", "a number, or a quantity such as 300ms, 2GiB or 90%", {
+    "type": ["string", "number"]
 });
 as_text!(Share, "Share", "a share such as 50% or 0.5", {
     "type": ["string", "number"],

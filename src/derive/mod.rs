@@ -97,7 +97,8 @@ pub struct Emitted {
     pub sample: Sample,
     /// A trace of this tick that shows it, where one is known.
     pub exemplar: Option<u128>,
-    /// Observations it rests on, at least 1: of a histogram or of spans their count, else 1.
+    /// Observations it rests on: of a histogram or of spans their count, else 1. Only a rate of counted
+    /// events may have 0.
     pub weight: u64,
 }
 
@@ -332,11 +333,16 @@ impl Emitter<'_> {
         let elapsed = self
             .elapsed
             .map_or(elapsed as f64 / 1e9, |whole| whole.as_secs_f64());
-        self.emit(SignalKind::Rate, amount / elapsed, weight);
+        self.push(SignalKind::Rate, amount / elapsed, weight);
     }
 
-    /// Emits a sample; what is not finite is no sample.
+    /// Emits a sample, which rests on one observation at least.
     fn emit(&mut self, kind: SignalKind, value: f64, weight: u64) {
+        self.push(kind, value, weight.max(1));
+    }
+
+    /// What is not finite is no sample.
+    fn push(&mut self, kind: SignalKind, value: f64, weight: u64) {
         if value.is_finite() {
             self.out.push(Emitted {
                 kind,
@@ -345,7 +351,7 @@ impl Emitter<'_> {
                     value,
                 },
                 exemplar: self.exemplar,
-                weight: weight.max(1),
+                weight,
             });
         }
     }

@@ -8,12 +8,19 @@
 //! A new detector is one file here and one line in [`REGISTRY`]; documentation, the configuration's
 //! schema and the tests that hold for every detector follow from it.
 
+mod absence;
+mod adaptive;
+mod counts;
+mod forecast;
 mod robust;
+mod slo;
 mod tail;
 mod threshold;
 mod zscore;
 
-use crate::model::{Evidence, Judged, Rule, Sample, SignalKind, Timestamp, Verdict};
+use std::time::Duration;
+
+use crate::model::{Evidence, Judged, OwnSettings, Rule, Sample, SignalKind, Timestamp, Verdict};
 use crate::window::Window;
 
 /// Judges the samples of one signal, in order.
@@ -22,13 +29,24 @@ pub trait Detector: Send {
     ///
     /// `window` holds the samples before this one; `weight` is the number of observations behind the
     /// sample (spans in the tick, for instance; 1 for a plain value), for detectors that trust few
-    /// observations less.
+    /// observations less. Only the rate of events of which there were none has 0.
     fn observe(&mut self, sample: Sample, weight: u64, window: &Window) -> Verdict;
 
     /// Judges that nothing came: called when a tick that ends at `boundary` has closed without a sample
-    /// of a signal whose newest one is the last of `window`. `None`, as most detectors have it: gaps mean
-    /// nothing.
-    fn silent(&mut self, _boundary: Timestamp, _window: &Window) -> Option<Judged> {
+    /// of a signal whose newest one is the last of `window`. `listened`: for so long since the sample, or
+    /// since the last such call, others were heard, so that the signal could have been. `None`, as most
+    /// detectors have it: gaps mean nothing.
+    fn silent(
+        &mut self,
+        _boundary: Timestamp,
+        _listened: Duration,
+        _window: &Window,
+    ) -> Option<Judged> {
+        None
+    }
+
+    /// The period by which it expects, `day` or `week`, once one has shown itself.
+    fn season(&self) -> Option<&'static str> {
         None
     }
 
@@ -65,7 +83,15 @@ pub struct Kind {
 }
 
 /// Every detector, one line each.
-pub const REGISTRY: &[Kind] = &[zscore::KIND, robust::KIND, threshold::KIND];
+pub const REGISTRY: &[Kind] = &[
+    adaptive::KIND,
+    zscore::KIND,
+    robust::KIND,
+    threshold::KIND,
+    slo::KIND,
+    forecast::KIND,
+    absence::KIND,
+];
 
 /// Names of all detectors, in the registry's order.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -86,6 +112,43 @@ pub fn build(rule: &Rule, kind: SignalKind) -> Result<Box<dyn Detector>, String>
             format!("no detector `{name}`; there are {}", known.join(", "))
         })?;
     (entry.build)(rule, kind)
+}
+
+/// The same for a signal whose unit is known, into which the rule's bounds are converted.
+///
+/// # Errors
+/// As [`build`]; or the bounds do not fit the unit.
+pub fn build_in(rule: &Rule, kind: SignalKind, unit: &str) -> Result<Box<dyn Detector>, String> {
+    if rule.detector.dimension.is_none() && rule.detector.own == OwnSettings::Default {
+        return build(rule, kind);
+    }
+    let spec = rule
+        .detector
+        .in_unit(unit)
+        // A share of failures is counted, whatever the bounds of the other signals.
+        .or_else(|| (kind == SignalKind::ErrorRatio).then(|| rule.detector.clone()))
+        .ok_or_else(|| format!("its bounds do not fit the unit `{unit}`"))?;
+    let rule = Rule {
+        detector: spec,
+        ..rule.clone()
+    };
+    build(&rule, kind)
+}
+
+/// Says what is wrong with a rule that suits no signal at all.
+///
+/// # Errors
+/// See [`build`].
+pub fn check(rule: &Rule) -> Result<(), String> {
+    build(rule, SignalKind::Value)
+        .or_else(|error| build(rule, SignalKind::ErrorRatio).map_err(|_| error))
+        .or_else(|error| build_in(rule, SignalKind::Value, "1").map_err(|_| error))
+        .map(drop)
+}
+
+/// Whether `rule` is about signals that are silent, so that it can watch services as a whole.
+pub fn hears_silence(rule: &Rule) -> bool {
+    rule.detector.name == absence::KIND.name
 }
 
 /// No sigma is larger than this: the tail of any real noise is unknown far before.

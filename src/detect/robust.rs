@@ -6,12 +6,18 @@
 //! with a long tail. Where such a tail is wider than the middle says, it sets the width of the band.
 //! A baseline must not learn from the incident it is to show, so samples of a run of deviations are
 //! set aside until they are more than half of the window: then they are the normal state.
+//!
+//! Rates of counted events are judged on a scale on which the noise of counting is the same everywhere
+//! (Anscombe, *The Transformation of Poisson, Binomial and Negative-Binomial Data*, 1948): 3 where 30 are
+//! usual is less likely than it looks, and 60 more so. How many events there were limits how surprising a
+//! sample can be: see `counts`.
 
 use std::collections::VecDeque;
 use std::mem::size_of;
 
+use super::counts::{Anscombe, Counts, Look};
 use super::{Detector, Kind, Scale, floored, tail};
-use crate::model::{Evidence, Judged, Rule, Sample, Verdict};
+use crate::model::{Evidence, Judged, Rule, Sample, SignalKind, Verdict};
 use crate::window::{Window, median};
 
 pub(super) const KIND: Kind = Kind {
@@ -22,8 +28,10 @@ pub(super) const KIND: Kind = Kind {
                   deviations instead, if that is more; one in which more than half is one value, 1.25 \
                   times its root mean square deviation. A run of deviations does not teach before it has \
                   lasted for half of the window. A spread from few samples is rough, so \
-                  sigma is that of the normal tail which is as likely as the tail of Student's t.",
-    build: |rule, _kind| Ok(Box::new(Robust::new(rule))),
+                  sigma is that of the normal tail which is as likely as the tail of Student's t. Rates \
+                  of few events are judged by the square root of the count. Rates, error ratios and \
+                  percentiles of few events are never more surprising than so few can be.",
+    build: |rule, kind| Ok(Box::new(Robust::new(rule, kind))),
 };
 
 /// Makes the median absolute deviation of normal noise its standard deviation: 1 / Φ⁻¹(3/4).
@@ -58,11 +66,14 @@ struct Robust {
     /// (samples in the window, distance in spreads at which the band ends): it changes only with the
     /// number of samples.
     reach: (usize, f64),
+    /// How many events there usually are behind a sample, where they are counted.
+    counts: Option<Box<Counts>>,
 }
 
 impl Robust {
-    fn new(rule: &Rule) -> Self {
+    fn new(rule: &Rule, kind: SignalKind) -> Self {
         Self {
+            counts: Counts::new(kind),
             scale: Scale::new(rule, 2),
             marks: VecDeque::new(),
             reach: (0, 0.0),
@@ -70,7 +81,10 @@ impl Robust {
     }
 
     /// The samples that the baseline rests on, each with whether the tail learns from it, too.
-    fn baseline<'a>(&'a self, window: &'a Window) -> impl Iterator<Item = (f64, bool)> + 'a {
+    fn baseline<'a>(
+        &'a self,
+        window: &'a Window,
+    ) -> impl Iterator<Item = (f64, bool)> + Clone + 'a {
         // The marks may begin later than the window, after a restart.
         let unmarked = window.len() - self.marks.len().min(window.len());
         let marks = std::iter::repeat_n(0, unmarked).chain(self.marks.iter().copied());
@@ -81,6 +95,13 @@ impl Robust {
             // What deviated just now may be the beginning of a run.
             (sample.value, index < settled || mark & DEVIATES == 0)
         })
+    }
+
+    /// Of the samples that the baseline rests on: what rare events add up to, which no median shows.
+    fn mean(&self, window: &Window) -> f64 {
+        let values = self.baseline(window).map(|(value, _)| value);
+        let count = values.clone().count().max(1) as f64;
+        values.map(|value| value / count).sum()
     }
 
     /// Remembers whether the newest sample deviated, and what follows for those around it.
@@ -117,7 +138,10 @@ impl Robust {
     }
 
     fn judge(&mut self, value: f64, window: &Window) -> Verdict {
-        let mut values: Vec<f64> = self.baseline(window).map(|(value, _)| value).collect();
+        let scale = Anscombe::new(self.counts.as_deref().and_then(Counts::seconds));
+        let value = scale.of(value);
+        let settled: Vec<_> = self.baseline(window).collect();
+        let mut values: Vec<f64> = settled.iter().map(|(value, _)| scale.of(*value)).collect();
         let samples = values.len();
         let centre = median(&mut values).unwrap_or(0.0);
         // Half, so that the distance of two giants does not overflow.
@@ -128,8 +152,8 @@ impl Robust {
         let mut spread = median(&mut values).unwrap_or(0.0) * MEDIAN_TO_STDDEV;
         let mut channel = "median and median absolute deviation of the window";
         values.clear();
-        let settled = self.baseline(window).filter(|(_, settled)| *settled);
-        values.extend(settled.map(|(value, _)| deviation(value)));
+        let settled = settled.iter().filter(|(_, settled)| *settled);
+        values.extend(settled.map(|(value, _)| deviation(scale.of(*value))));
         let tail = largest_but_few(&mut values) * TAIL_TO_SPREAD;
         if tail > spread {
             spread = tail;
@@ -152,13 +176,14 @@ impl Robust {
             Verdict::Judged(judged) => {
                 let sigma = tail::sigma_of(judged.sigma / error, freedom);
                 Verdict::Judged(Judged {
-                    lower: centre - reach,
-                    upper: centre + reach,
+                    lower: scale.back(centre - reach),
+                    upper: scale.back(centre + reach),
                     sigma,
                     observed: None,
-                    expected: judged.expected,
+                    expected: scale.back(centre),
                     evidence: Evidence {
                         report: sigma.abs(),
+                        spread: scale.spread_back(centre, spread),
                         ..judged.evidence
                     },
                 })
@@ -169,38 +194,66 @@ impl Robust {
 }
 
 impl Detector for Robust {
-    fn observe(&mut self, sample: Sample, _weight: u64, window: &Window) -> Verdict {
+    fn observe(&mut self, sample: Sample, weight: u64, window: &Window) -> Verdict {
         while self.marks.len() > window.len() {
             self.marks.pop_front();
         }
-        let verdict = match self.scale.learning(window) {
+        let mut verdict = match self.scale.learning(window) {
             Some(learning) => learning,
             None => self.judge(sample.value, window),
         };
-        self.mark(match &verdict {
-            Verdict::Learning { .. } => false,
-            Verdict::Judged(judged) => judged.sigma.abs() >= self.scale.warning,
-        });
+        // What the baseline rests on is a question of the values alone: an outage whose first failures
+        // are too few to say so must not begin to look usual.
+        let (mut sigma, mut deviates) = (0.0, false);
+        if let Verdict::Judged(judged) = &mut verdict {
+            sigma = judged.sigma;
+            if let Some(counts) = &self.counts
+                && sigma.abs() >= Counts::LEAST
+            {
+                let look = Look {
+                    sigma,
+                    value: sample.value,
+                    weight,
+                    expected: judged.expected.max(self.mean(window)),
+                    samples: window.len() as f64,
+                };
+                counts.weigh(look, self.scale.warning, judged);
+            }
+            deviates = judged.sigma.abs() >= self.scale.warning;
+        }
+        if let Some(counts) = &mut self.counts {
+            counts.learn(sample.value, weight, sigma, deviates);
+        }
+        self.mark(sigma.abs() >= self.scale.warning);
         verdict
     }
 
     fn save(&self) -> Vec<u8> {
-        self.marks.iter().copied().collect()
+        postcard::to_stdvec(&(&self.marks, &self.counts)).unwrap_or_default()
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<(), String> {
-        if saved
+        if saved.is_empty() {
+            return Ok(());
+        }
+        let (marks, counts): (VecDeque<u8>, Option<Box<Counts>>) =
+            postcard::from_bytes(saved).map_err(|error| error.to_string())?;
+        if marks
             .iter()
             .any(|mark| *mark & !(DEVIATES | SET_ASIDE) != 0)
         {
             return Err("these are no marks of samples".into());
         }
-        self.marks = saved.iter().copied().collect();
+        if let (Some(own), Some(counts)) = (&mut self.counts, counts) {
+            own.restore(*counts)?;
+        }
+        self.marks = marks;
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.marks.capacity()
+        let counts = self.counts.as_ref().map_or(0, |_| size_of::<Counts>());
+        size_of::<Self>() + self.marks.capacity() + counts
     }
 }
 

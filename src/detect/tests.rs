@@ -1,4 +1,10 @@
+mod absence;
+mod forecast;
+mod slo;
+
 use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::{Detector, MAX_SIGMA, REGISTRY, build, names};
 use crate::model::{
@@ -13,9 +19,9 @@ fn rule(detector: &str) -> Rule {
         selector: Selector::default(),
         detector: DetectorSpec {
             name: detector.into(),
-            window: None,
             lower: Some(-10.0),
             upper: Some(10.0),
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 2.5,
@@ -176,6 +182,36 @@ fn a_run_of_deviations_does_not_teach_before_it_is_half_of_the_window() {
     }
 }
 
+/// A rate that falls from 30 spans a tick to 3 is a tenth, and was no anomaly: forty ticks say little of
+/// a spread, but how counts scatter is known beforehand.
+#[test]
+fn a_tenth_of_the_usual_requests_is_an_anomaly_after_forty_ticks() {
+    for seed in 0..20 {
+        let mut noise = StdRng::seed_from_u64(seed);
+        let mut detector = build(&rule("robust"), SignalKind::Rate).unwrap();
+        let mut window = Window::new(WindowSpec::Samples(100));
+        for n in 0..=40 {
+            // As good as Poisson's: each of 600 may call.
+            let calls = (0..600).filter(|_| noise.random::<f64>() < 0.05).count() as u64;
+            let spans = if n == 40 { 3 } else { calls };
+            let sample = Sample {
+                time: Timestamp::from_secs(n * 10),
+                value: spans as f64 / 10.0,
+            };
+            let verdict = detector.observe(sample, spans, &window);
+            window.push(sample);
+            if n < 30 {
+                continue;
+            }
+            if let Verdict::Judged(judged) = verdict {
+                let anomaly = judged.sigma.abs() >= 4.0;
+                assert_eq!(anomaly, n == 40, "{seed} {n}: {judged:?}");
+                assert!(judged.lower >= 0.0 && judged.lower <= judged.upper);
+            }
+        }
+    }
+}
+
 #[test]
 fn fixed_limits_judge_from_the_first_sample_and_learn_nothing() {
     for (value, sigma, expected) in [(10.0, 0.0, 10.0), (10.5, 6.0, 10.0), (-11.0, -6.0, -10.0)] {
@@ -256,22 +292,27 @@ proptest! {
             prop_oneof![4 => -20.0..20.0f64, 1 => Just(f64::MAX), 1 => Just(f64::MIN), 1 => Just(0.0)],
             1..60,
         ),
+        weights in prop::collection::vec(prop_oneof![3 => 0..9u64, 1 => any::<u64>()], 60),
+        kind in prop_oneof![
+            3 => Just(SignalKind::Value), 1 => Just(SignalKind::Rate), 1 => Just(SignalKind::Mean),
+            1 => Just(SignalKind::ErrorRatio), 1 => Just(SignalKind::P99),
+        ],
         cut in 0..60usize,
     ) {
         for name in names() {
             let rule = rule(name);
             let mut detectors: Vec<Box<dyn Detector>> =
-                (0..2).map(|_| build(&rule, SignalKind::Value).unwrap()).collect();
+                (0..2).map(|_| build(&rule, kind).unwrap()).collect();
             let mut window = Window::new(WindowSpec::Samples(20));
             for (i, value) in values.iter().enumerate() {
                 let sample = Sample { time: Timestamp::from_secs(i as i64), value: *value };
                 if i == cut {
-                    let mut restored = build(&rule, SignalKind::Value).unwrap();
+                    let mut restored = build(&rule, kind).unwrap();
                     restored.restore(&detectors[1].save()).unwrap();
                     detectors[1] = restored;
                 }
-                let verdict = detectors[0].observe(sample, 1, &window);
-                prop_assert_eq!(&verdict, &detectors[1].observe(sample, 1, &window));
+                let verdict = detectors[0].observe(sample, weights[i], &window);
+                prop_assert_eq!(&verdict, &detectors[1].observe(sample, weights[i], &window));
                 if let Verdict::Judged(judged) = verdict {
                     prop_assert!(judged.sigma.abs() <= MAX_SIGMA);
                     prop_assert!(judged.expected.is_finite());

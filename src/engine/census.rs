@@ -56,6 +56,9 @@ struct Service {
     first_seen: Timestamp,
     last_seen: Timestamp,
     refused: u64,
+    /// Whether it has sent anything since it was last asked.
+    #[serde(skip)]
+    heard: bool,
     /// By the time of their appearance.
     versions: Vec<Version>,
     /// When it was first heard of in this run.
@@ -127,6 +130,7 @@ impl Census {
             }
             if let Some(service) = state.services.get_mut(name) {
                 service.last_seen = service.last_seen.max(now);
+                service.heard = true;
                 if service.first_seen == UNKNOWN {
                     service.first_seen = now;
                 }
@@ -229,6 +233,16 @@ impl Census {
         self.telemetry.services.set(state.services.len() as i64);
     }
 
+    /// The services but `own`, by name, each with whether it has sent anything since the last call.
+    pub(super) fn take_heard(&self, own: Option<&str>) -> Vec<(Arc<str>, bool)> {
+        self.lock()
+            .services
+            .iter_mut()
+            .filter(|(name, _)| Some(&***name) != own)
+            .map(|(name, service)| (Arc::clone(name), std::mem::take(&mut service.heard)))
+            .collect()
+    }
+
     /// How many series a service has; 0 where it is unknown.
     pub(super) fn series_of(&self, service: &str) -> u64 {
         self.lock().services.get(service).map_or(0, |s| s.series)
@@ -288,6 +302,7 @@ impl Service {
             first_seen: now,
             last_seen: now,
             refused: 0,
+            heard: true,
             versions: Vec::new(),
             heard_from: None,
             series: 0,

@@ -1,6 +1,7 @@
 //! What everybody else calls.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::census::{Admission, Census};
-use super::plan::{Plan, Settings};
+use super::plan::{Placement, Plan, Settings};
 use super::query::{Cursor, Filter, Make, VIEWS};
 use super::router::{self, Part};
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
@@ -53,7 +54,7 @@ impl Busy {
         retry_after: Duration::from_secs(1),
         reason: "the engine's queue is full",
     };
-    const GONE: Self = Self {
+    pub(super) const GONE: Self = Self {
         retry_after: Duration::from_secs(30),
         reason: "a part of the engine has stopped",
     };
@@ -92,11 +93,14 @@ impl Engine {
     /// # Errors
     /// See [`StartError`].
     pub fn start(
-        settings: Settings,
+        mut settings: Settings,
         rules: Arc<[Rule]>,
         telemetry: Telemetry,
         restored: Vec<Vec<u8>>,
     ) -> Result<(Handle, Vec<String>), StartError> {
+        if settings.placement == Placement::InPlace {
+            settings.shards = NonZeroUsize::MIN;
+        }
         let plan = Plan::new(settings, rules, telemetry).map_err(StartError::Rule)?;
         let plan = Arc::new(plan);
         let census = Census::new(&plan.settings, plan.telemetry.clone());
@@ -104,9 +108,14 @@ impl Engine {
         let mut shards: Vec<Shard> = (0..count.get())
             .map(|_| Shard::new(Arc::clone(&plan)))
             .collect();
-        let warnings = restore(restored, &mut shards, &census, &plan);
+        let mut ticker = Ticker::default();
+        let warnings = restore(restored, &mut shards, &census, &mut ticker, &plan);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
+            if plan.settings.placement == Placement::InPlace {
+                mailboxes.push(worker::in_place(shard, plan.telemetry.clone()));
+                continue;
+            }
             let queue = plan.settings.queue.get();
             let (mailbox, thread) = worker::start(number, shard, queue, plan.telemetry.clone())?;
             mailboxes.push(mailbox);
@@ -116,7 +125,7 @@ impl Engine {
             plan,
             census,
             shards: mailboxes,
-            ticker: tokio::sync::Mutex::default(),
+            ticker: tokio::sync::Mutex::new(ticker),
             latest: AtomicI64::new(i64::MIN),
             threads: Mutex::new(threads),
         }));
@@ -129,6 +138,7 @@ fn restore(
     chunks: Vec<Vec<u8>>,
     shards: &mut [Shard],
     census: &Census,
+    ticker: &mut Ticker,
     plan: &Plan,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -152,6 +162,7 @@ fn restore(
         for record in records {
             match record {
                 Record::Services(services) => census.restore_services(services),
+                Record::Pulses(pulses) => ticker.pulses.restore(pulses, plan),
                 Record::Series(series) => {
                     let (id, series) = series.restore(plan);
                     if let Some(shard) = shards.get_mut(router::owner(id, plan.settings.shards))
@@ -291,7 +302,9 @@ impl Handle {
     pub async fn snapshot(&self) -> Vec<Vec<u8>> {
         let inner = &*self.0;
         let taken = Timestamp::from_nanos(inner.latest.load(Ordering::Relaxed));
-        let mut chunks = vec![snapshot::write_services(&inner.census.save(), taken)];
+        let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
+        let services = snapshot::write_services(&inner.census.save(), &pulses, taken);
+        let mut chunks = vec![services];
         for shard in &inner.shards {
             let mut cursor = None;
             while let Ok(Some((chunk, last))) =

@@ -135,6 +135,7 @@ impl Shard {
             resource,
             window: signal.window.view(),
             baseline: signal.baseline(&self.plan),
+            season: signal.season().map(Into::into),
             last: signal.last_sample(),
             overflow: series.is_overflow(),
             rule: signal.first_rule(&self.plan).map(|rule| rule.alert.clone()),

@@ -2,6 +2,7 @@
 
 use std::mem::size_of;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::plan::{Plan, is_overflow};
 use super::signal::{Owner, Signal};
@@ -132,11 +133,13 @@ impl Series {
         }
     }
 
-    /// Closes the tick that ends at `boundary`. `alive`: the service sent spans in it.
+    /// Closes the tick that ends at `boundary`. `listened`: for so long signals could have been heard, if
+    /// at all. `alive`: the service sent spans in it.
     pub(super) fn close(
         &mut self,
         id: SeriesId,
         boundary: Timestamp,
+        listened: Option<Duration>,
         alive: impl FnOnce(&str) -> bool,
         plan: &Plan,
         desk: &mut Desk,
@@ -149,13 +152,14 @@ impl Series {
             }
         }
         self.observe(id, plan, desk);
+        let Some(listened) = listened else { return };
         let owner = Owner {
             id,
             identity: &self.identity,
             judged: self.judged,
         };
         for signal in &mut self.signals {
-            signal.silent(boundary, owner, plan, &mut desk.observations);
+            signal.silent(boundary, listened, owner, plan, &mut desk.observations);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::notice::Overlaps;
 use super::plan::Plan;
@@ -138,16 +139,10 @@ impl Shard {
         let mut answer = Answer::default();
         let mut counted = 0;
         for point in points {
-            let Some(series) = self.series.get_mut(&point.series) else {
-                answer.unknown.push(point);
-                continue;
-            };
-            let id = point.series;
-            let applied = series.apply(point, now, &self.plan, &mut self.desk);
-            if applied == Applied::Overlap {
-                self.overlaps.warn(id, &series.identity, now);
+            match self.apply_point(point, now, &mut answer.rejections) {
+                Ok(applied) => counted += applied,
+                Err(unknown) => answer.unknown.push(unknown),
             }
-            counted += note(applied, series, &self.plan, &mut answer.rejections);
         }
         self.plan.telemetry.points.inc_by(counted);
         let mut counted = 0;
@@ -164,6 +159,25 @@ impl Shard {
         self.plan.telemetry.spans.inc_by(counted);
         self.count_samples();
         answer
+    }
+
+    /// Applies a point of a known series, and says whether it counted (1) or not (0); gives back one
+    /// of an unknown series.
+    pub(super) fn apply_point(
+        &mut self,
+        point: MetricPoint,
+        now: Timestamp,
+        rejections: &mut Rejections,
+    ) -> Result<u64, MetricPoint> {
+        let Some(series) = self.series.get_mut(&point.series) else {
+            return Err(point);
+        };
+        let id = point.series;
+        let applied = series.apply(point, now, &self.plan, &mut self.desk);
+        if applied == Applied::Overlap {
+            self.overlaps.warn(id, &series.identity, now);
+        }
+        Ok(note(applied, series, &self.plan, rejections))
     }
 
     /// Applies points whose series were new to the engine.
@@ -186,15 +200,10 @@ impl Shard {
             } else if as_what == Admitted::Counted {
                 answer.counted_twice.push(Arc::clone(&point.identity));
             }
-            let Some(series) = self.series.get_mut(&point.series) else {
-                continue;
-            };
-            let id = point.series;
-            let applied = series.apply(point, now, &self.plan, &mut self.desk);
-            if applied == Applied::Overlap {
-                self.overlaps.warn(id, &series.identity, now);
-            }
-            counted += note(applied, series, &self.plan, &mut answer.rejections);
+            // It is here now.
+            counted += self
+                .apply_point(point, now, &mut answer.rejections)
+                .unwrap_or_default();
         }
         self.plan.telemetry.points.inc_by(counted);
         self.count_samples();
@@ -223,13 +232,14 @@ impl Shard {
     }
 
     /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
-    /// new; then lets go of what has been idle for too long. `alive` says of a service whether it sent
-    /// spans in the tick.
+    /// new; then lets go of what has been idle for too long. `listened`: for so long signals could have
+    /// been heard, if at all. `alive` says of a service whether it sent spans in the tick.
     pub(super) fn close(
         &mut self,
         boundary: Timestamp,
         now: Timestamp,
         newcomers: Vec<SpanPartial>,
+        listened: Option<Duration>,
         alive: impl Fn(&str) -> bool,
     ) -> Closed {
         for partial in newcomers {
@@ -247,7 +257,7 @@ impl Shard {
         let idle = self.plan.settings.idle();
         let mut gone = Vec::new();
         for (id, series) in &mut self.series {
-            series.close(*id, boundary, &alive, &self.plan, &mut self.desk);
+            series.close(*id, boundary, listened, &alive, &self.plan, &mut self.desk);
             if now.since(series.last_seen) > idle {
                 self.desk.ended.extend(series.signal_ids(*id));
                 gone.push((*id, Arc::clone(&series.identity)));

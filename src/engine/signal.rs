@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
+use super::pulse::watches_service;
 use super::watch::{Outcome, Watch};
 use crate::derive::Emitted;
 use crate::model::{
@@ -105,11 +107,15 @@ impl Signal {
             return;
         }
         let meta = owner.meta(self.kind);
+        let unit = meta.unit();
         self.watches = (0..)
             .zip(plan.rules.iter())
             .filter(|(_, rule)| rule.selector.matches(&meta))
+            // A service that is silent is told once, and not once for each of its signals.
+            .filter(|(_, rule)| !watches_service(rule, meta.service()))
             .filter_map(|(index, rule)| {
-                Watch::new(index, rule, self.kind, plan.settings.window, &self.window)
+                let window = plan.settings.window;
+                Watch::new(index, rule, self.kind, &unit, window, &self.window)
             })
             .collect();
     }
@@ -154,10 +160,12 @@ impl Signal {
         }
     }
 
-    /// Tells the watches that the tick which ended at `boundary` had no sample.
+    /// Tells the watches that the tick which ended at `boundary` had no sample; `listened` as in
+    /// [`crate::detect::Detector::silent`].
     pub(super) fn silent(
         &mut self,
         boundary: Timestamp,
+        listened: Duration,
         owner: Owner<'_>,
         plan: &Plan,
         out: &mut Vec<Observation>,
@@ -167,7 +175,7 @@ impl Signal {
         }
         for watch in &mut self.watches {
             if let Some(rule) = plan.rules.get(watch.rule as usize)
-                && let Some(outcome) = watch.silent(rule, boundary, &self.window)
+                && let Some(outcome) = watch.silent(rule, boundary, listened, &self.window)
             {
                 let meta = || owner.meta(self.kind);
                 report(&outcome, watch.rule, meta, None, plan, out);
@@ -218,6 +226,8 @@ impl Signal {
             return BaselineView::Unwatched;
         };
         match &self.last {
+            // What is not compared with a baseline needs none.
+            None if self.watches.iter().all(|watch| !watch.judges_value) => BaselineView::Ready,
             None => BaselineView::Learning {
                 remaining: rule.min_samples,
             },
@@ -227,6 +237,11 @@ impl Signal {
             },
             Some(Verdict::Learning { .. } | Verdict::Judged(_)) => BaselineView::Ready,
         }
+    }
+
+    /// The period by which the first rule's detector expects.
+    pub(super) fn season(&self) -> Option<&'static str> {
+        self.watches.first()?.detector.season()
     }
 
     /// The first rule that watches.
@@ -246,7 +261,7 @@ impl Signal {
 }
 
 /// Hands on what the alert machine needs to see, and counts anomalies.
-fn report(
+pub(super) fn report(
     outcome: &Outcome,
     rule: u32,
     signal: impl FnOnce() -> SignalMeta,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::census::ServicesRecord;
 use super::plan::Plan;
+use super::pulse::PulseRecord;
 use super::series::{Series, Source};
 use super::shard::Shard;
 use super::signal::{Band, Signal};
@@ -33,6 +34,7 @@ const HEADER_BYTES: usize = 9;
 enum RecordRef<'a> {
     Services(&'a ServicesRecord),
     Series(SeriesRef<'a>),
+    Pulses(&'a [PulseRecord]),
 }
 
 #[derive(Serialize)]
@@ -73,6 +75,7 @@ struct WatchRef<'a> {
 pub(super) enum Record {
     Services(ServicesRecord),
     Series(Box<SeriesRecord>),
+    Pulses(Vec<PulseRecord>),
 }
 
 #[derive(Deserialize)]
@@ -126,9 +129,16 @@ fn append(chunk: &mut Vec<u8>, record: &RecordRef<'_>) {
 }
 
 /// The chunk of the services.
-pub(super) fn write_services(services: &ServicesRecord, taken: Timestamp) -> Vec<u8> {
+pub(super) fn write_services(
+    services: &ServicesRecord,
+    pulses: &[PulseRecord],
+    taken: Timestamp,
+) -> Vec<u8> {
     let mut chunk = begin(taken);
     append(&mut chunk, &RecordRef::Services(services));
+    if !pulses.is_empty() {
+        append(&mut chunk, &RecordRef::Pulses(pulses));
+    }
     chunk
 }
 
@@ -245,7 +255,9 @@ impl SignalRecord {
             last: self.last,
             bands: self.bands,
         };
-        signal.watch(series.owner(id), plan);
+        let owner = series.owner(id);
+        let unit = owner.meta(self.kind).unit().into_owned();
+        signal.watch(owner, plan);
         let mut saved: Vec<Option<WatchRecord>> = self.watches.into_iter().map(Some).collect();
         let mut first_is_the_same = false;
         for (i, watch) in signal.watches.iter_mut().enumerate() {
@@ -263,6 +275,7 @@ impl SignalRecord {
                 watch.restore(
                     rule,
                     self.kind,
+                    &unit,
                     record.saved.as_slice(),
                     record.window,
                     record.hot,

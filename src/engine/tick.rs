@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::census::Admission;
-use super::handle::Handle;
+use super::handle::{Handle, Inner};
+use super::pulse::{Beat, Pulses};
 use super::report::TickReport;
 use super::router;
 use crate::derive::{SpanPartial, tick_end};
@@ -17,6 +19,7 @@ use crate::model::{MetricKind, SeriesId, Timestamp};
 pub(super) struct Ticker {
     /// By service, the newest tick in which it had spans. Only ticks that are not closed stay.
     spans_until: HashMap<Arc<str>, Timestamp>,
+    pub(super) pulses: Pulses,
 }
 
 impl Handle {
@@ -74,10 +77,12 @@ impl Handle {
         let unknown: Vec<SpanPartial> = join_all(absorbed).await.into_iter().flatten().collect();
 
         let newcomers = self.by_owner(self.admit_spans(unknown, now));
+        let (services, listened) = self.listen(&mut ticker.pulses, boundary);
         let closed = inner.shards.iter().zip(newcomers).map(|(shard, part)| {
             let alive = Arc::clone(&alive);
             shard.run(move |shard| {
-                shard.close(boundary, now, part, |service| alive.contains_key(service))
+                let alive = |service: &str| alive.contains_key(service);
+                shard.close(boundary, now, part, listened, alive)
             })
         });
         let (mut observations, mut ended) = (Vec::new(), Vec::new());
@@ -86,8 +91,32 @@ impl Handle {
             ended.extend(closed.ended);
             inner.census.release(&closed.gone);
         }
+        let beat = if Pulses::are_needed(&inner.plan) {
+            ticker
+                .pulses
+                .beat(boundary, &services, listened, &inner.plan)
+        } else {
+            Beat::default()
+        };
+        observations.extend(beat.observations);
+        ended.extend(beat.ended);
         inner.census.forget(now, inner.plan.settings.idle());
         TickReport::new(boundary, observations, ended)
+    }
+
+    /// Which services were heard since the last tick, and for how long those that were not could have been.
+    fn listen(
+        &self,
+        pulses: &mut Pulses,
+        boundary: Timestamp,
+    ) -> (Vec<(Arc<str>, bool)>, Option<Duration>) {
+        let Inner { plan, census, .. } = &*self.0;
+        if !Pulses::are_needed(plan) {
+            return (Vec::new(), None);
+        }
+        let services = census.take_heard(plan.settings.own_service.as_deref());
+        let listened = pulses.listen(boundary, &services, plan.settings.tick);
+        (services, listened)
     }
 
     /// Decides about span series that no shard knows. Those beyond a limit become parts of the

@@ -1,8 +1,10 @@
 //! One rule's eye on one signal: its detector, and whether the signal is worth reporting.
 
+use std::time::Duration;
+
 use crate::detect::{self, Detector};
 use crate::model::{
-    For, Judged, Rule, Sample, SeverityLabel, SignalKind, Timestamp, Verdict, WindowSpec,
+    For, Judged, Measure, Rule, Sample, SeverityLabel, SignalKind, Timestamp, Verdict, WindowSpec,
 };
 use crate::window::Window;
 
@@ -19,6 +21,8 @@ pub(super) struct Watch {
     /// So many calm samples are still reported. A watch starts with all of them, since an alert of
     /// before a restart may wait for calm samples that the learning saved then does not know of.
     pub(super) hot: u32,
+    /// Whether it judges the samples' own values, as far as it has judged any.
+    pub(super) judges_value: bool,
 }
 
 /// What a watch says of one sample.
@@ -38,13 +42,15 @@ impl Watch {
         index: u32,
         rule: &Rule,
         kind: SignalKind,
+        unit: &str,
         spec: WindowSpec,
         past: &Window,
     ) -> Option<Self> {
         let own = rule.detector.window.filter(|own| *own != spec);
         Some(Self {
             rule: index,
-            detector: detect::build(rule, kind).ok()?,
+            detector: detect::build_in(rule, kind, unit).ok()?,
+            judges_value: true,
             window: own.map(|own| Box::new(past.clone().refit(own))),
             hot: reported_after(rule),
         })
@@ -70,15 +76,17 @@ impl Watch {
         self.conclude(rule, sample, verdict)
     }
 
-    /// What the tick that ended at `boundary` without a sample means to the rule, if anything.
+    /// What the tick that ended at `boundary` without a sample means to the rule, if anything; `listened`
+    /// as in [`Detector::silent`].
     pub(super) fn silent(
         &mut self,
         rule: &Rule,
         boundary: Timestamp,
+        listened: Duration,
         past: &Window,
     ) -> Option<Outcome> {
         let window = self.window.as_deref().unwrap_or(past);
-        let judged = self.detector.silent(boundary, window)?;
+        let judged = self.detector.silent(boundary, listened, window)?;
         let sample = Sample {
             time: boundary,
             value: window.last()?.value,
@@ -91,6 +99,7 @@ impl Watch {
         let (anomaly, report) = match &verdict {
             Verdict::Learning { .. } => (None, false),
             Verdict::Judged(judged) => {
+                self.judges_value = judged.evidence.measure == Measure::Value;
                 sample.value = judged.observed.unwrap_or(sample.value);
                 let anomaly = anomaly(rule, sample, judged);
                 let calm = anomaly.is_none() && is_calm(rule, sample, judged);
@@ -126,13 +135,14 @@ impl Watch {
         &mut self,
         rule: &Rule,
         kind: SignalKind,
+        unit: &str,
         saved: &[u8],
         own: Option<Window>,
         hot: u32,
     ) {
         // A detector that cannot read what an older version saved begins anew; it has the window.
         if self.detector.restore(saved).is_err()
-            && let Ok(fresh) = detect::build(rule, kind)
+            && let Ok(fresh) = detect::build_in(rule, kind, unit)
         {
             self.detector = fresh;
         }

@@ -12,9 +12,7 @@ pub(super) fn rule() -> Rule {
         selector: Selector::default(),
         detector: DetectorSpec {
             name: "zscore".into(),
-            window: None,
-            lower: None,
-            upper: None,
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 4.0,

@@ -572,6 +572,7 @@ mod tests {
             resource: BTreeMap::new(),
             window: WindowView::default(),
             baseline: BaselineView::Ready,
+            season: None,
             last: Some(SampleView {
                 time: Timestamp::from_secs(60),
                 value,

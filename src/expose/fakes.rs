@@ -252,6 +252,7 @@ pub(super) fn signal(n: u128) -> SignalView {
             p99: 0.3,
         },
         baseline: BaselineView::Ready,
+        season: None,
         last: Some(SampleView {
             time: NOW,
             value: 0.31,

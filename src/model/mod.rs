@@ -3,6 +3,7 @@
 
 mod alert;
 mod attributes;
+mod detector;
 mod event;
 mod grounds;
 mod labels;
@@ -18,6 +19,9 @@ mod view;
 
 pub use alert::{Alert, AlertState, Fingerprint, Transition};
 pub use attributes::{AttributeValue, Attributes};
+pub use detector::{
+    AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
+};
 pub use event::{Event, EventBody};
 pub use grounds::{
     Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
@@ -29,9 +33,7 @@ pub use point::{
     Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
     Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
-pub use rule::{
-    DetectorSpec, Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec,
-};
+pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
 pub use signal::{Sample, SignalId, SignalKind, SignalMeta};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Labels, Selector};
+use super::{DetectorSpec, Labels, Selector};
 
 /// Position of a rule in the configuration; names are for people, this is for machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,19 +36,6 @@ pub struct Rule {
     pub labels: Labels,
     /// Annotations of the alert; values may be templates.
     pub annotations: Labels,
-}
-
-/// Which detector, with its settings; `detect` knows what they mean.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DetectorSpec {
-    /// Name in the registry: `zscore`, `robust`, `threshold`, …
-    pub name: String,
-    /// The baseline's length, where the rule sets its own.
-    pub window: Option<WindowSpec>,
-    /// `threshold`: the value must stay at or above this.
-    pub lower: Option<f64>,
-    /// `threshold`: the value must stay at or below this.
-    pub upper: Option<f64>,
 }
 
 /// How much of the past a window holds.

@@ -20,6 +20,8 @@ impl LabelSource for Labels {
 #[derive(Debug, Clone, Default)]
 pub struct Selector {
     matchers: Vec<Matcher>,
+    /// What is taken out again.
+    except: Vec<Selector>,
 }
 
 /// One condition of a selector.
@@ -148,7 +150,10 @@ fn is_name_char(c: char) -> bool {
 impl Selector {
     /// The selector with these conditions.
     pub fn new(matchers: Vec<Matcher>) -> Self {
-        Self { matchers }
+        Self {
+            matchers,
+            except: Vec::new(),
+        }
     }
 
     /// Reads `{name="value", other=~"expression"}`. The braces may be left out. Names with other
@@ -174,13 +179,32 @@ impl Selector {
         .selector()
     }
 
-    /// Its conditions.
+    /// Its conditions, without what [`Selector::except`] takes out.
     pub fn matchers(&self) -> &[Matcher] {
         &self.matchers
     }
 
-    /// Whether all conditions hold for `labels`.
+    /// Whether all conditions hold for `labels`, and nothing that is taken out does.
     pub fn matches(&self, labels: &dyn LabelSource) -> bool {
+        self.holds(labels) && !self.except.iter().any(|other| other.matches(labels))
+    }
+
+    /// What both hold for.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.matchers.extend(other.matchers.iter().cloned());
+        self.except.extend(other.except.iter().cloned());
+        self
+    }
+
+    /// What this holds for and none of `others` does.
+    #[must_use]
+    pub fn except(mut self, others: impl IntoIterator<Item = Self>) -> Self {
+        self.except.extend(others);
+        self
+    }
+
+    fn holds(&self, labels: &dyn LabelSource) -> bool {
         self.matchers
             .iter()
             .all(|matcher| matcher.matches(&labels.label(&matcher.name).unwrap_or_default()))
@@ -237,7 +261,7 @@ impl Parser {
         self.skip_space();
         match self.peek() {
             Some(other) => Err(self.error(&format!("expected the end, found `{other}`"))),
-            None => Ok(Selector { matchers }),
+            None => Ok(Selector::new(matchers)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What readers see of the engine's state: plain copies, shaped as the API answers them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -87,6 +88,9 @@ pub struct SignalView {
     pub window: WindowView,
     /// Whether the baseline stands.
     pub baseline: BaselineView,
+    /// The period by which it expects, `day` or `week`, once one has shown itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub season: Option<Cow<'static, str>>,
     /// The newest sample.
     pub last: Option<SampleView>,
     /// The client hit its own cardinality limit here (`otel.metric.overflow`); not judged.

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tidewatch::alert;
 use tidewatch::config::Config;
 use tidewatch::engine::{Engine, Handle, Settings};
@@ -16,34 +14,10 @@ use tidewatch::model::{
 };
 use tidewatch::telemetry::Telemetry;
 
+use super::calibration::noise::Noise;
+
 const TICK: i64 = 10;
 const BEGIN: i64 = 1_800_000_000;
-
-/// Numbers as noise has them.
-struct Noise(StdRng);
-
-impl Noise {
-    fn uniform(&mut self) -> f64 {
-        self.0.random()
-    }
-
-    fn normal(&mut self) -> f64 {
-        let (a, b) = (1.0 - self.uniform(), self.uniform());
-        (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
-    }
-
-    fn poisson(&mut self, mean: f64) -> usize {
-        if mean > 50.0 {
-            return (mean + mean.sqrt() * self.normal()).round().max(0.0) as usize;
-        }
-        let (limit, mut product, mut count) = ((-mean).exp(), self.uniform(), 0);
-        while product > limit {
-            product *= self.uniform();
-            count += 1;
-        }
-        count
-    }
-}
 
 /// One operation of a service.
 #[derive(Clone, Copy)]
@@ -54,6 +28,8 @@ struct Traffic {
     errors: f64,
     /// What each latency is multiplied by.
     slower: f64,
+    /// Share of requests that take ten times as long.
+    hiccups: f64,
 }
 
 /// A service with one operation.
@@ -110,7 +86,7 @@ impl Watched {
             runtime,
             engine: engine.expect("threads").0,
             alerts: alert::Machine::new(rules, alert::Settings::default()),
-            noise: Noise(StdRng::seed_from_u64(seed)),
+            noise: Noise::new(seed),
             now: 0,
             spans: 0,
             services,
@@ -128,7 +104,11 @@ impl Watched {
             let resource = resource(&service.name);
             for _ in 0..self.noise.poisson(traffic.per_second * TICK as f64) {
                 self.spans += 1;
-                let seconds = 0.05 * traffic.slower * (traffic.spread * self.noise.normal()).exp();
+                let mut seconds = 0.05 * traffic.slower;
+                seconds *= (traffic.spread * self.noise.normal()).exp();
+                if self.noise.uniform() < traffic.hiccups {
+                    seconds *= 10.0;
+                }
                 let end = end_of_tick - self.noise.uniform() * TICK as f64;
                 service.unsent.push(SpanRecord {
                     resource: Arc::clone(&resource),
@@ -295,6 +275,7 @@ fn calm_traffic_does_not_page() {
                     spread,
                     errors,
                     slower: 1.0,
+                    hiccups: 0.0,
                 };
                 services.push(Service::new(name, traffic));
             }
@@ -329,6 +310,7 @@ fn the_rhythm_of_exports_is_no_deviation_of_the_rate() {
                 spread: 0.5,
                 errors: 0.0,
                 slower: 1.0,
+                hiccups: 0.0,
             },
         )
     });
@@ -347,6 +329,7 @@ fn incidents_page_within_five_ticks_and_for_as_long_as_they_last() {
         spread: 0.5,
         errors: 0.0,
         slower: 1.0,
+        hiccups: 0.0,
     };
     let incidents = [
         (
@@ -364,7 +347,7 @@ fn incidents_page_within_five_ticks_and_for_as_long_as_they_last() {
             },
         ),
         (
-            "RateDeviation",
+            "ThroughputDrop",
             Traffic {
                 per_second: 1.0,
                 ..calm
@@ -406,5 +389,64 @@ fn incidents_page_within_five_ticks_and_for_as_long_as_they_last() {
             .for_each(|service| service.traffic = calm);
         (0..15).for_each(|_| watched.tick(&[]));
         assert!(watched.firing.is_empty(), "{:?}", watched.firing);
+    }
+}
+
+/// A service with three requests a minute, of which one in fifty is ten times as slow as the others and
+/// one in a hundred fails.
+fn quiet(name: String) -> Service {
+    Service::new(
+        name,
+        Traffic {
+            per_second: 0.05,
+            spread: 0.5,
+            errors: 0.01,
+            slower: 1.0,
+            hiccups: 0.02,
+        },
+    )
+}
+
+/// One failed request of three is a third, and the p99 of one request is that request: nobody wants to be
+/// woken by either.
+#[test]
+fn three_requests_a_minute_do_not_page() {
+    let services = (0..30).map(|n| quiet(format!("quiet #{n}"))).collect();
+    let mut watched = Watched::new(4, services);
+    for _ in 0..ticks(2000) {
+        watched.tick(&[]);
+    }
+    watched.rate(30 * 4);
+    assert!(watched.fired.is_empty(), "{:?}", watched.fired);
+}
+
+/// But where all of them fail, or all are slow, that is an outage, however few they are.
+#[test]
+fn an_outage_of_three_requests_a_minute_pages() {
+    for before in [200, 2000] {
+        let services = (0..6).map(|n| quiet(format!("quiet {n}")));
+        let mut watched = Watched::new(5, services.collect());
+        for _ in 0..before {
+            watched.tick(&[]);
+        }
+        assert!(watched.fired.is_empty(), "{:?}", watched.fired);
+        for (n, service) in watched.services.iter_mut().enumerate() {
+            match n % 2 {
+                0 => service.traffic.errors = 1.0,
+                _ => service.traffic.slower = 10.0,
+            }
+        }
+        for _ in 0..60 {
+            watched.tick(&[]);
+        }
+        let found: BTreeSet<_> = watched.fired.keys().map(|(s, a, _)| (s, a)).collect();
+        for n in 0..6 {
+            let alert = ["ErrorRatioDeviation", "LatencyDeviation"][n % 2].to_owned();
+            let key = (format!("quiet {n}"), alert);
+            assert!(
+                found.contains(&(&key.0, &key.1)),
+                "{key:?} after {before} ticks"
+            );
+        }
     }
 }

@@ -5,6 +5,7 @@ mod limits;
 mod moved;
 mod reporting;
 mod restore;
+mod silence;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -42,9 +43,7 @@ fn rule(alert: &str, selector: &str) -> Rule {
         selector: select(selector),
         detector: DetectorSpec {
             name: "zscore".into(),
-            window: None,
-            lower: None,
-            upper: None,
+            ..DetectorSpec::default()
         },
         sigma: SigmaThresholds {
             warning: 3.0,

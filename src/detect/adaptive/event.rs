@@ -1,0 +1,160 @@
+//! When a deviation begins, when it is over, and when it has become the normal state.
+
+use serde::{Deserialize, Serialize};
+
+use super::level::Level;
+
+/// From here samples belong to an event …
+pub(super) const OPENS: f64 = 3.5;
+/// … which is over after so many calm ones in a row.
+const CALM: u32 = 5;
+/// An event that is this surprising, as all channels together see it, is a jump and no drift: the
+/// baseline does not learn from it.
+const SHARP: f64 = 3.0;
+/// Where the course of the day is known, less is enough: no channel takes that course for a jump.
+const SHARP_FOR_TIME: f64 = 2.5;
+/// A mean that has shifted without a jump may be the beginning of a course not yet known, the first
+/// weekend for one: so many samples are set aside for it.
+const SHIFT_ASIDE: u32 = 60;
+/// After so many samples what deviates is the new normal …
+const LASTING: u32 = 300;
+/// … if it is severe only after so many: an outage should not become normal while people work on it.
+const LASTING_SEVERE: u32 = 900;
+const SEVERE: f64 = 6.0;
+/// A level that was normal before is recognised after so few.
+const LASTING_KNOWN: u32 = 10;
+/// Weight of a sample in the level of the event.
+const RATE: f64 = 1.0 / 50.0;
+
+/// A run of deviating samples.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Run {
+    /// Samples since it began; 0: there is none.
+    samples: u32,
+    calm: u32,
+    sharp: bool,
+    shifted: bool,
+    /// Where values are while it lasts.
+    pub(super) level: Level,
+    /// Differences from what is usual at the time, where there is such.
+    pub(super) residual: Level,
+    /// How surprising they are.
+    surprise: Level,
+}
+
+/// What a sample means for the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Course {
+    /// It learns from the sample.
+    Normal,
+    /// It does not learn from it, since it belongs to a jump.
+    Aside,
+    /// The level of the run is the normal one from now on.
+    NewNormal,
+}
+
+impl Run {
+    /// Takes in a sample that is surprising by `sigma`; `joint` of that all channels agree on, and `shift`
+    /// is about the mean of the last few. `known` tells whether a level was normal before.
+    pub(super) fn observe(
+        &mut self,
+        value: f64,
+        residual: Option<f64>,
+        sigma: f64,
+        joint: f64,
+        shift: f64,
+        known: impl FnOnce(&Level) -> bool,
+    ) -> Course {
+        if sigma >= OPENS {
+            if self.samples == 0 {
+                *self = Self::default();
+            }
+            let sharp = if residual.is_some() {
+                SHARP_FOR_TIME
+            } else {
+                SHARP
+            };
+            self.sharp |= joint >= sharp;
+            self.shifted |= shift >= OPENS;
+            self.calm = 0;
+        } else if self.samples == 0 {
+            return Course::Normal;
+        } else {
+            self.calm += 1;
+        }
+        self.samples = self.samples.saturating_add(1);
+        self.level.learn(value, RATE);
+        if let Some(residual) = residual {
+            self.residual.learn(residual, RATE);
+        }
+        self.surprise.learn(sigma, RATE);
+        if self.calm >= CALM {
+            *self = Self::default();
+            return Course::Normal;
+        }
+        let lasting = if self.surprise.mean >= SEVERE {
+            LASTING_SEVERE
+        } else {
+            LASTING
+        };
+        if self.samples >= lasting || (self.samples == LASTING_KNOWN && known(&self.level)) {
+            return Course::NewNormal;
+        }
+        if self.sharp || (self.shifted && self.samples <= SHIFT_ASIDE) {
+            Course::Aside
+        } else {
+            Course::Normal
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        self.level.is_sound() && self.residual.is_sound() && self.surprise.is_sound()
+    }
+}
+
+/// One report for one event: what was reported is not reported again for some time, unless it grows
+/// worse.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Reports {
+    /// Largest sigma reported; 0: nothing is going on.
+    worst: f32,
+    /// Samples since then, and calm ones in a row.
+    age: u32,
+    calm: u32,
+}
+
+impl Reports {
+    /// Samples for which nothing but worse is reported.
+    const QUIET: u32 = 100;
+    /// What is worse by less is the same.
+    const WORSE: f64 = 0.2;
+
+    /// `sigma`, or 0 where it was reported already.
+    pub(super) fn observe(&mut self, sigma: f64) -> f64 {
+        if self.worst == 0.0 {
+            if sigma >= OPENS {
+                (self.worst, self.age, self.calm) = (sigma as f32, 0, 0);
+            }
+            return sigma;
+        }
+        self.age = self.age.saturating_add(1);
+        self.calm = if sigma < OPENS - 1.0 {
+            self.calm.saturating_add(1)
+        } else {
+            0
+        };
+        let worse = sigma > f64::from(self.worst) + Self::WORSE;
+        if worse {
+            (self.worst, self.age) = (sigma as f32, 0);
+        }
+        if self.age >= Self::QUIET && self.calm >= CALM {
+            *self = Self::default();
+        }
+        if worse { sigma } else { 0.0 }
+    }
+}

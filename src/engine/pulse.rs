@@ -1,0 +1,270 @@
+//! Services as a whole: whether they are heard at all.
+//!
+//! A rule about silence that selects whole services watches one pulse each and none of their signals, so
+//! that a service that dies is one alert. Silence is counted only while others are heard: what silences
+//! everybody at once (a collector that restarts, a clock that jumps, we ourselves) is no service's silence.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::signal::report;
+use super::watch::Watch;
+use crate::detect;
+use crate::model::{
+    AttributeValue, Attributes, LabelSource, MetricKind, Observation, Resource, Rule, Sample,
+    Scope, SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, WindowSpec,
+};
+use crate::window::Window;
+
+/// What stands for all that a service sends, in the place of a metric's name.
+const TELEMETRY: &str = "telemetry";
+/// Gaps between ticks with data that are remembered.
+const GAPS: usize = 32;
+/// A gap of so many usual ones is an outage of everything.
+const OUTAGE: u32 = 3;
+
+/// All services and what is known of silence.
+#[derive(Default)]
+pub(super) struct Pulses {
+    services: BTreeMap<Arc<str>, Pulse>,
+    /// End of the last tick, and of the last one in which anybody was heard.
+    closed: Option<Timestamp>,
+    heard: Option<Timestamp>,
+    /// How far apart ticks with data lie.
+    gaps: VecDeque<Duration>,
+}
+
+/// One service.
+struct Pulse {
+    meta: SignalMeta,
+    /// The newest sample, for the detectors.
+    window: Window,
+    watches: Vec<Watch>,
+}
+
+/// What one tick says of the services.
+#[derive(Default)]
+pub(super) struct Beat {
+    pub(super) observations: Vec<Observation>,
+    /// Services that have left.
+    pub(super) ended: Vec<SignalId>,
+}
+
+/// A pulse as it is saved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PulseRecord {
+    service: Arc<str>,
+    last: Option<Sample>,
+    watches: Vec<SavedWatch>,
+}
+
+/// A watch is found again by its rule's name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct SavedWatch {
+    alert: String,
+    saved: Vec<u8>,
+    hot: u32,
+}
+
+/// A service as selectors see it.
+struct Whole<'a>(&'a str);
+
+impl LabelSource for Whole<'_> {
+    fn label(&self, name: &str) -> Option<Cow<'_, str>> {
+        match name {
+            "service" => Some(Cow::Borrowed(self.0)),
+            "metric" => Some(Cow::Borrowed(TELEMETRY)),
+            "signal" => Some(SignalKind::Value.name()),
+            _ => None,
+        }
+    }
+}
+
+/// Whether `rule` watches `service` as a whole: it is about silence, and selects no signals of it.
+pub(super) fn watches_service(rule: &Rule, service: &str) -> bool {
+    detect::hears_silence(rule) && rule.selector.matches(&Whole(service))
+}
+
+impl Pulses {
+    /// Whether there is anything to do in a tick.
+    pub(super) fn are_needed(plan: &Plan) -> bool {
+        plan.rules.iter().any(detect::hears_silence)
+    }
+
+    /// Closes the tick that ends at `boundary`, in which some of the `services` were heard. For how long
+    /// the others could have been: `None` says that nobody was.
+    pub(super) fn listen(
+        &mut self,
+        boundary: Timestamp,
+        services: &[(Arc<str>, bool)],
+        tick: Duration,
+    ) -> Option<Duration> {
+        let before = self.closed.replace(boundary).unwrap_or(boundary);
+        // Of one service alone nobody can tell whether it is silent or everything is.
+        if let [_] = services {
+            self.heard = Some(boundary);
+            return Some(boundary.since(before).min(tick));
+        }
+        if !services.iter().any(|(_, heard)| *heard) {
+            return None;
+        }
+        let Some(heard) = self.heard.replace(boundary) else {
+            return Some(tick);
+        };
+        let gap = boundary.since(heard);
+        let ordinary = self.usual_gap().max(tick).saturating_mul(OUTAGE);
+        if self.gaps.len() >= GAPS {
+            self.gaps.pop_front();
+        }
+        self.gaps.push_back(gap);
+        Some(if gap > ordinary { tick } else { gap })
+    }
+
+    /// The ninth of ten gaps.
+    fn usual_gap(&self) -> Duration {
+        let mut sorted: Vec<_> = self.gaps.iter().copied().collect();
+        sorted.sort_unstable();
+        let at = (sorted.len() * 9).div_ceil(10).saturating_sub(1);
+        sorted.get(at).copied().unwrap_or_default()
+    }
+
+    /// What the tick means to the rules; `listened` is the answer of [`Pulses::listen`].
+    pub(super) fn beat(
+        &mut self,
+        boundary: Timestamp,
+        services: &[(Arc<str>, bool)],
+        listened: Option<Duration>,
+        plan: &Plan,
+    ) -> Beat {
+        let mut beat = Beat::default();
+        let mut before = std::mem::take(&mut self.services);
+        for (service, heard) in services {
+            let pulse = before.remove(service);
+            let mut pulse = pulse.unwrap_or_else(|| Pulse::new(service, plan));
+            if *heard {
+                pulse.hear(boundary, plan, &mut beat.observations);
+            } else if let Some(listened) = listened {
+                pulse.miss(boundary, listened, plan, &mut beat.observations);
+            }
+            self.services.insert(Arc::clone(service), pulse);
+        }
+        beat.ended = before.into_values().map(|pulse| pulse.meta.id).collect();
+        beat
+    }
+
+    /// What is to be saved.
+    pub(super) fn save(&self, plan: &Plan) -> Vec<PulseRecord> {
+        let watch = |watch: &Watch| {
+            let rule = plan.rules.get(watch.rule as usize)?;
+            Some(SavedWatch {
+                alert: rule.alert.clone(),
+                saved: watch.detector.save(),
+                hot: watch.hot,
+            })
+        };
+        let pulses = self.services.iter();
+        pulses
+            .map(|(service, pulse)| PulseRecord {
+                service: Arc::clone(service),
+                last: pulse.window.last(),
+                watches: pulse.watches.iter().filter_map(watch).collect(),
+            })
+            .collect()
+    }
+
+    /// Takes back what was saved.
+    pub(super) fn restore(&mut self, records: Vec<PulseRecord>, plan: &Plan) {
+        for record in records {
+            let mut pulse = Pulse::new(&record.service, plan);
+            if let Some(last) = record.last {
+                pulse.window.push(last);
+            }
+            for watch in &mut pulse.watches {
+                let Some(rule) = plan.rules.get(watch.rule as usize) else {
+                    continue;
+                };
+                if let Some(saved) = record
+                    .watches
+                    .iter()
+                    .find(|saved| saved.alert == rule.alert)
+                {
+                    let kind = SignalKind::Value;
+                    watch.restore(rule, kind, "", &saved.saved, None, saved.hot);
+                }
+            }
+            self.services.insert(record.service, pulse);
+        }
+    }
+}
+
+impl Pulse {
+    fn new(service: &Arc<str>, plan: &Plan) -> Self {
+        let name = AttributeValue::from(&**service);
+        let identity = SeriesIdentity {
+            resource: Arc::new(Resource {
+                service: Arc::clone(service),
+                attributes: Attributes::from_pairs([("service.name".into(), name)]),
+            }),
+            scope: Arc::new(Scope::default()),
+            metric: TELEMETRY.into(),
+            unit: "".into(),
+            kind: MetricKind::Gauge,
+            attributes: Attributes::default(),
+        };
+        let spec = WindowSpec::Samples(2);
+        let window = Window::new(spec);
+        let watches = (0..)
+            .zip(plan.rules.iter())
+            .filter(|(_, rule)| watches_service(rule, service))
+            .filter_map(|(index, rule)| {
+                Watch::new(index, rule, SignalKind::Value, "", spec, &window)
+            })
+            .collect();
+        Self {
+            meta: SignalMeta {
+                id: SignalId {
+                    series: identity.id(),
+                    kind: SignalKind::Value,
+                },
+                identity: Arc::new(identity),
+            },
+            window,
+            watches,
+        }
+    }
+
+    fn hear(&mut self, boundary: Timestamp, plan: &Plan, out: &mut Vec<Observation>) {
+        let sample = Sample {
+            time: boundary,
+            value: 1.0,
+        };
+        for watch in &mut self.watches {
+            if let Some(rule) = plan.rules.get(watch.rule as usize) {
+                let outcome = watch.observe(rule, sample, 1, &self.window);
+                report(&outcome, watch.rule, || self.meta.clone(), None, plan, out);
+            }
+        }
+        self.window.push(sample);
+    }
+
+    fn miss(
+        &mut self,
+        boundary: Timestamp,
+        listened: Duration,
+        plan: &Plan,
+        out: &mut Vec<Observation>,
+    ) {
+        for watch in &mut self.watches {
+            if let Some(rule) = plan.rules.get(watch.rule as usize)
+                && let Some(outcome) = watch.silent(rule, boundary, listened, &self.window)
+            {
+                report(&outcome, watch.rule, || self.meta.clone(), None, plan, out);
+            }
+        }
+    }
+}
