@@ -27,6 +27,8 @@ pub(super) struct Incidents {
     of: BTreeMap<Fingerprint, String>,
     /// Changed since they were last written, those that are gone among them.
     changed: BTreeSet<String>,
+    /// Those that the last step ended, until they are told.
+    ended: BTreeSet<String>,
 }
 
 /// Ids of incidents by service. Those that became part of another stay in it, and are found no more.
@@ -81,12 +83,11 @@ impl Incidents {
             .iter()
             .map(|alert| (alert.fingerprint, alert))
             .collect();
-        for record in self
-            .records
-            .values_mut()
-            .filter(|r| r.resolved_at.is_none())
-        {
-            record.tell(&alerts);
+        let ended = std::mem::take(&mut self.ended);
+        for record in self.records.values_mut() {
+            if record.resolved_at.is_none() || ended.contains(&record.id) {
+                record.tell(&alerts);
+            }
         }
     }
 
@@ -206,6 +207,7 @@ impl Incidents {
                     .filter_map(|member| member.resolved_at)
                     .max();
                 record.resolved_at = Some(last.unwrap_or(now));
+                self.ended.insert(record.id.clone());
             }
             if changed {
                 record.thin_out(&mut self.of);
@@ -498,7 +500,9 @@ mod tests {
             (IncidentState::Resolved, Some(at(100)))
         );
         assert!(
-            ended.explanation.starts_with("p99 of POST /pay"),
+            ended
+                .explanation
+                .starts_with("p99 of POST /pay (server) of shop was 2.6 times"),
             "{}",
             ended.explanation
         );

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::annotate::{appeared, clean};
+use super::annotate::{appeared, clean, resolution};
 use super::cause::{is_effect, origin};
 use super::context::Context;
 use super::words::clock;
@@ -203,9 +203,15 @@ impl Record {
 
     /// Explains it by the worst alert of the service that it comes from.
     pub(super) fn tell(&mut self, alerts: &BTreeMap<Fingerprint, &Arc<Alert>>) {
-        let members = self.members.iter().filter(|(_, member)| member.fires());
+        let over = self.resolved_at.is_some();
+        // At its end all of them are told of, as far as they are still known.
+        let members = self.members.iter();
+        let members = members.filter(|(_, member)| over || member.fires());
         let alerts: Vec<&Arc<Alert>> = members
-            .filter_map(|(fingerprint, _)| alerts.get(fingerprint).copied())
+            .filter_map(|(fingerprint, member)| {
+                let alert = alerts.get(fingerprint).copied();
+                alert.filter(|alert| alert.since == member.since)
+            })
             .collect();
         let lead = alerts.iter().min_by_key(|alert| {
             let of_origin = alert.service == self.origin && !is_effect(alert);
@@ -227,8 +233,9 @@ impl Record {
         }
         if lead.service != self.origin {
             let origin = clean(&self.origin);
+            let deviates = if over { "deviated" } else { "deviates" };
             text.push_str(&format!(
-                " Likely origin: {origin}, which deviates without an alert of its own."
+                " Likely origin: {origin}, which {deviates} without an alert of its own."
             ));
         }
         if self.services.len() > 1 {
@@ -244,6 +251,9 @@ impl Record {
             text.push_str(&format!(
                 " {all} alerts in all, {critical} of them critical."
             ));
+        }
+        if let Some(resolution) = resolution(lead).filter(|_| over) {
+            text.push_str(&format!(" {resolution}"));
         }
         self.explanation = text;
         let recommendation = lead.annotations.get("recommendation").unwrap_or_default();
