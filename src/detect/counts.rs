@@ -19,8 +19,10 @@
 //!   observations decide, whose tail nobody knows: then one such sample alone is never an anomaly.
 //!
 //! Few events are many when they are added up: 3 requests a minute that all fail are an outage after a
-//! few minutes, though no value is more than one failed request. So the last samples are also looked at
-//! together, and the more surprising look counts.
+//! few minutes, though no value is more than one failed request; one slow request among three is none,
+//! but ten in a row are. So the last samples are also looked at together, and the more surprising look
+//! counts: of an error ratio their sum, of percentiles and means how many in a row were above a limit that
+//! a tenth is above, which with *p* of them slow, and *q* after a slow one, is *p·q^(n-1)*.
 //!
 //! Everything is O(1) in memory; in time too, but for sums over at most a thousand terms for samples that
 //! deviate.
@@ -48,12 +50,21 @@ const ENOUGH_BEYOND: f64 = 10.0;
 /// A mean or percentile of few observations that is off by this much is a hit: the recent hits are
 /// compared with the usual ones.
 const HIT: f64 = 3.0;
+/// Smaller sigmas are not limited: nobody asks for them.
+const LEAST: f64 = 2.0;
+/// Slow is what only this share of a signal's samples is. Neither rare, so that it is soon known how often
+/// it happens by itself, nor common, so that a short run of it says something.
+const SLOW: f64 = 0.1;
+/// So many samples begin the limit.
+const FIRST: f64 = 10.0;
+/// No longer run says more.
+const LONGEST_RUN: f64 = 32.0;
 /// The usual is what was in about so many samples. Long, since it only limits what else is found.
 const MEMORY: f64 = 5000.0;
 /// How many samples make the usual number of observations: as many as a default window.
 const USUAL: f64 = 100.0;
 
-/// What the number of events behind the samples of one signal has been; some 180 bytes.
+/// What the number of events behind the samples of one signal has been; some 270 bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Counts {
     kind: SignalKind,
@@ -66,6 +77,8 @@ pub(super) struct Counts {
     samples: f64,
     /// Logarithm of the number of observations.
     log_weight: f64,
+    /// Samples one after the other that were slow, for percentiles and means of few observations.
+    runs: Runs,
     /// Mean and variance of the numbers of counted events, for rates.
     mean: f64,
     variance: f64,
@@ -79,6 +92,104 @@ pub(super) struct Counts {
 struct Tally {
     hits: f64,
     trials: f64,
+}
+
+/// How long samples stay above a limit that a tenth of them is above. What they measure does not matter,
+/// nor how far above they are, and their dependence on each other is counted, too: a sample is slow with
+/// one probability, and one after a slow one with another.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Runs {
+    /// Logarithm of the limit: the quantile, followed in steps (Robbins and Monro, *A Stochastic
+    /// Approximation Method*, 1951).
+    limit: f64,
+    samples: f64,
+    slow: Tally,
+    slow_again: Tally,
+    /// Slow ones up to the newest sample, and whether one of them deviated.
+    length: f64,
+    deviated: bool,
+}
+
+impl Runs {
+    fn is_slow(&self, value: f64) -> bool {
+        self.samples >= FIRST && value > 0.0 && value.ln() > self.limit
+    }
+
+    /// Sigma of a run as long as this, with `value` at its end.
+    fn sigma(&self, value: f64) -> f64 {
+        if !self.is_slow(value) {
+            return 0.0;
+        }
+        let one = |tally: Tally| (tally.hits + 0.5, tally.trials + 1.0);
+        let (slow, all) = one(self.slow);
+        let (again, after) = one(self.slow_again);
+        // The longer it lasts, the more it speaks for lasting ones by itself: Pólya's urn.
+        let mut tail = slow / all;
+        let mut n = 0.0;
+        while n < self.length {
+            tail *= (again + n) / (after + n);
+            n += 1.0;
+        }
+        sigma_of(tail)
+    }
+
+    /// A run is learned when it is over, and only if it was no deviation.
+    fn learn(&mut self, value: f64, deviates: bool) {
+        if self.samples < FIRST {
+            // The largest of ten begins near where it belongs.
+            if value > 0.0 {
+                let log = value.ln();
+                self.limit = if self.samples > 0.0 {
+                    self.limit.max(log)
+                } else {
+                    log
+                };
+                self.samples += 1.0;
+            }
+            return;
+        }
+        if self.is_slow(value) {
+            self.length = (self.length + 1.0).min(LONGEST_RUN);
+            self.deviated |= deviates;
+            if self.length >= LONGEST_RUN && !deviates {
+                // To the detector it is usual by now.
+                *self = Self::default();
+            }
+            return;
+        }
+        if self.length > 0.0 && !self.deviated {
+            self.slow.add(self.length, self.length);
+            self.slow_again.add(self.length - 1.0, self.length);
+            self.step(self.length * (1.0 - SLOW));
+        }
+        (self.length, self.deviated) = (0.0, false);
+        self.samples = (self.samples + 1.0).min(USUAL);
+        self.slow.add(0.0, 1.0);
+        self.step(-SLOW);
+    }
+
+    /// Latencies mostly vary by a factor of two or so, for which the method's theory has this step.
+    fn step(&mut self, by: f64) {
+        self.limit += by * 2.0 / self.samples;
+    }
+
+    fn numbers(&self) -> [f64; 6] {
+        let Self {
+            samples,
+            slow,
+            slow_again,
+            length,
+            ..
+        } = *self;
+        [
+            samples,
+            slow.hits,
+            slow.trials,
+            slow_again.hits,
+            slow_again.trials,
+            length,
+        ]
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -104,9 +215,6 @@ pub(super) struct Look {
 }
 
 impl Counts {
-    /// Smaller sigmas are not limited: nobody asks for them.
-    pub(super) const LEAST: f64 = 2.0;
-
     /// For a signal of this kind; `None` where nothing is counted.
     pub(super) fn new(kind: SignalKind) -> Option<Box<Self>> {
         match kind {
@@ -120,6 +228,7 @@ impl Counts {
                 recent: [Recent::default(); RECENT],
                 len: 0,
                 log_weight: 0.0,
+                runs: Runs::default(),
                 samples: 0.0,
                 mean: 0.0,
                 variance: 0.0,
@@ -153,7 +262,7 @@ impl Counts {
         judged.evidence.channel = if sigma.abs() < judged.sigma.abs() {
             format!("{channel}, as far as so few events tell").into()
         } else {
-            format!("{channel}, the last {RECENT} samples together").into()
+            format!("{channel}, the last samples together").into()
         };
         if judged.evidence.report > 0.0 {
             judged.evidence.report = sigma.abs();
@@ -178,34 +287,57 @@ impl Counts {
         ];
         let recent = saved.recent.iter();
         let recent = recent.flat_map(|recent| [recent.hits, recent.trials].map(f64::from));
-        if saved.kind != self.kind || !numbers.into_iter().chain(recent).all(sound) {
+        let runs = saved.runs.numbers();
+        let mut numbers = numbers.into_iter().chain(recent).chain(runs);
+        if saved.kind != self.kind || !saved.runs.limit.is_finite() || !numbers.all(sound) {
             return Err("these are no counts of such a signal".into());
         }
         *self = saved;
         Ok(())
     }
 
+    /// Whether [`Counts::sigma`] can be another than the detector's: small ones are only looked at where
+    /// few events may have added up.
+    pub(super) fn matters(&self, sigma: f64, value: f64, weight: u64) -> bool {
+        let adding_up = match self.kind {
+            _ if weight >= FEW => false,
+            SignalKind::Value | SignalKind::Rate => false,
+            SignalKind::ErrorRatio => sigma >= 0.0 && value > 0.0,
+            SignalKind::Mean | SignalKind::Quantile(_) => {
+                sigma >= 1.0 && self.runs.length > 0.0 && self.runs.is_slow(value)
+            }
+        };
+        adding_up || sigma.abs() >= LEAST
+    }
+
     /// The detector's sigma as far as the number of events justifies it. It is never of the other sign, and
-    /// larger only where the samples are of fewer than ten events each, deviate, and say more together.
-    /// To be asked before the sample is learned.
+    /// larger only for samples of fewer than ten events, where the last ones say more together. To be asked
+    /// before the sample is learned.
     pub(super) fn sigma(&self, look: Look) -> f64 {
-        let size = look.sigma.abs();
-        if size < Self::LEAST {
+        if !self.matters(look.sigma, look.value, look.weight) {
             return look.sigma;
         }
-        let above = look.sigma > 0.0;
+        let (size, above) = (look.sigma.abs(), look.sigma >= 0.0);
         let justified = match self.kind {
             SignalKind::Value => return look.sigma,
             SignalKind::ErrorRatio => self.of_ratio(look, above),
-            SignalKind::Rate => self.of_rate(look, above).min(size),
+            SignalKind::Rate => self.of_rate(look, above),
             SignalKind::Mean | SignalKind::Quantile(_) => self.of_observations(look),
         };
         if justified.is_nan() {
             return look.sigma;
         }
-        let most = if look.weight < FEW { MAX_SIGMA } else { size };
+        let most = match self.kind {
+            SignalKind::ErrorRatio | SignalKind::Mean | SignalKind::Quantile(_)
+                if look.weight < FEW =>
+            {
+                MAX_SIGMA
+            }
+            _ => size,
+        };
         // Below what nobody asks for there are no differences.
-        justified.clamp(Self::LEAST, most).copysign(look.sigma)
+        let least = LEAST.min(size);
+        justified.clamp(least, most).copysign(look.sigma)
     }
 
     /// Takes in a sample: its value, its number of observations, what the detector made of its value, and
@@ -239,6 +371,9 @@ impl Counts {
         }
         if !deviates {
             self.learn_usual(weight);
+        }
+        if matches!(self.kind, SignalKind::Mean | SignalKind::Quantile(_)) {
+            self.runs.learn(value, deviates);
         }
         // Of a sum, whose units need not be events, every sample has one observation.
         if self.kind == SignalKind::Rate {
@@ -314,13 +449,18 @@ impl Counts {
         let hit = f64::from(u8::from(alone >= HIT));
         let (hits, trials) = self.together(hit, 1.0);
         let run = self.usual.surprise(hits, trials, true);
-        run.max(alone.min(HIT))
+        let capped = alone.min(run.max(HIT));
+        if look.sigma > 0.0 {
+            capped.max(self.runs.sigma(look.value))
+        } else {
+            capped
+        }
     }
 
     /// What a mean or percentile says by itself, in sigmas.
     fn alone(&self, sigma: f64, weight: u64) -> f64 {
         match self.kind {
-            SignalKind::Quantile(millionths) if sigma.abs() >= Self::LEAST => {
+            SignalKind::Quantile(millionths) if sigma.abs() >= LEAST => {
                 let q = f64::from(millionths) / 1e6;
                 quantile_surprise(sigma, q, weight, self.log_weight.exp()).min(sigma.abs())
             }
@@ -685,7 +825,8 @@ mod tests {
                 let found = counts.sigma(look);
                 prop_assert!(found.abs() <= MAX_SIGMA, "{}", found);
                 prop_assert!(found * sigma >= 0.0);
-                prop_assert!(weight < FEW || found.abs() <= sigma.abs());
+                let few = kind != SignalKind::Rate && weight < FEW;
+                prop_assert!(few || found.abs() <= sigma.abs());
                 counts.learn(value, weight, sigma, found.abs() >= 4.0);
                 let mut restored = *Counts::new(kind).expect("as before");
                 let bytes = postcard::to_stdvec(&counts).expect("plain numbers");

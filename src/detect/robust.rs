@@ -208,7 +208,7 @@ impl Detector for Robust {
         if let Verdict::Judged(judged) = &mut verdict {
             sigma = judged.sigma;
             if let Some(counts) = &self.counts
-                && sigma.abs() >= Counts::LEAST
+                && counts.matters(sigma, sample.value, weight)
             {
                 let look = Look {
                     sigma,

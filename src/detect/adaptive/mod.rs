@@ -125,7 +125,7 @@ impl Detector for Adaptive {
                 let mut judged = self.judged(&step, sample);
                 sigma = judged.sigma;
                 if let Some(counts) = &self.counts
-                    && sigma.abs() >= Counts::LEAST
+                    && counts.matters(sigma, sample.value, weight)
                 {
                     let look = Look {
                         sigma,
