@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::model::{Alert, Event, Levels, ModeState, Override, Timestamp};
+use crate::model::{Alert, Event, Incident, Levels, ModeState, Override, Timestamp};
 
 /// Events that a slow watcher may be behind before it is dropped.
 pub const WATCHER_BUFFER: usize = 256;
@@ -90,6 +90,7 @@ pub enum CommandError {
 #[derive(Debug, Clone)]
 pub struct Board {
     alerts: Arc<ArcSwap<Vec<Arc<Alert>>>>,
+    incidents: Arc<ArcSwap<Vec<Arc<Incident>>>>,
     modes: Arc<ArcSwap<ModesView>>,
     readiness: Arc<ArcSwap<Option<String>>>,
     /// Short critical sections: a push or a copy of the tail.
@@ -121,6 +122,7 @@ impl Board {
         }
         let board = Self {
             alerts: Arc::default(),
+            incidents: Arc::default(),
             modes: Arc::default(),
             readiness: Arc::new(ArcSwap::from_pointee(Some("starting".into()))),
             log: Arc::new(Mutex::new(log)),
@@ -133,6 +135,11 @@ impl Board {
     /// Alerts that are pending or firing, and those resolved a short while ago.
     pub fn alerts(&self) -> Arc<Vec<Arc<Alert>>> {
         self.alerts.load_full()
+    }
+
+    /// Incidents that go on, then those that ended within a day, the newest first.
+    pub fn incidents(&self) -> Arc<Vec<Arc<Incident>>> {
+        self.incidents.load_full()
     }
 
     /// The modes.
@@ -186,6 +193,11 @@ impl Board {
     /// Publishes alerts. For the decision task only.
     pub fn set_alerts(&self, alerts: Vec<Arc<Alert>>) {
         self.alerts.store(Arc::new(alerts));
+    }
+
+    /// Publishes incidents. For the decision task only.
+    pub fn set_incidents(&self, incidents: Vec<Arc<Incident>>) {
+        self.incidents.store(Arc::new(incidents));
     }
 
     /// Publishes modes. For the decision task only.

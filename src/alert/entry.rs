@@ -51,6 +51,7 @@ impl Entry {
             resolved_at: None,
             updated_at: sample.time,
             trace_id: None,
+            grounds: Default::default(),
         };
         Self {
             alert: Arc::new(alert),
@@ -116,11 +117,27 @@ impl Entry {
         alert.sigma = sigma;
         alert.anomalous_samples = episode.anomalous_samples;
         alert
+            .grounds
+            .note(observation.sample.time, alert.observed, judged);
+        alert
             .annotations
             .set("baseline", judged.evidence.channel.as_ref());
         for (name, text) in texts.annotations(observation, alert.severity, &alert.labels) {
             alert.annotations.set(name, text);
         }
+    }
+
+    /// With `observation` what is normal became another level than `before`.
+    pub(super) fn relevelled(&mut self, key: Key, before: f64, observation: &Observation) {
+        if self.lead() != Some(key) {
+            return;
+        }
+        let alert = Arc::make_mut(&mut self.alert);
+        let (value, expected) = (observation.sample.value, observation.judged.expected);
+        // Whether a detector says what it expects from now on or what it did expect is its own.
+        let is_new = (expected - value).abs() < (before - value).abs();
+        alert.grounds.relevelled_from = Some(finite(before));
+        alert.grounds.relevelled_to = Some(finite(if is_new { expected } else { value }));
     }
 }
 

@@ -170,6 +170,12 @@ impl Machine {
         all.into_values().cloned().collect()
     }
 
+    /// Whether any alert fires. `O(alerts)`.
+    pub fn has_firing(&self) -> bool {
+        let mut entries = self.entries.values();
+        entries.any(|entry| entry.alert.state == AlertState::Firing)
+    }
+
     /// How many anomalous observations found no room since the start; see [`Settings::max_active`].
     pub fn refused(&self) -> u64 {
         self.refused
@@ -206,6 +212,17 @@ impl Machine {
                 && let (Some(rule), Some(kept)) = (rule(&rules, id), self.kept(fingerprint))
             {
                 annotate(rule, Arc::make_mut(kept));
+            }
+        }
+    }
+
+    /// Has the next [`Machine::annotate`] hand over these alerts too, as far as they are active: what
+    /// is said of them has changed, though they have not.
+    pub fn touch(&mut self, alerts: &[Fingerprint]) {
+        for fingerprint in alerts {
+            if let Some((_, rule)) = self.entries.get(fingerprint).and_then(Entry::lead) {
+                self.touched.insert(*fingerprint, rule);
+                self.journal.counted(*fingerprint);
             }
         }
     }
@@ -269,9 +286,10 @@ impl Machine {
         }
         let (_, lead) = entry.lead().unwrap_or(key);
         self.touched.insert(fingerprint, lead);
-        if observation.judged.evidence.relevelled_from.is_some() {
+        if let Some(before) = observation.judged.evidence.relevelled_from {
             // What was a deviation has lasted for so long that it is what is normal now.
             let reason = "the new level has become the normal one";
+            entry.relevelled(key, before, observation);
             self.leave(now, key, Some(reason), out);
         } else if outcome == Outcome::Ends {
             self.leave(now, key, None, out);

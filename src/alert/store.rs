@@ -107,6 +107,29 @@ impl Machine {
         self.changes()
     }
 
+    /// Everything that must survive a stop at this moment, whether it has changed or not: what all
+    /// calls of [`Machine::changes`] together would have left.
+    pub fn entries(&self) -> BTreeMap<String, Vec<u8>> {
+        let names = Names::new(&self.rules);
+        let active = self.entries.iter().map(|(fingerprint, entry)| {
+            let value = save(&entry.alert, names.episodes(entry));
+            (format!("{ACTIVE}{fingerprint}"), value)
+        });
+        let orphans = self.orphans.iter().map(|(fingerprint, orphan)| {
+            let value = save(orphan, Vec::new());
+            (format!("{ACTIVE}{fingerprint}"), value)
+        });
+        let resolved = self.past.iter().map(|alert| {
+            let value = save(alert, Vec::new());
+            (format!("{RESOLVED}{}", alert.fingerprint), value)
+        });
+        active
+            .chain(orphans)
+            .chain(resolved)
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
+    }
+
     /// The machine as of the entries that [`Machine::changes`] gave, and what of them could not be
     /// used. `now` is when the signals of the restored alerts count as last heard of, so that a long
     /// stop of the daemon is not taken for silence of the services.

@@ -2,22 +2,16 @@
 //! brought, makes their decisions durable, and only then shows them to anyone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::limits::LimitWatch;
-use crate::alert;
+use super::pipeline::{Decisions, Pipeline};
 use crate::clock::Clock;
 use crate::dispatch;
-use crate::engine;
-use crate::explain;
-use crate::model::{
-    Alert, AlertState, Event, EventBody, ModeChange, ModeState, Query as _, Timestamp, Transition,
-};
+use crate::model::{AlertState, Event, EventBody, ModeChange, ModeState, Timestamp, Transition};
 use crate::modes;
 use crate::notify;
 use crate::publish::{Board, Command, CommandError, Freeze, ModesView};
@@ -31,31 +25,14 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 pub(super) struct Decider {
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
-    pub(super) engine: engine::Handle,
-    pub(super) alerts: alert::Machine,
-    pub(super) modes: modes::Machine,
+    /// What decides; the rest tells.
+    pub(super) pipeline: Pipeline,
     pub(super) dispatcher: dispatch::Dispatcher,
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
     pub(super) board: Board,
-    /// The built-in alert about limits.
-    pub(super) limits: LimitWatch,
-    /// Length of a tick.
-    pub(super) tick: Duration,
-    /// Number of the newest event.
-    pub(super) sequence: u64,
     /// Who is told of mode changes.
     pub(super) mode_receiver: Option<String>,
-    /// End of the last tick that was closed.
-    pub(super) closed_until: Timestamp,
-}
-
-/// What one step decided, before it is durable.
-#[derive(Default)]
-struct Decisions {
-    transitions: Vec<Transition>,
-    modes: Vec<ModeChange>,
-    freeze: Option<EventBody>,
 }
 
 impl Decider {
@@ -82,18 +59,17 @@ impl Decider {
         // No more commands: those who wait are told so when the queue is dropped.
         drop(commands);
         self.turn().await;
-        let changes = keyed(Table::Alerts, self.alerts.all_changes());
+        let changes = keyed(Table::Alerts, self.pipeline.alerts.all_changes());
         self.record(changes).await;
     }
 
     /// How long until something has to be done.
     fn pause(&self) -> Duration {
         let now = self.clock.now();
-        let tick = self.closed_until.plus(self.tick);
+        let tick = self.pipeline.next_tick();
         let deadlines = [
             Some(tick),
-            self.alerts.next_deadline(),
-            self.modes.next_deadline(),
+            self.pipeline.next_deadline(),
             self.dispatcher.next_deadline(),
         ];
         let next = deadlines.into_iter().flatten().min().unwrap_or(tick);
@@ -103,143 +79,54 @@ impl Decider {
     /// Does all that is due.
     async fn turn(&mut self) {
         let now = self.clock.now();
-        let tick_is_due = now >= self.closed_until.plus(self.tick);
-        // A clock that was set back must not silence detection until it has caught up.
-        let set_back = self.closed_until > now.plus(self.tick);
-        if tick_is_due || set_back {
+        if self.pipeline.is_tick_due(now) {
             let span = tracing::info_span!("tick", observations = tracing::field::Empty);
             self.tick(now).instrument(span).await;
         }
-        let mut decisions = Decisions::default();
-        if self.alerts.next_deadline().is_some_and(|at| at <= now) {
-            decisions.transitions = self.alerts.expire(now);
-            self.explain(&mut decisions.transitions).await;
-            decisions.modes = self.modes.on_transitions(now, &decisions.transitions);
-        }
-        if self.modes.next_deadline().is_some_and(|at| at <= now) {
-            decisions.modes.extend(self.modes.step(now));
-        }
+        let decisions = self.pipeline.expire(now).await;
         self.settle(now, decisions).await;
         self.notify(now).await;
     }
 
     async fn tick(&mut self, now: Timestamp) {
-        let report = self.engine.tick(now).await;
-        if !self.engine.is_whole() {
+        let (report, decisions) = self.pipeline.close(now).await;
+        if !self.pipeline.engine.is_whole() {
             self.board.set_ready(Some(
                 "a part of the engine has panicked; restart the daemon".into(),
             ));
         }
-        self.closed_until = report.end;
         tracing::Span::current().record("observations", report.observations.len());
-        let services = self.engine.services().await;
-        self.modes
-            .know_services(now, services.iter().map(|service| &service.service));
-        let mut observations = report.observations.clone();
-        observations.extend(self.limits.observe(&report, &services));
-        let mut transitions = self.alerts.step(now, &observations, &report.ended);
-        self.explain(&mut transitions).await;
-        let modes = self.modes.on_transitions(now, &transitions);
-        self.settle(
-            now,
-            Decisions {
-                transitions,
-                modes,
-                freeze: None,
-            },
-        )
-        .await;
+        self.settle(now, decisions).await;
         self.telemetry
             .detection_lag
             .observe(self.clock.now().since(report.end).as_secs_f64());
     }
 
-    async fn explain(&mut self, transitions: &mut [Transition]) {
-        let all = self.alerts.snapshot();
-        // Without alerts there is nothing to look up; what has gathered is handed over all the same.
-        let edges = if all.is_empty() {
-            Vec::new()
-        } else {
-            self.engine.edges().await
-        };
-        let context = explain::Context::new(&edges, &all, self.tick);
-        self.alerts.annotate(transitions, |rule, alert| {
-            explain::annotate(rule, alert, &context)
-        });
-    }
-
-    /// Brings modes in line with the alerts that were restored.
+    /// Brings modes and groups in line with the alerts that were restored.
     async fn reconcile(&mut self) {
         let now = self.clock.now();
-        let firing: Vec<Arc<Alert>> = self
-            .alerts
-            .snapshot()
-            .into_iter()
-            .filter(|alert| alert.state == AlertState::Firing)
-            .collect();
-        let modes = self.modes.reconcile(now, &firing);
-        self.dispatcher.reconcile(now, &self.alerts.snapshot());
-        self.settle(
-            now,
-            Decisions {
-                modes,
-                ..Decisions::default()
-            },
-        )
-        .await;
+        let decisions = self.pipeline.reconcile(now);
+        self.dispatcher
+            .reconcile(now, &self.pipeline.alerts.snapshot());
+        self.settle(now, decisions).await;
     }
 
     /// Makes decisions durable, then public: events, notifications, snapshots.
     async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
-        for warning in self.modes.take_warnings() {
+        for warning in self.pipeline.modes.take_warnings() {
             tracing::warn!("{warning}");
         }
-        let events = self.events(
-            now,
-            decisions.modes,
-            &decisions.transitions,
-            decisions.freeze,
-        );
+        let events = self.pipeline.events(now, &decisions);
         for transition in &decisions.transitions {
             self.dispatcher.on_transition(now, transition);
         }
-        let mut changes = keyed(Table::Alerts, self.alerts.changes());
-        changes.extend(keyed(Table::Modes, self.modes.changes()));
+        let mut changes = keyed(Table::Alerts, self.pipeline.alerts.changes());
+        changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
+        changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
         changes.extend(events.iter().map(event_change));
         self.record(changes).await;
         self.tell(&decisions.transitions, &events, now);
         self.publish(now, events);
-    }
-
-    /// Numbers what happened. Alerts stand before the modes they cause.
-    fn events(
-        &mut self,
-        now: Timestamp,
-        modes: Vec<ModeChange>,
-        transitions: &[Transition],
-        freeze: Option<EventBody>,
-    ) -> Vec<Event> {
-        let alerts = transitions.iter().map(|transition| EventBody::Alert {
-            from: transition.from,
-            alert: Alert::clone(&transition.alert),
-        });
-        let mut events = Vec::new();
-        for mut body in alerts
-            .chain(freeze)
-            .chain(modes.into_iter().map(EventBody::Mode))
-        {
-            self.sequence += 1;
-            if let EventBody::Mode(change) = &mut body {
-                change.state.sequence = self.sequence;
-                self.modes.number(&change.state.service, self.sequence);
-            }
-            events.push(Event {
-                sequence: self.sequence,
-                time: now,
-                body,
-            });
-        }
-        events
     }
 
     /// Writes what has happened in any case. If the disk fails, detection and alerting go on.
@@ -295,14 +182,16 @@ impl Decider {
     }
 
     fn publish(&self, now: Timestamp, events: Vec<Event>) {
-        let alerts = self.alerts.snapshot();
+        let alerts = self.pipeline.alerts.snapshot();
         for state in [AlertState::Pending, AlertState::Firing] {
             let count = alerts.iter().filter(|alert| alert.state == state).count();
             let gauge = self.telemetry.alerts.with_label_values(&[state.name()]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.board.set_alerts(alerts);
-        let view = self.modes.view(now);
+        self.board
+            .set_incidents(self.pipeline.explainer.incidents());
+        let view = self.pipeline.modes.view(now);
         self.board.set_modes(ModesView {
             levels: view.levels,
             services: view.services,
@@ -321,7 +210,8 @@ impl Decider {
         if self.dispatcher.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        self.dispatcher.reconcile(now, &self.alerts.snapshot());
+        self.dispatcher
+            .reconcile(now, &self.pipeline.alerts.snapshot());
         let notifications = self.dispatcher.flush(now);
         let changes = keyed(Table::Dispatch, self.dispatcher.changes());
         self.record(changes).await;
@@ -378,7 +268,7 @@ impl Decider {
 
     fn state(&self, now: Timestamp, service: &str) -> Result<ModeState, CommandError> {
         let unknown = || CommandError::NotFound(format!("there is no service `{service}`"));
-        self.modes.state(now, service).ok_or_else(unknown)
+        self.pipeline.modes.state(now, service).ok_or_else(unknown)
     }
 
     /// Applies a command to a copy of the machine and keeps the copy only once it is durable.
@@ -388,16 +278,21 @@ impl Decider {
         apply: impl FnOnce(&mut modes::Machine) -> Result<Vec<ModeChange>, modes::Error>,
         freeze: Option<EventBody>,
     ) -> Result<(), CommandError> {
-        let (before, sequence) = (self.modes.clone(), self.sequence);
-        let applied = apply(&mut self.modes).map_err(|error| match error {
+        let (before, sequence) = (self.pipeline.modes.clone(), self.pipeline.sequence);
+        let modes = apply(&mut self.pipeline.modes).map_err(|error| match error {
             modes::Error::NotFound(message) => CommandError::NotFound(message),
             modes::Error::Invalid(message) => CommandError::Invalid(message),
         })?;
-        let events = self.events(now, applied, &[], freeze);
-        let mut changes = keyed(Table::Modes, self.modes.changes());
+        let decisions = Decisions {
+            modes,
+            freeze,
+            ..Decisions::default()
+        };
+        let events = self.pipeline.events(now, &decisions);
+        let mut changes = keyed(Table::Modes, self.pipeline.modes.changes());
         changes.extend(events.iter().map(event_change));
         if let Err(error) = self.store.commit(changes).await {
-            (self.modes, self.sequence) = (before, sequence);
+            (self.pipeline.modes, self.pipeline.sequence) = (before, sequence);
             return Err(CommandError::Unavailable(format!(
                 "it cannot be made durable: {error}"
             )));

@@ -81,6 +81,11 @@ fn rule() -> Rule {
 }
 
 impl LimitWatch {
+    /// Whether there was ever a refusal that a tick without one is to be told from.
+    pub(super) fn is_awake(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// What the tick says about limits, for the alert machine: a refusal is an anomaly, and ticks
     /// without one after it are calm.
     pub(super) fn observe(

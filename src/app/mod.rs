@@ -6,6 +6,8 @@ mod learning;
 mod limits;
 mod memory;
 mod own;
+mod pipeline;
+mod replay;
 mod report;
 mod settings;
 
@@ -24,13 +26,15 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, derive, detect, dispatch, expose, modes, notify};
+use crate::{alert, detect, dispatch, expose, notify};
 
 use decide::Decider;
 use learning::Learning;
+use pipeline::Pipeline;
 
 pub(crate) use own::colours;
 pub use own::{LogFormat, OwnTelemetry};
+pub use replay::{Pace, Replay, ReplaySettings, SavedReplay};
 
 /// What a configuration may refer to.
 pub fn known() -> Known {
@@ -88,34 +92,40 @@ impl Daemon {
             chunks,
         )?;
 
-        let (rules, limits) = limits::with_limit_rule(&rules);
-        let (alerts, a) = alert::Machine::restore(
-            rules,
-            settings::alert(config),
-            now,
-            recovered.take(Table::Alerts),
-        );
-        let (modes, m) =
-            modes::Machine::restore(recovered.take(Table::Modes), settings::modes(config)?);
         let (dispatcher, d) = dispatch::Dispatcher::restore(
             settings::dispatch(config),
             now,
             recovered.take(Table::Dispatch),
         );
         let (history, h) = decide::history(recovered.take(Table::Events));
+        let tick = config.window.tick.0;
+        let (pipeline, p) = Pipeline::new(
+            engine.clone(),
+            &rules,
+            pipeline::Settings {
+                alert: settings::alert(config),
+                modes: settings::modes(config)?,
+                tick,
+            },
+            now,
+            pipeline::Saved {
+                alerts: recovered.take(Table::Alerts),
+                modes: recovered.take(Table::Modes),
+                incidents: recovered.take(Table::Incidents),
+                sequence: history.last().map_or(0, |event| event.sequence),
+            },
+        );
         let warnings = [
             recovered.warnings,
             found.warning.into_iter().collect(),
             unread,
-            a,
-            m,
+            p,
             d,
             h,
         ];
         for warning in warnings.into_iter().flatten() {
             tracing::warn!("{warning}");
         }
-        let sequence = history.last().map_or(0, |event| event.sequence);
         let (board, commands) = Board::new(history);
 
         let ingest_settings = settings::ingest(config);
@@ -138,23 +148,15 @@ impl Daemon {
             &shutdown.notify,
         )?;
 
-        let tick = config.window.tick.0;
         let decider = Decider {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
-            engine: engine.clone(),
-            alerts,
-            modes,
+            pipeline,
             dispatcher,
             notifier: notifier.clone(),
             store: store.clone(),
             board: board.clone(),
-            limits,
-            tick,
-            sequence,
             mode_receiver: config.modes.receiver.clone(),
-            // The tick that is open now closes at its own end, not a whole tick from here.
-            closed_until: derive::tick_end(now, tick).minus(tick),
         };
         let learning = Learning {
             engine: engine.clone(),

@@ -16,6 +16,7 @@ pub(super) fn load(path: Option<&Path>) -> Result<Loaded> {
         None => Loaded {
             config: Config::default(),
             warnings: Diagnostics::default(),
+            sets_tick: false,
         },
     };
     output::warn(&loaded.warnings);

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 mod alerts;
+mod backtest;
 mod check;
 mod client;
 mod demo;
@@ -41,7 +42,8 @@ use output::{Format, Output};
   tidewatch                      listen on 127.0.0.1:4317, 4318 and 9517, learn and alert
   tidewatch run --config F       the same by a configuration
   tidewatch demo                 see it at work on a simulated shop
-  tidewatch alerts               what fires now")]
+  tidewatch alerts               what fires now
+  tidewatch backtest cpu.csv     what recorded data would have alerted on")]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -55,6 +57,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run the daemon beside a simulated shop in which something goes wrong
     Demo(demo::DemoArgs),
+    /// Show what recorded data would have alerted on
+    Backtest(backtest::BacktestArgs),
     /// Check a configuration file
     Check(check::CheckArgs),
     /// Print the JSON Schema of the configuration
@@ -98,6 +102,7 @@ pub fn execute(cli: Cli) -> ExitCode {
     let done = match command {
         Command::Run(args) => args.execute(),
         Command::Demo(args) => args.execute(),
+        Command::Backtest(args) => args.execute(),
         Command::Check(args) => args.execute(),
         Command::Schema(args) => args.execute(),
         Command::Alerts(args) => client::block_on(args.execute()),

@@ -127,6 +127,8 @@ pub struct Loaded {
     pub config: Config,
     /// What was probably not meant: print it, and go on.
     pub warnings: Diagnostics,
+    /// Whether it says itself how long a tick is (`window.tick`).
+    pub sets_tick: bool,
 }
 
 /// Reads and checks the file at `path`.
@@ -237,12 +239,14 @@ pub fn parse(
         // Written out, so that the configuration in force shows it.
         config.window.samples.get_or_insert(100);
     }
+    let sets_tick = root.get("window").is_some_and(|w| w.get("tick").is_some());
     found.truncate(MAX_SHOWN);
     let found = Diagnostics::sorted(found);
     match config {
         Some(config) if found.errors() == 0 => Ok(Loaded {
             config,
             warnings: found,
+            sets_tick,
         }),
         _ => Err(found),
     }

@@ -36,6 +36,7 @@ mod exponential_histogram;
 mod summary;
 mod sketch;
 mod edge;
+mod breakdown;
 mod span;
 mod span_series;
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod cases;
 #[cfg(test)]
 mod laws;
 
+pub use breakdown::{Aspect, PartMove, PartMoves};
 pub use event_time::tick_end;
 pub use sketch::Sketch;
 pub use span::{SpanAggregator, SpanApplied, SpanPartial, SpanSettings};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::breakdown::{Breakdown, Sender};
 use super::edge::Joins;
 use super::{Sketch, tick_end};
 use crate::model::{
@@ -84,6 +85,8 @@ pub struct SpanPartial {
     pub slowest: Option<Exemplar>,
     /// The slowest with status `Error`.
     pub failed: Option<Exemplar>,
+    /// Who sent them; empty for edges.
+    pub(super) breakdown: Breakdown,
 }
 
 /// The more telling of two exemplars: the slower one; of equals the same one in whatever order they
@@ -112,6 +115,8 @@ pub struct SpanAggregator {
     /// (series, tick) pairs in `series`.
     partials: usize,
     words: Words,
+    /// Who sent the last span: neighbours mostly share their resource.
+    sender: Option<Sender>,
 }
 
 /// What tells a series within the aggregator; cheaper than its id, which takes a SHA-256.
@@ -156,6 +161,7 @@ impl SpanAggregator {
             services: HashMap::with_hasher(hasher.clone()),
             series: HashMap::with_hasher(hasher),
             partials: 0,
+            sender: None,
             words: Words {
                 scope: Arc::default(),
                 span_duration: "span.duration".into(),
@@ -197,7 +203,12 @@ impl SpanAggregator {
             trace: span.trace_id,
             span: span.span_id,
         };
-        self.gather(key, &service, tick, &observed);
+        let sender = match self.sender.take() {
+            Some(sender) if sender.is(&span.resource) => sender,
+            _ => Sender::of(&span.resource),
+        };
+        self.gather(key, &service, tick, &observed, Some(&sender));
+        self.sender = Some(sender);
         for (caller, call) in calls {
             let key = Key::Edge(
                 Arc::clone(&caller.service),
@@ -211,7 +222,7 @@ impl SpanAggregator {
                     trace: call.trace,
                     span: call.span,
                 };
-                self.gather(key, &caller, tick, &observed);
+                self.gather(key, &caller, tick, &observed, None);
             }
         }
         SpanApplied::Counted
@@ -246,7 +257,9 @@ impl SpanAggregator {
             .series
             .values()
             .flat_map(|gathered| &gathered.ticks)
-            .map(|partial| size_of::<SpanPartial>() + partial.sketch.bytes())
+            .map(|partial| {
+                size_of::<SpanPartial>() + partial.sketch.bytes() + partial.breakdown.bytes()
+            })
             .sum();
         self.joins.bytes() + partials + self.series.capacity() * size_of::<(Key, Gathered)>()
     }
@@ -280,7 +293,14 @@ impl SpanAggregator {
             })
     }
 
-    fn gather(&mut self, key: Key, reporter: &Arc<Resource>, tick: Timestamp, seen: &Observed) {
+    fn gather(
+        &mut self,
+        key: Key,
+        reporter: &Arc<Resource>,
+        tick: Timestamp,
+        seen: &Observed,
+        sender: Option<&Sender>,
+    ) {
         let words = &self.words;
         let gathered = self.series.entry(key).or_insert_with_key(|key| {
             let identity = words.identity(key, reporter);
@@ -305,11 +325,15 @@ impl SpanAggregator {
                 sketch: Sketch::new(),
                 slowest: None,
                 failed: None,
+                breakdown: Breakdown::default(),
             });
             gathered.ticks.len() - 1
         });
         if let Some(partial) = gathered.ticks.get_mut(at) {
             partial.observe(seen);
+            if let Some(sender) = sender {
+                partial.breakdown.add(sender, seen.seconds, seen.error);
+            }
         }
     }
 }

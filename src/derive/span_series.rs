@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::breakdown::{Aspect, Breakdown, History, PartMoves};
 use super::event_time::first_open;
 use super::span::slower;
 use super::{Emitted, Emitter, PERCENTILES, Sketch, SpanPartial, tick_end};
@@ -29,6 +30,8 @@ pub struct SpanSeries {
     closed: Option<Timestamp>,
     /// End of the newest tick that had spans.
     last: Option<Timestamp>,
+    /// Who sent the spans of the ticks that are closed; `None` while nobody said who he is.
+    history: Option<Box<History>>,
 }
 
 /// The spans of one tick.
@@ -39,6 +42,7 @@ struct Tick {
     sketch: Sketch,
     slowest: Option<Exemplar>,
     failed: Option<Exemplar>,
+    breakdown: Breakdown,
 }
 
 impl SpanSeries {
@@ -74,6 +78,7 @@ impl SpanSeries {
         open.errors = open.errors.saturating_add(partial.errors);
         open.slowest = slower(open.slowest, partial.slowest);
         open.failed = slower(open.failed, partial.failed);
+        open.breakdown.merge(partial.breakdown);
         self.last = self.last.max(Some(end));
         while self.open.len() > MAX_OPEN {
             self.close_oldest(tick, out);
@@ -104,6 +109,7 @@ impl SpanSeries {
         if alive && at_boundary && self.closed.is_some_and(|closed| closed < boundary) {
             self.closed = Some(boundary);
             Tick::default().emit(boundary, tick, out);
+            self.remember(boundary, Breakdown::default());
         }
     }
 
@@ -117,15 +123,32 @@ impl SpanSeries {
         let open: usize = self
             .open
             .values()
-            .map(|open| size_of::<(Timestamp, Tick)>() + open.sketch.bytes())
+            .map(|open| {
+                size_of::<(Timestamp, Tick)>() + open.sketch.bytes() + open.breakdown.bytes()
+            })
             .sum();
-        size_of::<Self>() + open
+        let history = self.history.as_ref();
+        let history = history.map_or(0, |history| size_of::<History>() + history.bytes());
+        size_of::<Self>() + open + history
+    }
+
+    /// How each instance and each version did since `since`, as far back as the last eight ticks.
+    pub fn moves(&self, aspect: Aspect, above: bool, since: Timestamp) -> Vec<PartMoves> {
+        let history = self.history.as_ref();
+        history.map_or_else(Vec::new, |history| history.moves(aspect, above, since))
+    }
+
+    fn remember(&mut self, end: Timestamp, breakdown: Breakdown) {
+        if self.history.is_some() || !breakdown.is_empty() {
+            self.history.get_or_insert_default().push(end, breakdown);
+        }
     }
 
     fn close_oldest(&mut self, tick: Duration, out: &mut Vec<Emitted>) {
         if let Some((end, open)) = self.open.pop_first() {
             self.closed = Some(end);
             open.emit(end, tick, out);
+            self.remember(end, open.breakdown);
         }
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn alert(service: &str, name: &str) -> Alert {
         resolved_at: None,
         updated_at: Timestamp::EPOCH,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::notice::Forms;
 use super::plan::{OVERFLOW, Settings, is_overflow};
 use crate::model::{
     AttributeValue, Attributes, MetricKind, Resource, Scope, SeriesId, SeriesIdentity, ServiceView,
-    Temporality, Timestamp,
+    Temporality, Timestamp, VersionView,
 };
 use crate::telemetry::Telemetry;
 
@@ -22,6 +22,15 @@ use crate::telemetry::Telemetry;
 const MAX_OVERFLOW_SERIES: u32 = 64;
 /// First seen before a restart, at a time that was not saved.
 const UNKNOWN: Timestamp = Timestamp::EPOCH;
+/// The attribute of a resource that says which release of a service it is.
+pub(super) const VERSION: &str = "service.version";
+/// Versions kept of a service; the oldest leave.
+const MAX_VERSIONS: usize = 16;
+/// A version with a longer name is none.
+const MAX_VERSION_BYTES: usize = 128;
+/// Whatever a service is seen in within this time after it was first heard of in this run was there
+/// before, as far as anybody can tell: instances report once a minute, and batches wait.
+const ACQUAINTANCE: Duration = Duration::from_secs(180);
 
 /// Services and the number of their series.
 pub(super) struct Census {
@@ -42,7 +51,7 @@ struct State {
     forms: Forms,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Service {
     first_seen: Timestamp,
     last_seen: Timestamp,
@@ -50,11 +59,24 @@ struct Service {
     /// Whether it has sent anything since it was last asked.
     #[serde(skip)]
     heard: bool,
+    /// By the time of their appearance.
+    versions: Vec<Version>,
+    /// When it was first heard of in this run.
+    #[serde(skip)]
+    heard_from: Option<Timestamp>,
     /// Not saved: counted again as the series are restored.
     #[serde(skip)]
     series: u64,
     #[serde(skip)]
     overflow: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Version {
+    name: Arc<str>,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+    appeared: bool,
 }
 
 /// What one overflow series stands for: a metric of a service.
@@ -94,20 +116,25 @@ impl Census {
     }
 
     /// Notes that services have sent something; those that are one too many are given back.
-    pub(super) fn visit(&self, services: &[&Arc<str>], now: Timestamp) -> Vec<Arc<str>> {
+    pub(super) fn visit(&self, senders: &[&Arc<Resource>], now: Timestamp) -> Vec<Arc<str>> {
         let mut state = self.lock();
         let mut refused = Vec::new();
-        for name in services {
-            if let Some(service) = state.services.get_mut(*name) {
+        for sender in senders {
+            let name = &sender.service;
+            if !state.services.contains_key(name) {
+                if state.services.len() >= self.max_services {
+                    refused.push(Arc::clone(name));
+                    continue;
+                }
+                state.services.insert(Arc::clone(name), Service::new(now));
+            }
+            if let Some(service) = state.services.get_mut(name) {
                 service.last_seen = service.last_seen.max(now);
                 service.heard = true;
                 if service.first_seen == UNKNOWN {
                     service.first_seen = now;
                 }
-            } else if state.services.len() < self.max_services {
-                state.services.insert(Arc::clone(name), Service::new(now));
-            } else {
-                refused.push(Arc::clone(name));
+                service.note_version(sender, now);
             }
         }
         self.telemetry.services.set(state.services.len() as i64);
@@ -216,6 +243,11 @@ impl Census {
             .collect()
     }
 
+    /// How many series a service has; 0 where it is unknown.
+    pub(super) fn series_of(&self, service: &str) -> u64 {
+        self.lock().services.get(service).map_or(0, |s| s.series)
+    }
+
     /// All services, by name.
     pub(super) fn views(&self) -> Vec<ServiceView> {
         self.lock()
@@ -227,6 +259,7 @@ impl Census {
                 last_seen: service.last_seen,
                 series: service.series,
                 refused_series: service.refused,
+                versions: service.versions.iter().map(Version::view).collect(),
             })
             .collect()
     }
@@ -237,7 +270,7 @@ impl Census {
             self.lock()
                 .services
                 .iter()
-                .map(|(name, service)| (Arc::clone(name), *service))
+                .map(|(name, service)| (Arc::clone(name), service.clone()))
                 .collect(),
         )
     }
@@ -250,6 +283,7 @@ impl Census {
                 service.first_seen = saved.first_seen;
                 service.last_seen = service.last_seen.max(saved.last_seen);
                 service.refused = service.refused.max(saved.refused);
+                service.versions = saved.versions;
             } else if state.services.len() < self.max_services {
                 state.services.insert(name, saved);
             }
@@ -269,8 +303,49 @@ impl Service {
             last_seen: now,
             refused: 0,
             heard: true,
+            versions: Vec::new(),
+            heard_from: None,
             series: 0,
             overflow: 0,
+        }
+    }
+
+    /// Remembers the version that `sender` is of, if it has one.
+    fn note_version(&mut self, sender: &Resource, now: Timestamp) {
+        let heard_from = *self.heard_from.get_or_insert(now);
+        let Some(version) = sender.attributes.get(VERSION) else {
+            return;
+        };
+        let name = version.as_text();
+        if !(1..=MAX_VERSION_BYTES).contains(&name.len()) {
+            return;
+        }
+        if let Some(known) = self.versions.iter_mut().find(|v| *v.name == *name) {
+            known.last_seen = known.last_seen.max(now);
+            return;
+        }
+        let mut appeared = now.since(heard_from) > ACQUAINTANCE;
+        if self.versions.len() >= MAX_VERSIONS {
+            let oldest = (0..).zip(&self.versions).min_by_key(|(_, v)| v.last_seen);
+            let oldest = self.versions.remove(oldest.map_or(0, |(at, _)| at));
+            // Where more versions than are kept report at once, nobody can tell which are new.
+            appeared &= now.since(oldest.last_seen) > ACQUAINTANCE;
+        }
+        self.versions.push(Version {
+            name: name.into(),
+            first_seen: now,
+            last_seen: now,
+            appeared,
+        });
+    }
+}
+
+impl Version {
+    fn view(&self) -> VersionView {
+        VersionView {
+            version: self.name.to_string(),
+            first_seen: self.first_seen,
+            appeared: self.appeared,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What everybody else calls.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -9,16 +10,17 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::census::{Admission, Census};
-use super::plan::{Plan, Settings};
-use super::query::{Cursor, Filter};
+use super::plan::{Placement, Plan, Settings};
+use super::query::{Cursor, Filter, Make, VIEWS};
 use super::router::{self, Part};
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
 use super::snapshot::{self, Record};
 use super::tick::Ticker;
+use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::model::{
-    Batch, BoxFuture, EdgeView, MetricPoint, Page, Query, Reject, Rejections, Rule, SampleView,
-    Selector, ServiceView, SignalId, SignalView, Timestamp,
+    Batch, BoxFuture, EdgeView, Examined, MetricPoint, Page, Query, Reject, Rejections, Rule,
+    SampleView, Selector, ServiceView, SignalId, SignalView, Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -52,7 +54,7 @@ impl Busy {
         retry_after: Duration::from_secs(1),
         reason: "the engine's queue is full",
     };
-    const GONE: Self = Self {
+    pub(super) const GONE: Self = Self {
         retry_after: Duration::from_secs(30),
         reason: "a part of the engine has stopped",
     };
@@ -91,11 +93,14 @@ impl Engine {
     /// # Errors
     /// See [`StartError`].
     pub fn start(
-        settings: Settings,
+        mut settings: Settings,
         rules: Arc<[Rule]>,
         telemetry: Telemetry,
         restored: Vec<Vec<u8>>,
     ) -> Result<(Handle, Vec<String>), StartError> {
+        if settings.placement == Placement::InPlace {
+            settings.shards = NonZeroUsize::MIN;
+        }
         let plan = Plan::new(settings, rules, telemetry).map_err(StartError::Rule)?;
         let plan = Arc::new(plan);
         let census = Census::new(&plan.settings, plan.telemetry.clone());
@@ -107,6 +112,10 @@ impl Engine {
         let warnings = restore(restored, &mut shards, &census, &mut ticker, &plan);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
+            if plan.settings.placement == Placement::InPlace {
+                mailboxes.push(worker::in_place(shard, plan.telemetry.clone()));
+                continue;
+            }
             let queue = plan.settings.queue.get();
             let (mailbox, thread) = worker::start(number, shard, queue, plan.telemetry.clone())?;
             mailboxes.push(mailbox);
@@ -188,8 +197,8 @@ impl Handle {
             spans,
             mut rejections,
         } = batch;
-        let services = router::services(&points, &spans);
-        let refused = inner.census.visit(&services, now);
+        let senders = router::senders(&points, &spans);
+        let refused = inner.census.visit(&senders, now);
         let settings = &inner.plan.settings;
         let parts = router::split(points, spans, &refused, settings, &mut rejections);
         let mut sent = Vec::new();
@@ -308,6 +317,13 @@ impl Handle {
         chunks
     }
 
+    /// The signals that a rule watches with how far they were from their bands in the whole window, and
+    /// where they are going; at most `limit`, by id. Some ten microseconds a signal, in the shards.
+    pub async fn examined(&self, limit: usize) -> Vec<Examined> {
+        let examined = self.list(Filter::Watched, Cursor::Start, limit, EXAMINED);
+        examined.await.items
+    }
+
     /// Whether every shard works; one that panicked does not until the daemon is started anew.
     pub fn is_whole(&self) -> bool {
         self.0.shards.iter().all(Mailbox::is_open)
@@ -345,14 +361,20 @@ impl Handle {
     }
 
     /// The first `limit` signals behind `cursor`, over all shards, by id.
-    async fn list(&self, filter: Filter, cursor: Cursor, limit: usize) -> Page<SignalView> {
+    async fn list<T: Send + 'static>(
+        &self,
+        filter: Filter,
+        cursor: Cursor,
+        limit: usize,
+        make: Make<T>,
+    ) -> Page<T> {
         // One more than asked for, to know whether there is a next page.
         let wanted = limit.saturating_add(1);
         let of_shard = async |shard: &Mailbox| {
             let (mut found, mut cursor) = (Vec::new(), cursor);
             while cursor != Cursor::End && found.len() < wanted {
                 let (filter, missing) = (filter.clone(), wanted - found.len());
-                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing);
+                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing, make);
                 let Ok((more, next)) = shard.run(list).await else {
                     break;
                 };
@@ -381,7 +403,7 @@ impl Query for Handle {
         limit: usize,
     ) -> BoxFuture<'_, Page<SignalView>> {
         let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
-        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit))
+        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit, VIEWS))
     }
 
     fn samples(
@@ -412,6 +434,9 @@ impl Query for Handle {
     }
 
     fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
-        Box::pin(async move { self.list(Filter::Watched, Cursor::Start, limit).await.items })
+        Box::pin(async move {
+            let watched = self.list(Filter::Watched, Cursor::Start, limit, VIEWS);
+            watched.await.items
+        })
     }
 }

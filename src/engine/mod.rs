@@ -10,18 +10,24 @@
 //! It knows nothing of requests, alerts, files or the wall clock: the time comes with each call.
 //!
 //! - `handle`: what everybody else calls; `tick`: closing a tick over all shards
+//! - `replay`: many ticks at once, for recorded data
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
 //! - `pulse`: services as a whole, and whether they are heard
+//! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
+//! - `trend`: where signals are going, for the report
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
+mod carrier;
 mod census;
 mod handle;
+mod moved;
 mod notice;
 mod plan;
 mod pulse;
 mod query;
+mod replay;
 mod report;
 mod router;
 mod series;
@@ -29,11 +35,13 @@ mod shard;
 mod signal;
 mod snapshot;
 mod tick;
+mod trend;
 mod watch;
 mod worker;
 #[cfg(test)]
 mod tests;
 
 pub use handle::{Busy, Engine, Handle, StartError};
-pub use plan::{OVERFLOW, OWN_INSTANCE, Settings};
+pub use plan::{OVERFLOW, OWN_INSTANCE, Placement, Settings};
+pub use replay::{Recorded, Stop, Ticks};
 pub use report::TickReport;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub window: WindowSpec,
     /// Threads that own the series. Default: the machine's cores, at most 16.
     pub shards: NonZeroUsize,
+    /// Where they work. Default: threads of their own.
+    pub placement: Placement,
     /// Parts of requests that may wait for one shard; beyond, [`Busy`](super::Busy) is the answer.
     /// Default 64: some milliseconds of work, enough to even out bursts.
     pub queue: NonZeroUsize,
@@ -40,6 +42,17 @@ pub struct Settings {
     pub own_instance: Option<String>,
 }
 
+/// Where the work of shards is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// Each shard has a thread.
+    #[default]
+    Threads,
+    /// Whoever asks does it, and there is one shard whatever the settings say. For replays, which ask
+    /// for so little at a time that waking a thread would take longer than the work.
+    InPlace,
+}
+
 /// The resource attribute by which a daemon knows its own telemetry from that of others.
 pub const OWN_INSTANCE: &str = "tidewatch.instance";
 /// The attribute of a series that stands for all that were beyond a limit.
@@ -53,6 +66,7 @@ impl Default for Settings {
             tick,
             window: WindowSpec::Samples(100),
             shards: cores.min(NonZeroUsize::MIN.saturating_add(15)),
+            placement: Placement::default(),
             queue: NonZeroUsize::MIN.saturating_add(63),
             max_series: 1_000_000,
             max_series_per_service: 100_000,
@@ -67,7 +81,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Without data for so long, a series leaves.
-    pub(super) fn idle(&self) -> Duration {
+    pub fn idle(&self) -> Duration {
         let window = match self.window {
             WindowSpec::Samples(samples) => self.tick.saturating_mul(samples),
             WindowSpec::Duration(window) => window,

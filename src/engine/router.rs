@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use super::census::VERSION;
 use super::plan::Settings;
 use super::shard::reject;
 use crate::model::{MetricPoint, Reject, Rejections, Resource, SeriesId, SpanRecord};
@@ -36,29 +37,30 @@ fn joiner(trace_id: u128, shards: NonZeroUsize) -> usize {
     ((mixed >> 32) % shards.get() as u64) as usize
 }
 
-/// The services of a request, each once.
-pub(super) fn services<'a>(
+/// Who sends a request: its resources, of each service and version one.
+pub(super) fn senders<'a>(
     points: &'a [MetricPoint],
     spans: &'a [SpanRecord],
-) -> Vec<&'a Arc<str>> {
+) -> Vec<&'a Arc<Resource>> {
     let resources = points
         .iter()
         .map(|point| &point.identity.resource)
         .chain(spans.iter().map(|span| &span.resource));
     let mut before: Option<&Arc<Resource>> = None;
     let mut seen = HashSet::new();
-    let mut services = Vec::new();
+    let mut senders = Vec::new();
     for resource in resources {
         // Neighbours mostly share their resource; comparing two pointers spares the hashing.
         if before.is_some_and(|before| Arc::ptr_eq(before, resource)) {
             continue;
         }
         before = Some(resource);
-        if seen.insert(&*resource.service) {
-            services.push(&resource.service);
+        let version = resource.attributes.get(VERSION).map(|v| v.as_text());
+        if seen.insert((&*resource.service, version)) {
+            senders.push(resource);
         }
     }
-    services
+    senders
 }
 
 /// Splits a request among the shards. What belongs to a service in `refused` is rejected; spans of our

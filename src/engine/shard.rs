@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) struct Shard {
     pub(super) order: BTreeSet<SeriesId>,
     /// Those of edges.
     pub(super) edges: BTreeSet<SeriesId>,
+    /// Those of each service, for questions about one of them.
+    services: HashMap<Arc<str>, BTreeSet<SeriesId>, foldhash::fast::RandomState>,
     spans: SpanAggregator,
     desk: Desk,
     overlaps: Overlaps,
@@ -88,6 +91,7 @@ impl Shard {
             series: SeriesMap::default(),
             order: BTreeSet::new(),
             edges: BTreeSet::new(),
+            services: HashMap::default(),
             spans,
             desk: Desk::default(),
             overlaps: Overlaps::default(),
@@ -106,7 +110,23 @@ impl Shard {
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
         }
+        let service = Arc::clone(&series.identity.resource.service);
+        self.services.entry(service).or_default().insert(id);
         self.series.insert(id, series);
+    }
+
+    /// The series of a service behind `cursor`, by id.
+    pub(super) fn of_service(
+        &self,
+        service: &str,
+        cursor: Option<SeriesId>,
+    ) -> impl Iterator<Item = SeriesId> {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        self.services
+            .get(service)
+            .into_iter()
+            .flat_map(move |ids| ids.range((from, Bound::Unbounded)))
+            .copied()
     }
 
     /// Applies points of known series, and spans.
@@ -119,16 +139,10 @@ impl Shard {
         let mut answer = Answer::default();
         let mut counted = 0;
         for point in points {
-            let Some(series) = self.series.get_mut(&point.series) else {
-                answer.unknown.push(point);
-                continue;
-            };
-            let id = point.series;
-            let applied = series.apply(point, now, &self.plan, &mut self.desk);
-            if applied == Applied::Overlap {
-                self.overlaps.warn(id, &series.identity, now);
+            match self.apply_point(point, now, &mut answer.rejections) {
+                Ok(applied) => counted += applied,
+                Err(unknown) => answer.unknown.push(unknown),
             }
-            counted += note(applied, series, &self.plan, &mut answer.rejections);
         }
         self.plan.telemetry.points.inc_by(counted);
         let mut counted = 0;
@@ -145,6 +159,25 @@ impl Shard {
         self.plan.telemetry.spans.inc_by(counted);
         self.count_samples();
         answer
+    }
+
+    /// Applies a point of a known series, and says whether it counted (1) or not (0); gives back one
+    /// of an unknown series.
+    pub(super) fn apply_point(
+        &mut self,
+        point: MetricPoint,
+        now: Timestamp,
+        rejections: &mut Rejections,
+    ) -> Result<u64, MetricPoint> {
+        let Some(series) = self.series.get_mut(&point.series) else {
+            return Err(point);
+        };
+        let id = point.series;
+        let applied = series.apply(point, now, &self.plan, &mut self.desk);
+        if applied == Applied::Overlap {
+            self.overlaps.warn(id, &series.identity, now);
+        }
+        Ok(note(applied, series, &self.plan, rejections))
     }
 
     /// Applies points whose series were new to the engine.
@@ -167,15 +200,10 @@ impl Shard {
             } else if as_what == Admitted::Counted {
                 answer.counted_twice.push(Arc::clone(&point.identity));
             }
-            let Some(series) = self.series.get_mut(&point.series) else {
-                continue;
-            };
-            let id = point.series;
-            let applied = series.apply(point, now, &self.plan, &mut self.desk);
-            if applied == Applied::Overlap {
-                self.overlaps.warn(id, &series.identity, now);
-            }
-            counted += note(applied, series, &self.plan, &mut answer.rejections);
+            // It is here now.
+            counted += self
+                .apply_point(point, now, &mut answer.rejections)
+                .unwrap_or_default();
         }
         self.plan.telemetry.points.inc_by(counted);
         self.count_samples();
@@ -235,10 +263,17 @@ impl Shard {
                 gone.push((*id, Arc::clone(&series.identity)));
             }
         }
-        for (id, _) in &gone {
+        for (id, identity) in &gone {
             self.series.remove(id);
             self.order.remove(id);
             self.edges.remove(id);
+            let service = &identity.resource.service;
+            if let Some(ids) = self.services.get_mut(service) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.services.remove(service);
+                }
+            }
         }
         self.count_samples();
         Closed {

@@ -42,14 +42,26 @@ pub(super) struct Band {
 }
 
 impl Band {
+    /// There was no judgement.
+    pub(super) const NONE: Self = Self {
+        expected: 0.0,
+        lower: 0.0,
+        upper: 0.0,
+        sigma: f32::NAN,
+    };
+
+    /// What was expected of a sample of this value, and its sigma.
+    pub(super) fn judged(self, value: f64) -> Option<(f64, f64)> {
+        let expected = value + f64::from(self.expected);
+        // Zero less what single precision rounds is zero.
+        let is_zero = expected.abs() <= value.abs() * 4.0 * f64::from(f32::EPSILON);
+        let expected = if is_zero { 0.0 } else { expected };
+        (!self.sigma.is_nan()).then_some((expected, f64::from(self.sigma)))
+    }
+
     fn of(value: f64, verdict: &Verdict) -> Self {
         match verdict {
-            Verdict::Learning { .. } => Self {
-                expected: 0.0,
-                lower: 0.0,
-                upper: 0.0,
-                sigma: f32::NAN,
-            },
+            Verdict::Learning { .. } => Self::NONE,
             Verdict::Judged(judged) => Self {
                 expected: (judged.expected - value) as f32,
                 lower: (judged.lower - value) as f32,

@@ -22,7 +22,7 @@ use crate::model::{SeriesId, SeriesIdentity, SignalKind, Timestamp, Verdict};
 use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// A chunk is closed when it has grown beyond this, so it is at most one record longer: together some
 /// 4 MiB, a few milliseconds of a shard's time.
 const CHUNK_BYTES: usize = 3 << 20;

@@ -1,7 +1,9 @@
-//! A shard's thread and the mailbox in front of it.
+//! A shard's thread and the mailbox in front of it; or, for replays, a shard that works on the thread of
+//! whoever asks.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
@@ -10,19 +12,35 @@ use super::shard::Shard;
 use crate::telemetry::Telemetry;
 
 /// Something to do with a shard, on its thread. The answer travels in a channel of its own.
-type Job = Box<dyn FnOnce(&mut Shard) + Send>;
+pub(super) type Job = Box<dyn FnOnce(&mut Shard) + Send>;
 
-enum Message {
+pub(super) enum Message {
     Run(Job),
     Stop,
 }
 
 /// The way to one shard. Jobs are done one after the other in the order in which they were sent.
 #[derive(Clone)]
-pub(super) struct Mailbox(mpsc::Sender<Message>);
+pub(super) enum Mailbox {
+    /// The shard has a thread.
+    Thread(mpsc::Sender<Message>),
+    /// Whoever sends a job does it.
+    InPlace(InPlace),
+}
+
+/// A shard without a thread. The lock is held while a job is done, and never over an await.
+#[derive(Clone)]
+pub(super) struct InPlace {
+    /// `None`: a job panicked, or the engine was stopped.
+    shard: Arc<Mutex<Option<Shard>>>,
+    telemetry: Telemetry,
+}
 
 /// Room for one job that nobody else can take.
-pub(super) struct Permit(mpsc::OwnedPermit<Message>);
+pub(super) enum Permit {
+    Thread(mpsc::OwnedPermit<Message>),
+    InPlace(InPlace),
+}
 
 /// The shard's thread is gone: it panicked, or the engine was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +67,34 @@ pub(super) fn start(
     let thread = thread::Builder::new()
         .name(format!("tidewatch-shard-{number}"))
         .spawn(move || run(shard, inbox, &telemetry))?;
-    Ok((Mailbox(sender), thread))
+    Ok((Mailbox::Thread(sender), thread))
+}
+
+/// `shard` without a thread.
+pub(super) fn in_place(shard: Shard, telemetry: Telemetry) -> Mailbox {
+    Mailbox::InPlace(InPlace {
+        shard: Arc::new(Mutex::new(Some(shard))),
+        telemetry,
+    })
+}
+
+impl InPlace {
+    fn lock(&self) -> MutexGuard<'_, Option<Shard>> {
+        self.shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` at once.
+    pub(super) fn run<T>(&self, work: impl FnOnce(&mut Shard) -> T) -> Result<T, Gone> {
+        let mut shard = self.lock();
+        let there = shard.as_mut().ok_or(Gone)?;
+        let done = catch_unwind(AssertUnwindSafe(|| work(there)));
+        done.map_err(|_| {
+            *shard = None;
+            self.telemetry.panics.inc();
+            tracing::error!("the engine panicked; what it learned is lost");
+            Gone
+        })
+    }
 }
 
 fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Message>, telemetry: &Telemetry) {
@@ -71,10 +116,14 @@ fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Message>, telemetry: &Telemet
 impl Mailbox {
     /// Room for one job, at once or not at all.
     pub(super) fn try_reserve(&self) -> Result<Permit, NoRoom> {
-        match self.0.clone().try_reserve_owned() {
-            Ok(permit) => Ok(Permit(permit)),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(NoRoom::Full),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(NoRoom::Gone),
+        match self {
+            Self::Thread(sender) => match sender.clone().try_reserve_owned() {
+                Ok(permit) => Ok(Permit::Thread(permit)),
+                Err(mpsc::error::TrySendError::Full(_)) => Err(NoRoom::Full),
+                Err(mpsc::error::TrySendError::Closed(_)) => Err(NoRoom::Gone),
+            },
+            Self::InPlace(shard) if self.is_open() => Ok(Permit::InPlace(shard.clone())),
+            Self::InPlace(_) => Err(NoRoom::Gone),
         }
     }
 
@@ -83,20 +132,31 @@ impl Mailbox {
         &self,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
     ) -> Result<T, Gone> {
-        let (job, answer) = job(work);
-        self.0.send(job).await.map_err(|_| Gone)?;
-        answer.await.map_err(|_| Gone)
+        match self {
+            Self::Thread(sender) => {
+                let (job, answer) = job(work);
+                sender.send(job).await.map_err(|_| Gone)?;
+                answer.await.map_err(|_| Gone)
+            }
+            Self::InPlace(shard) => shard.run(work),
+        }
     }
 
     /// Whether somebody still reads it.
     pub(super) fn is_open(&self) -> bool {
-        !self.0.is_closed()
+        match self {
+            Self::Thread(sender) => !sender.is_closed(),
+            Self::InPlace(shard) => shard.lock().is_some(),
+        }
     }
 
     /// Ends the thread once it has done what was sent before.
     pub(super) async fn stop(&self) {
-        // If the mailbox is closed, the thread has ended already.
-        drop(self.0.send(Message::Stop).await);
+        match self {
+            // If the mailbox is closed, the thread has ended already.
+            Self::Thread(sender) => drop(sender.send(Message::Stop).await),
+            Self::InPlace(shard) => *shard.lock() = None,
+        }
     }
 }
 
@@ -106,9 +166,21 @@ impl Permit {
         self,
         work: impl FnOnce(&mut Shard) -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
-        let (job, answer) = job(work);
-        self.0.send(job);
-        answer
+        match self {
+            Self::Thread(permit) => {
+                let (job, answer) = job(work);
+                permit.send(job);
+                answer
+            }
+            Self::InPlace(shard) => {
+                let (reply, answer) = oneshot::channel();
+                // Without an answer the channel closes, which says that the shard is gone.
+                if let Ok(done) = shard.run(work) {
+                    drop(reply.send(done));
+                }
+                answer
+            }
+        }
     }
 }
 

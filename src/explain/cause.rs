@@ -4,49 +4,54 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::context::{is_trouble, is_troubled};
 use super::topology::Topology;
-use crate::model::{Alert, AlertState, Timestamp};
+use crate::model::{Alert, LikelyOrigin, Movement, Timestamp};
 
 /// Calls are followed over at most so many services in a row …
 const MAX_DEPTH: usize = 8;
 /// … and at most so many in all.
 const MAX_VISITED: usize = 256;
 
-/// A callee that deviates.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Origin {
-    /// From the alert's own service to the callee.
-    pub(super) path: Vec<String>,
-    /// Since when the callee deviates.
-    pub(super) since: Timestamp,
-}
-
-impl Origin {
-    /// The callee.
-    pub(super) fn service(&self) -> &str {
-        self.path.last().map_or("", String::as_str)
-    }
-}
-
 /// Since when each service deviates.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Deviations(BTreeMap<String, Timestamp>);
+pub(super) struct Deviations(BTreeMap<String, Since>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Since {
+    first: Timestamp,
+    /// Whether an alert says so.
+    alerted: bool,
+}
 
 impl Deviations {
-    /// From all alerts. Fewer calls than usual do not count: that is what a callee sees when its
-    /// caller is in trouble, not the reason for it.
-    pub(super) fn new(alerts: &[Arc<Alert>]) -> Self {
-        let mut since: BTreeMap<String, Timestamp> = BTreeMap::new();
-        for alert in alerts {
-            let fewer_calls = alert.labels.get("signal") == Some("rate") && alert.sigma < 0.0;
-            if alert.state == AlertState::Resolved || fewer_calls {
-                continue;
-            }
-            let first = since.entry(alert.service.clone()).or_insert(alert.since);
-            *first = (*first).min(alert.since);
+    /// From all alerts, and from signals that moved though no alert says so: slow or failing calls of
+    /// the service itself, and of others to it.
+    pub(super) fn new(alerts: &[Arc<Alert>], movements: &[Movement]) -> Self {
+        let mut since: BTreeMap<String, Since> = BTreeMap::new();
+        let mut note = |service: &str, first: Timestamp, alerted: bool| {
+            let known = since.entry(service.to_owned());
+            let known = known.or_insert(Since { first, alerted });
+            known.first = known.first.min(first);
+            known.alerted |= alerted;
+        };
+        for alert in alerts.iter().filter(|alert| is_troubled(alert)) {
+            note(&alert.service, alert.since, true);
+        }
+        let moved = movements.iter().flat_map(|movement| &movement.moved);
+        for moved in moved.filter(|moved| is_trouble(moved)) {
+            let callee = moved.attributes.get("peer.service");
+            let callee = callee.filter(|_| moved.metric == "edge.duration");
+            note(callee.unwrap_or(&moved.service), moved.since, false);
         }
         Self(since)
     }
+}
+
+/// Whether an alert shows what a service suffers rather than does: fewer calls than usual are what a
+/// callee sees when its caller is in trouble.
+pub(super) fn is_effect(alert: &Alert) -> bool {
+    alert.labels.get("signal") == Some("rate") && alert.sigma < 0.0
 }
 
 /// Follows the calls from the alert's service through callees that deviate since no later than a
@@ -58,12 +63,12 @@ pub(super) fn origin(
     topology: &Topology,
     deviations: &Deviations,
     tick: Duration,
-) -> Option<Origin> {
+) -> Option<LikelyOrigin> {
     let latest = alert.since.plus(tick);
     let start = alert.service.as_str();
     let mut visited = BTreeSet::from([start]);
     let mut open = VecDeque::from([vec![start]]);
-    let mut best: Option<(Vec<&str>, Timestamp)> = None;
+    let mut best: Option<(Vec<&str>, Since)> = None;
     while let Some(path) = open.pop_front() {
         let last = path.last().copied().unwrap_or(start);
         let callees: Vec<&str> = match peer(alert).filter(|_| path.len() == 1) {
@@ -79,12 +84,12 @@ pub(super) fn origin(
                 .0
                 .get(callee)
                 .copied()
-                .filter(|since| *since <= latest)
+                .filter(|since| since.first <= latest)
             else {
                 continue;
             };
             let path: Vec<&str> = path.iter().copied().chain([callee]).collect();
-            let rank = |path: &[&str], since| (path.len(), std::cmp::Reverse(since));
+            let rank = |path: &[&str], since: Since| (path.len(), std::cmp::Reverse(since.first));
             if best
                 .as_ref()
                 .is_none_or(|(p, s)| rank(&path, since) > rank(p, *s))
@@ -96,9 +101,10 @@ pub(super) fn origin(
             }
         }
     }
-    best.map(|(path, since)| Origin {
+    best.map(|(path, since)| LikelyOrigin {
         path: path.into_iter().map(String::from).collect(),
-        since,
+        since: since.first,
+        alerted: since.alerted,
     })
 }
 
@@ -113,7 +119,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::explain::fixtures::{alert, edges};
+    use crate::explain::fixtures::{alert, edges, moved};
+    use crate::model::AlertState;
 
     /// `shop` deviates since second 100; `others` since theirs.
     #[track_caller]
@@ -141,7 +148,7 @@ mod tests {
         let found = origin(
             subject,
             &Topology::new(&edges(calls)),
-            &Deviations::new(&others),
+            &Deviations::new(&others, &[]),
             Duration::from_secs(10),
         );
         assert_eq!(
@@ -205,7 +212,7 @@ mod tests {
         fewer.sigma = -9.0;
         let mut over = alert("pay");
         over.state = AlertState::Resolved;
-        let quiet = Deviations::new(&[Arc::new(fewer), Arc::new(over)]);
+        let quiet = Deviations::new(&[Arc::new(fewer), Arc::new(over)], &[]);
         assert_eq!(
             origin(
                 &alert("shop"),
@@ -215,6 +222,48 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn a_callee_without_an_alert_is_known_by_what_moved() {
+        let movement = |service: &str, moved| Movement {
+            service: service.into(),
+            moved,
+            ..Movement::default()
+        };
+        let mut subject = alert("shop");
+        subject.since = Timestamp::from_secs(100);
+        let found = |movements: &[Movement]| {
+            let topology = Topology::new(&edges(&[("shop", "pay"), ("pay", "bank")]));
+            let deviations = Deviations::new(&[], movements);
+            origin(&subject, &topology, &deviations, Duration::from_secs(10)).map(|origin| {
+                (
+                    origin.path.join(">"),
+                    origin.since.as_nanos() / 1_000_000_000,
+                    origin.alerted,
+                )
+            })
+        };
+        let slow = |service, since| moved(service, "span.duration", "p99", 0.1, 0.4, since);
+        assert_eq!(
+            found(&[movement("pay", vec![slow("pay", 90)])]),
+            Some(("shop>pay".into(), 90, false))
+        );
+        // The callee may tell nothing itself: its caller saw the call.
+        let mut call = moved("pay", "edge.duration", "p99", 0.1, 0.4, 95);
+        call.attributes.insert("peer.service".into(), "bank".into());
+        assert_eq!(
+            found(&[movement("pay", vec![slow("pay", 90), call])]),
+            Some(("shop>pay>bank".into(), 95, false))
+        );
+        // Faster, busier or another number is no trouble.
+        let others = vec![
+            moved("pay", "span.duration", "p99", 0.4, 0.1, 90),
+            moved("pay", "span.duration", "rate", 10.0, 40.0, 90),
+            moved("pay", "memory", "value", 10.0, 40.0, 90),
+        ];
+        assert_eq!(found(&[movement("pay", others)]), None);
+        assert_eq!(found(&[movement("pay", vec![slow("pay", 120)])]), None);
     }
 
     proptest! {
@@ -234,7 +283,7 @@ mod tests {
                 Arc::new(other)
             }).collect();
             for subject in &others {
-                let found = origin(subject, &Topology::new(&edges(&calls)), &Deviations::new(&others), Duration::ZERO);
+                let found = origin(subject, &Topology::new(&edges(&calls)), &Deviations::new(&others, &[]), Duration::ZERO);
                 let Some(found) = found else { continue };
                 prop_assert!(found.path.len() >= 2 && found.path.len() <= MAX_DEPTH + 1);
                 prop_assert!(found.since <= subject.since);

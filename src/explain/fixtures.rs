@@ -1,8 +1,8 @@
 //! What the tests of this module are made of.
 
 use crate::model::{
-    Alert, AlertState, DetectorSpec, Direction, EdgeView, Fingerprint, For, Labels, Rule, Selector,
-    SeverityLabel, SigmaThresholds, Timestamp,
+    Alert, AlertState, DetectorSpec, Direction, EdgeView, Fingerprint, For, Labels, Moved, Rule,
+    Selector, SeverityLabel, SigmaThresholds, Timestamp,
 };
 
 /// A rule with the label `team`.
@@ -70,6 +70,7 @@ pub(super) fn alert(service: &str) -> Alert {
         resolved_at: None,
         updated_at: since,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 
@@ -88,4 +89,35 @@ pub(super) fn edges(calls: &[(&str, &str)]) -> Vec<EdgeView> {
             last_seen: Timestamp::EPOCH,
         })
         .collect()
+}
+
+/// A signal of `service` that went from `usual` to `value` at the second `since`.
+pub(super) fn moved(
+    service: &str,
+    metric: &str,
+    signal: &str,
+    usual: f64,
+    value: f64,
+    since: i64,
+) -> Moved {
+    Moved {
+        signal_id: format!("{:032x}-{signal}", 2),
+        service: service.into(),
+        metric: metric.into(),
+        signal: signal.into(),
+        unit: match signal {
+            "rate" => "1/s",
+            "error_ratio" => "1",
+            "value" => "",
+            _ => "s",
+        }
+        .into(),
+        attributes: Default::default(),
+        series: 1,
+        since: Timestamp::from_secs(since),
+        usual,
+        value,
+        sigma: 9.0f64.copysign(value - usual),
+        watched: false,
+    }
 }

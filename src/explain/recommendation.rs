@@ -1,6 +1,7 @@
-//! What to look at first, by the kind of deviation.
+//! What to look at first, by the rule's detector and by the kind of deviation.
 
 use super::quantity::Style;
+use crate::model::{Alert, Carrier, Measure};
 
 /// What kind of number deviates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,8 +12,18 @@ pub(super) enum Kind {
     ErrorRatio,
     /// How much there is of something.
     Rate,
+    /// How much waits.
+    Queue,
+    /// How much of something limited is used.
+    Saturation,
     /// Anything else.
     Value,
+    /// Nothing comes any more.
+    Silence,
+    /// An objective's budget of errors or slow answers.
+    Budget,
+    /// The time until a limit is reached.
+    Exhaustion,
 }
 
 /// To which side of the expectation.
@@ -41,40 +52,126 @@ impl Side {
     }
 }
 
+/// Words in the names of metrics that count what waits, and what is used up.
+const QUEUES: [&str; 7] = [
+    "queue",
+    "backlog",
+    "lag",
+    "pending",
+    "waiting",
+    "inflight",
+    "in_flight",
+];
+const RESOURCES: [&str; 14] = [
+    "utilization",
+    "utilisation",
+    "usage",
+    "used",
+    "saturation",
+    "cpu",
+    "memory",
+    "heap",
+    "disk",
+    "filesystem",
+    "connections",
+    "pool",
+    "threads",
+    "descriptors",
+];
+
 impl Kind {
-    /// By the name of the signal and its unit.
-    pub(super) fn of(signal: &str, unit: &str) -> Self {
+    /// Of an alert: by what was judged, else as [`Kind::of`].
+    pub(super) fn of_alert(alert: &Alert) -> Self {
+        let label = |name| alert.labels.get(name).unwrap_or_default();
+        match alert.grounds.measure {
+            Measure::Silence => Self::Silence,
+            Measure::BurnRate => Self::Budget,
+            Measure::TimeLeft => Self::Exhaustion,
+            Measure::Value => Self::of(label("metric"), label("signal"), &alert.unit),
+        }
+    }
+
+    /// By the names of metric and signal and the unit.
+    pub(super) fn of(metric: &str, signal: &str, unit: &str) -> Self {
+        let words = || metric.split(|c: char| !c.is_ascii_alphanumeric());
+        let is_among = |list: &[&str]| words().any(|word| list.contains(&word));
         match signal {
             "error_ratio" => Self::ErrorRatio,
             "rate" => Self::Rate,
+            _ if is_among(&QUEUES) || metric.contains("in_flight") => Self::Queue,
             _ if matches!(Style::of(unit), Style::Time(_)) => Self::Latency,
+            _ if is_among(&RESOURCES) => Self::Saturation,
             _ => Self::Value,
         }
     }
 }
 
-/// The recommendation for a deviation of `service`, with the callee it probably comes from and a
-/// trace that shows it, where they are known.
-pub(super) fn recommendation(
-    kind: Kind,
-    side: Side,
-    service: &str,
-    origin: Option<&str>,
-    trace: Option<&str>,
-) -> String {
-    let mut text = match (origin, kind) {
+/// What a recommendation takes into account besides the kind of deviation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hints<'a> {
+    /// The callee it probably comes from.
+    pub(super) origin: Option<&'a str>,
+    /// A version that appeared just before: of which service, which.
+    pub(super) version: Option<(&'a str, &'a str)>,
+    /// What carries the change, where that is an instance.
+    pub(super) instance: Option<&'a Carrier>,
+    /// A trace that shows it.
+    pub(super) trace: Option<&'a str>,
+}
+
+/// The recommendation for a deviation of `service`: first what explains most.
+pub(super) fn recommendation(kind: Kind, side: Side, service: &str, hints: Hints<'_>) -> String {
+    let mut text = String::new();
+    if let Some((of, version)) = hints.version {
+        text.push_str(&format!(
+            "Version {version} of {of} appeared just before: roll it back unless something else \
+             explains it. "
+        ));
+    }
+    let comes_from_callees = match kind {
         // Less traffic than usual comes from the callers, whatever the callees do.
-        (Some(origin), Kind::Latency | Kind::ErrorRatio | Kind::Value) => format!(
+        Kind::Rate | Kind::Silence | Kind::Exhaustion => false,
+        Kind::Latency
+        | Kind::ErrorRatio
+        | Kind::Queue
+        | Kind::Saturation
+        | Kind::Value
+        | Kind::Budget => true,
+    };
+    match (hints.origin.filter(|_| comes_from_callees), hints.instance) {
+        (Some(origin), _) => text.push_str(&format!(
             "Look at {origin} first: it deviates as well and {service} depends on it. Until it \
              recovers, let {service} do without it or shorten its timeouts."
-        ),
-        _ => own(kind, side, service),
-    };
+        )),
+        (None, Some(carrier)) => text.push_str(&instance(carrier, service)),
+        (None, None) => text.push_str(&own(kind, side, service)),
+    }
     // One trace shows slowness or an error, but not how many there were.
-    if let Some(trace) = trace.filter(|_| kind != Kind::Rate) {
+    let shows = matches!(
+        kind,
+        Kind::Latency | Kind::ErrorRatio | Kind::Value | Kind::Budget
+    );
+    if let Some(trace) = hints.trace.filter(|_| shows) {
         text.push_str(&format!(" Trace {trace} shows it."));
     }
     text
+}
+
+/// Where a few of many do what the others do not, the difference is theirs.
+fn instance(carrier: &Carrier, service: &str) -> String {
+    let names: Vec<_> = carrier
+        .values
+        .iter()
+        .map(|value| super::annotate::clean(value))
+        .collect();
+    let (names, it) = match names.as_slice() {
+        [one] => (one.clone(), "it"),
+        many => (many.join(", "), "them"),
+    };
+    format!(
+        "Take {names} out of rotation or restart {it}; the other instances of {service} do well. \
+         Before that compare {it} with them: node, resources, configuration, caches."
+    )
 }
 
 fn own(kind: Kind, side: Side, service: &str) -> String {
@@ -103,9 +200,37 @@ fn own(kind: Kind, side: Side, service: &str) -> String {
             "Check the callers of {service}, its load balancer and its instances: requests may \
              fail before they reach it, or telemetry may be lost."
         ),
+        (Kind::Queue, Side::Above) => format!(
+            "More comes into {service} than it gets done: compare the rates of arrival and of \
+             completion, look for a consumer that is stuck or slow, and add consumers or slow \
+             the producers down before messages grow too old."
+        ),
+        (Kind::Queue, Side::Below) => format!(
+            "Less waits than usual: check that whoever fills the queue of {service} still works."
+        ),
+        (Kind::Saturation, Side::Above) => format!(
+            "Find out what in {service} uses more (traffic, a leak, a new release, a noisy \
+             neighbour) and give it room or take load away before it reaches its limit."
+        ),
+        (Kind::Saturation, Side::Below) => format!(
+            "{service} uses less than usual: check that it still does its work and that no \
+             instance has left."
+        ),
         (Kind::Value, Side::Above | Side::Below) => format!(
             "Compare with the other signals of {service} and with its last release at the time the \
              deviation began."
+        ),
+        (Kind::Silence, Side::Above | Side::Below) => format!(
+            "Check whether {service} still runs and whether its telemetry still arrives: the \
+             process, its exporter, the collector and the network between them."
+        ),
+        (Kind::Budget, Side::Above | Side::Below) => format!(
+            "Stop risky changes to {service} while its budget is used this fast, and find the \
+             operation that uses it: group its slow and failed spans by name, version and instance."
+        ),
+        (Kind::Exhaustion, Side::Above | Side::Below) => format!(
+            "Make room before that (raise the limit, clean up, scale out {service}), then find \
+             what grows: compare the time the growth began with releases, traffic and jobs."
         ),
     }
 }
@@ -115,22 +240,95 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(signal: &str, unit: &str, sigma: f64, origin: Option<&str>, says: &str) {
-        let kind = Kind::of(signal, unit);
-        let text = recommendation(kind, Side::of(sigma), "shop", origin, Some("ab12"));
+    fn check(metric: &str, signal: &str, unit: &str, sigma: f64, origin: Option<&str>, says: &str) {
+        let kind = Kind::of(metric, signal, unit);
+        let hints = Hints {
+            origin,
+            trace: Some("ab12"),
+            ..Hints::default()
+        };
+        let text = recommendation(kind, Side::of(sigma), "shop", hints);
         assert!(text.contains(says), "{text}");
-        let shown = text.ends_with("Trace ab12 shows it.");
-        assert_eq!(shown, kind != Kind::Rate, "{text}");
     }
 
     #[test]
     fn each_kind_has_its_own() {
-        check("p99", "s", 5.0, None, "slow trace of shop");
-        check("mean", "ms", -5.0, None, "Faster than usual");
-        check("error_ratio", "1", 5.0, None, "failed spans of shop");
-        check("rate", "1/s", 5.0, None, "who calls shop");
-        check("rate", "1/s", -5.0, Some("pay"), "callers of shop");
-        check("p99", "By", 5.0, None, "other signals of shop");
-        check("p99", "s", 5.0, Some("pay"), "Look at pay first");
+        let spans = "span.duration";
+        check(spans, "p99", "s", 5.0, None, "slow trace of shop");
+        check(spans, "p99", "s", 5.0, None, " Trace ab12 shows it.");
+        check(spans, "mean", "ms", -5.0, None, "Faster than usual");
+        check(spans, "error_ratio", "1", 5.0, None, "failed spans of shop");
+        check(spans, "rate", "1/s", 5.0, None, "who calls shop");
+        check(spans, "rate", "1/s", -5.0, Some("pay"), "callers of shop");
+        check(spans, "p99", "By", 5.0, None, "other signals of shop");
+        check(spans, "p99", "s", 5.0, Some("pay"), "Look at pay first");
+        check(
+            "orders.queue.length",
+            "value",
+            "{item}",
+            9.0,
+            None,
+            "More comes into shop",
+        );
+        check(
+            "kafka.consumer.lag",
+            "value",
+            "",
+            9.0,
+            None,
+            "More comes into shop",
+        );
+        check("system.memory.usage", "value", "By", 9.0, None, "uses more");
+        check(
+            "db.client.connections.used",
+            "value",
+            "",
+            -9.0,
+            None,
+            "uses less",
+        );
+        check("shop.basket.value", "value", "", 9.0, None, "Compare with");
+    }
+
+    #[test]
+    fn the_measure_decides_before_the_name() {
+        let mut alert = crate::explain::fixtures::alert("shop");
+        for (measure, says) in [
+            (Measure::Silence, "still runs"),
+            (Measure::BurnRate, "Stop risky changes to shop"),
+            (Measure::TimeLeft, "Make room before that"),
+        ] {
+            alert.grounds.measure = measure;
+            let kind = Kind::of_alert(&alert);
+            let text = recommendation(kind, Side::Below, "shop", Hints::default());
+            assert!(text.contains(says), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_new_version_comes_first_and_a_bad_instance_before_the_ordinary() {
+        let carrier = Carrier {
+            attribute: "service.instance.id".into(),
+            values: vec!["pod-7".into()],
+            of: 10,
+            sampled: false,
+        };
+        let mut hints = Hints {
+            version: Some(("pay", "1.4.2")),
+            instance: Some(&carrier),
+            ..Hints::default()
+        };
+        let text = recommendation(Kind::Latency, Side::Above, "shop", hints);
+        assert!(
+            text.starts_with("Version 1.4.2 of pay appeared just before"),
+            "{text}"
+        );
+        assert!(text.contains("Take pod-7 out of rotation"), "{text}");
+        hints.origin = Some("pay");
+        let text = recommendation(Kind::Latency, Side::Above, "shop", hints);
+        assert!(
+            text.contains("Look at pay first") && !text.contains("pod-7"),
+            "{text}"
+        );
     }
 }

@@ -23,6 +23,12 @@ impl Topology {
         Self { callees }
     }
 
+    /// Whether one of the two calls the other.
+    pub(super) fn are_neighbours(&self, a: &str, b: &str) -> bool {
+        let calls = |from: &str, to: &str| self.callees.get(from).is_some_and(|c| c.contains(to));
+        calls(a, b) || calls(b, a)
+    }
+
     /// Whom `service` calls, by name.
     pub(super) fn callees(&self, service: &str) -> impl Iterator<Item = &str> {
         self.callees

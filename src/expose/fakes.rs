@@ -306,6 +306,7 @@ pub(super) fn alert(name: &str, service: &str, state: AlertState) -> Alert {
         resolved_at: (state == AlertState::Resolved).then_some(NOW),
         updated_at: NOW,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 

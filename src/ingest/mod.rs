@@ -10,6 +10,7 @@ mod admission;
 mod intake;
 mod log_limit;
 mod otlp;
+pub mod replay;
 mod server;
 mod settings;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Labels, SeverityLabel, Timestamp};
+use super::{Grounds, Labels, SeverityLabel, Timestamp};
 
 /// Identifies an alert: a hash of its labels without `severity`, so that an alert which grows worse
 /// stays the same alert. Shown as 16 hexadecimal digits.
@@ -121,6 +121,9 @@ pub struct Alert {
     pub updated_at: Timestamp,
     /// A trace that shows it, as 32 hexadecimal digits.
     pub trace_id: Option<String>,
+    /// What its explanation rests on.
+    #[serde(default)]
+    pub grounds: Box<Grounds>,
 }
 
 impl Alert {

@@ -5,6 +5,7 @@ mod alert;
 mod attributes;
 mod detector;
 mod event;
+mod grounds;
 mod labels;
 mod mode;
 mod point;
@@ -22,6 +23,10 @@ pub use detector::{
     AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
 };
 pub use event::{Event, EventBody};
+pub use grounds::{
+    Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
+    MovedQuestion, Movement, Subject,
+};
 pub use labels::Labels;
 pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};
 pub use point::{
@@ -35,5 +40,6 @@ pub use signal::{Sample, SignalId, SignalKind, SignalMeta};
 pub use timestamp::Timestamp;
 pub use verdict::{Evidence, Judged, Measure, Observation, Verdict, severity};
 pub use view::{
-    BaselineView, BoxFuture, EdgeView, Page, Query, SampleView, ServiceView, SignalView, WindowView,
+    BaselineView, BoxFuture, EdgeView, Examined, Page, Query, SampleView, ServiceView, SignalView,
+    Trend, VersionView, WindowView,
 };

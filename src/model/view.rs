@@ -99,6 +99,30 @@ pub struct SignalView {
     pub rule: Option<String>,
 }
 
+/// Where a signal is going.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// How much time it was looked at, in seconds.
+    pub seconds: f64,
+    /// The level at the beginning of that time.
+    pub from: f64,
+    /// The level at its end.
+    pub to: f64,
+    /// How unlikely that is without a trend, in standard deviations, signed.
+    pub significance: f64,
+}
+
+/// One signal over the whole of its window, for the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examined {
+    /// As everybody sees it.
+    pub view: SignalView,
+    /// The most surprising sample of the window.
+    pub worst: Option<SampleView>,
+    /// `None` where it goes nowhere.
+    pub trend: Option<Trend>,
+}
+
 /// A service that has been seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
@@ -112,6 +136,20 @@ pub struct ServiceView {
     pub series: u64,
     /// How many new series were refused because of a limit.
     pub refused_series: u64,
+    /// The versions that it was seen in lately, the oldest first; at most 16.
+    pub versions: Vec<VersionView>,
+}
+
+/// A `service.version` of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// The version.
+    pub version: String,
+    /// When something of it arrived first.
+    pub first_seen: Timestamp,
+    /// Whether the service had been heard of for a while without this version when it came: not so of
+    /// the versions that a new service has, or that are first seen after a start of the daemon.
+    pub appeared: bool,
 }
 
 /// One caller → callee edge with the numbers of its last tick.

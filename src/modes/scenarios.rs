@@ -44,6 +44,7 @@ pub(super) fn alert(name: &str, service: &str, state: AlertState) -> Alert {
         resolved_at: None,
         updated_at: at,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 

@@ -49,19 +49,22 @@ pub enum Table {
     Events,
     /// Notifications that are decided but not yet delivered, by message id.
     Outbox,
+    /// Incidents, by id.
+    Incidents,
     /// Facts about the store itself and counters of its users.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Alerts,
         Self::Dispatch,
         Self::Modes,
         Self::Overrides,
         Self::Events,
         Self::Outbox,
+        Self::Incidents,
         Self::Meta,
     ];
 
@@ -74,6 +77,7 @@ impl Table {
             Self::Overrides => "overrides",
             Self::Events => "events",
             Self::Outbox => "outbox",
+            Self::Incidents => "incidents",
             Self::Meta => "meta",
         }
     }

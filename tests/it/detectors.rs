@@ -8,7 +8,6 @@ use tidewatch::alert;
 use tidewatch::config::{self, Known};
 use tidewatch::detect;
 use tidewatch::engine::{Engine, Settings};
-use tidewatch::explain;
 use tidewatch::model::{
     Alert, AlertState, AttributeValue, Attributes, Batch, MetricKind, MetricPoint, PointData,
     Resource, Scope, SeriesIdentity, Timestamp,
@@ -61,7 +60,6 @@ fn firing(rules: &str, minutes: i64, values: impl Fn(f64) -> Vec<MetricPoint>) -
     });
     let engine = engine.expect("threads").0;
     let mut alerts = alert::Machine::new(rules, alert::Settings::default());
-    let context = explain::Context::new(&[], &[], std::time::Duration::from_secs(10));
     for n in 1..=minutes * 60 / TICK {
         let now = Timestamp::from_secs(1_800_000_000 + n * TICK);
         let batch = Batch {
@@ -74,10 +72,7 @@ fn firing(rules: &str, minutes: i64, values: impl Fn(f64) -> Vec<MetricPoint>) -
         let applied = runtime.block_on(engine.apply(batch, now));
         assert!(applied.expect("room").is_empty());
         let report = runtime.block_on(engine.tick(now));
-        let mut transitions = alerts.step(now, &report.observations, &report.ended);
-        alerts.annotate(&mut transitions, |rule, alert| {
-            explain::annotate(rule, alert, &context)
-        });
+        alerts.step(now, &report.observations, &report.ended);
     }
     let all = alerts.snapshot();
     all.iter()
@@ -89,11 +84,6 @@ fn firing(rules: &str, minutes: i64, values: impl Fn(f64) -> Vec<MetricPoint>) -
 #[track_caller]
 fn only(alerts: Vec<Alert>) -> Alert {
     let [alert] = alerts.try_into().expect("one alert");
-    let alert: Alert = alert;
-    eprintln!(
-        "{}",
-        alert.annotations.get("explanation").unwrap_or_default()
-    );
     alert
 }
 

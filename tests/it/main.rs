@@ -8,15 +8,18 @@
 mod harness;
 
 mod architecture;
+mod backtest;
 mod bad_input;
 mod calibration;
 mod calm;
 mod cli;
 mod clients;
 mod detectors;
+mod incidents;
 mod limits;
 mod main_job;
 mod modes;
+mod nab;
 mod own_telemetry;
 mod prometheus;
 mod state;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::harness::{Daemon, eventually, otlp, stdout};
 
 /// A stream of server-sent events, read one at a time.
-struct Events {
+pub struct Events {
     stream:
         std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     buffer: String,
@@ -14,14 +14,14 @@ struct Events {
 
 /// One event.
 #[derive(Debug, Clone)]
-struct Sse {
-    id: String,
-    name: String,
-    data: Value,
+pub struct Sse {
+    pub id: String,
+    pub name: String,
+    pub data: Value,
 }
 
 impl Events {
-    async fn open(daemon: &Daemon, query: &str, last_id: Option<&str>) -> Self {
+    pub async fn open(daemon: &Daemon, query: &str, last_id: Option<&str>) -> Self {
         let mut request =
             reqwest::Client::new().get(format!("http://{}/api/v1/events{query}", daemon.api));
         if let Some(id) = last_id {
@@ -41,7 +41,7 @@ impl Events {
     }
 
     /// The next event; comments and retry hints are passed over.
-    async fn next(&mut self) -> Sse {
+    pub async fn next(&mut self) -> Sse {
         let event = async {
             loop {
                 while let Some((event, rest)) = self.buffer.split_once("\n\n") {

@@ -11,6 +11,11 @@ const CALM: u32 = 5;
 /// An event that is this surprising, as all channels together see it, is a jump and no drift: the
 /// baseline does not learn from it.
 const SHARP: f64 = 3.0;
+/// Where the course of the day is known, less is enough: no channel takes that course for a jump.
+const SHARP_FOR_TIME: f64 = 2.5;
+/// A mean that has shifted without a jump may be the beginning of a course not yet known, the first
+/// weekend for one: so many samples are set aside for it.
+const SHIFT_ASIDE: u32 = 60;
 /// After so many samples what deviates is the new normal …
 const LASTING: u32 = 300;
 /// … if it is severe only after so many: an outage should not become normal while people work on it.
@@ -28,8 +33,11 @@ pub(super) struct Run {
     samples: u32,
     calm: u32,
     sharp: bool,
+    shifted: bool,
     /// Where values are while it lasts.
     pub(super) level: Level,
+    /// Differences from what is usual at the time, where there is such.
+    pub(super) residual: Level,
     /// How surprising they are.
     surprise: Level,
 }
@@ -46,20 +54,28 @@ pub(super) enum Course {
 }
 
 impl Run {
-    /// Takes in a sample that `sigma` says of, `joint` of which all channels agree on. `known` tells
-    /// whether a level was normal before.
+    /// Takes in a sample that is surprising by `sigma`; `joint` of that all channels agree on, and `shift`
+    /// is about the mean of the last few. `known` tells whether a level was normal before.
     pub(super) fn observe(
         &mut self,
         value: f64,
+        residual: Option<f64>,
         sigma: f64,
         joint: f64,
+        shift: f64,
         known: impl FnOnce(&Level) -> bool,
     ) -> Course {
         if sigma >= OPENS {
             if self.samples == 0 {
                 *self = Self::default();
             }
-            self.sharp |= joint >= SHARP;
+            let sharp = if residual.is_some() {
+                SHARP_FOR_TIME
+            } else {
+                SHARP
+            };
+            self.sharp |= joint >= sharp;
+            self.shifted |= shift >= OPENS;
             self.calm = 0;
         } else if self.samples == 0 {
             return Course::Normal;
@@ -68,6 +84,9 @@ impl Run {
         }
         self.samples = self.samples.saturating_add(1);
         self.level.learn(value, RATE);
+        if let Some(residual) = residual {
+            self.residual.learn(residual, RATE);
+        }
         self.surprise.learn(sigma, RATE);
         if self.calm >= CALM {
             *self = Self::default();
@@ -81,7 +100,7 @@ impl Run {
         if self.samples >= lasting || (self.samples == LASTING_KNOWN && known(&self.level)) {
             return Course::NewNormal;
         }
-        if self.sharp {
+        if self.sharp || (self.shifted && self.samples <= SHIFT_ASIDE) {
             Course::Aside
         } else {
             Course::Normal
@@ -94,7 +113,7 @@ impl Run {
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        self.level.is_sound() && self.surprise.is_sound()
+        self.level.is_sound() && self.residual.is_sound() && self.surprise.is_sound()
     }
 }
 

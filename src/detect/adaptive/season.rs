@@ -57,8 +57,9 @@ impl Season {
         day.map_or(0.0, |day| day.samples_a_bin() * BINS_OF_DAY as f64)
     }
 
-    /// Takes in the value at a time. `level` is what would be expected without a period.
-    pub(super) fn learn(&mut self, secs: i64, value: f64, level: f64) {
+    /// Takes in the value at a time. `level` is what would be expected without a period. Of what is
+    /// `aside`, since it deviates, only the week learns: what comes back every week is no deviation.
+    pub(super) fn learn(&mut self, secs: i64, value: f64, level: f64, aside: bool) {
         let day = self
             .day
             .get_or_insert_with(|| Profile::boxed(DAY, BINS_OF_DAY));
@@ -67,7 +68,9 @@ impl Season {
         if let Some(error) = by_day {
             day.compare(error, plain);
         }
-        day.learn(secs, value);
+        if !aside {
+            day.learn(secs, value);
+        }
         if day.believed && self.week.is_none() {
             self.week = Some(Profile::boxed(WEEK, BINS_OF_WEEK));
         }

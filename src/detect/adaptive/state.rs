@@ -153,6 +153,8 @@ struct Sight {
     shares_shift: bool,
     /// By channel; `None` where it has nothing to say yet.
     deviations: [Option<f64>; 4],
+    /// What each is in units of.
+    spreads: [f64; 4],
 }
 
 impl State {
@@ -194,21 +196,20 @@ impl State {
     pub(super) fn step(&mut self, secs: i64, value: f64, warning: f64) -> Option<Step> {
         let sight = self.look(secs, value);
         let mut sigmas = [0.0; 4];
-        let (mut sum, mut speaking) = (0.0, 0.0);
-        for ((sigma, calibration), deviation) in sigmas
-            .iter_mut()
-            .zip(&self.calibrations)
-            .zip(sight.deviations)
+        let (mut sum, mut weights) = (0.0, 0.0);
+        let learners = sigmas.iter_mut().zip(&self.calibrations);
+        for ((sigma, calibration), (deviation, spread)) in
+            learners.zip(sight.deviations.iter().zip(sight.spreads))
         {
             if let Some(deviation) = deviation.filter(|_| calibration.seen() >= WARM_UP) {
                 *sigma = calibration.sigma(deviation);
-                sum += *sigma;
-                speaking += 1.0;
+                sum += *sigma / spread;
+                weights += 1.0 / spread;
             }
         }
-        // The mean: what one channel takes for an outlier and the others for usual is usual. Only a
-        // shift, which is a mean of its own, speaks alone.
-        let joint = if speaking > 0.0 { sum / speaking } else { 0.0 };
+        // The mean: what one channel takes for an outlier and the others for usual is usual, the more so
+        // the better those know. Only a shift, which is a mean of its own, speaks alone.
+        let joint = if weights > 0.0 { sum / weights } else { 0.0 };
         let (new, of_new) = self.novelty(&sight);
         let [recent, long_run, season, shift] = sigmas;
         let loudest = if recent >= long_run.max(season) {
@@ -230,11 +231,14 @@ impl State {
         let (expected, spread, _) = centre;
         let reach = self.reach(&sight, sigma, warning, centre);
         let report = self.reports.observe(sigma);
+        let residual = sight.usual.map(|usual| sight.value - usual);
         let (before, mean) = (self.before, self.slow.mean + self.origin);
-        let course = self.run.observe(sight.value, sigma, joint, |level| {
-            let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
-            before.is_some_and(near)
-        });
+        let course = self
+            .run
+            .observe(sight.value, residual, sigma, joint, shift, |level| {
+                let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
+                before.is_some_and(near)
+            });
         let expected = expected + self.origin;
         let relevelled_from = (course == Course::NewNormal).then_some(expected);
         if course == Course::NewNormal {
@@ -288,7 +292,8 @@ impl State {
             self.smooth_residual + rate * (residual - self.smooth_residual)
         });
         let settled = self.samples >= SETTLED;
-        let recent = (value - self.fast.mean).abs() / self.fast.variance.sqrt().max(floor);
+        let fast = self.fast.variance.sqrt().max(floor);
+        let recent = (value - self.fast.mean).abs() / fast;
         let of_season = residual.filter(|_| seasonal);
         Sight {
             value,
@@ -303,6 +308,12 @@ impl State {
                 settled.then(|| self.slow.distance(value, floor)),
                 of_season.map(|r| (r.abs() / self.residual.spread(floor)).min(LARGEST)),
                 known.then(|| self.short_level.distance(short, floor)),
+            ],
+            spreads: [
+                fast,
+                self.slow.spread(floor),
+                self.residual.spread(floor),
+                around.spread(floor),
             ],
         }
     }
@@ -410,6 +421,7 @@ impl State {
             calibration.learn(deviation);
         }
         let residual = sight.usual.map(|usual| sight.value - usual);
+        self.season.learn(secs, sight.value, self.slow.mean, aside);
         if aside {
             self.wait(sight, residual);
         } else {
@@ -418,7 +430,6 @@ impl State {
             let off = sight.value - self.fast.mean;
             self.fast.mean += rate * off;
             self.fast.variance = (1.0 - rate) * (self.fast.variance + rate * off * off);
-            self.season.learn(secs, sight.value, self.slow.mean);
             if let Some(residual) = residual {
                 self.residual.learn(residual, SLOW);
             }
@@ -467,19 +478,29 @@ impl State {
 
     /// The level of the run is the normal one from now on.
     fn relevel(&mut self) {
-        let new = self.run.level;
+        let (new, residual) = (self.run.level, self.run.residual);
         self.run.end();
-        let by = new.mean - self.slow.mean;
         self.before = Some(self.slow);
-        let deviation = new.deviation.max(0.5 * self.slow.deviation);
-        self.slow = Level::settled(new.mean, deviation);
-        self.fast = Moving {
-            mean: new.mean,
-            variance: self.slow.spread(0.0).powi(2),
-        };
-        self.season.shift(by);
         (self.short, self.smooth_residual) = (0.0, 0.0);
+        if residual.seen() > 0 {
+            // The course of the day goes on, from another level.
+            self.season.shift(residual.mean);
+            self.slow = Level::settled(self.slow.mean + residual.mean, self.slow.deviation);
+            self.fast.mean = new.mean;
+        } else {
+            let deviation = new.deviation.max(0.5 * self.slow.deviation);
+            self.slow = Level::settled(new.mean, deviation);
+            self.fast = Moving {
+                mean: new.mean,
+                variance: self.slow.spread(0.0).powi(2),
+            };
+        }
         self.smooth = new.mean;
+        // What such a level brings with it is not new either.
+        for spreads in [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0] {
+            let value = new.mean + spreads * new.spread(0.0);
+            self.values.learn(value, GAP, FLOOR);
+        }
     }
 
     /// Whether what was read back can have been learned.

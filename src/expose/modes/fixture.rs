@@ -68,6 +68,7 @@ pub(super) fn alert(service: &str) -> Alert {
         resolved_at: None,
         updated_at: NOW,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 

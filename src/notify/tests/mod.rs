@@ -57,6 +57,7 @@ fn alert(name: &str, state: AlertState) -> Alert {
         resolved_at: (state == AlertState::Resolved).then_some(NOW),
         updated_at: NOW,
         trace_id: None,
+        grounds: Default::default(),
     }
 }
 

@@ -1,0 +1,241 @@
+//! What is decided, apart from who hears of it: the engine and the machines of alerts and modes, stepped
+//! in time that is passed in.
+//!
+//! In: the present time, and by way of the engine what its ticks bring. Out: [`Decisions`]: transitions
+//! of alerts with their explanations, and changes of modes. The decision task makes them durable and
+//! tells them; a replay collects them. Both run this very code, so that recorded data gives what live
+//! data gave. It knows nothing of clocks, disks, receivers and readers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::limits::{LimitWatch, with_limit_rule};
+use crate::alert;
+use crate::derive::tick_end;
+use crate::engine::{self, TickReport};
+use crate::explain;
+use crate::model::{
+    Alert, AlertState, Event, EventBody, ModeChange, Query as _, Rule, Timestamp, Transition,
+};
+use crate::modes;
+
+/// The engine and everything that decides by it.
+pub(super) struct Pipeline {
+    pub(super) engine: engine::Handle,
+    pub(super) alerts: alert::Machine,
+    pub(super) modes: modes::Machine,
+    pub(super) explainer: explain::Explainer,
+    /// The built-in alert about limits.
+    limits: LimitWatch,
+    /// Length of a tick.
+    tick: Duration,
+    /// End of the last tick that was closed.
+    closed_until: Timestamp,
+    /// Number of the newest event.
+    pub(super) sequence: u64,
+}
+
+/// What an earlier run left of its decisions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Saved {
+    pub(super) alerts: BTreeMap<String, Vec<u8>>,
+    pub(super) modes: BTreeMap<String, Vec<u8>>,
+    pub(super) incidents: BTreeMap<String, Vec<u8>>,
+    /// Number of its newest event.
+    pub(super) sequence: u64,
+}
+
+/// How the machines are set up.
+pub(super) struct Settings {
+    pub(super) alert: alert::Settings,
+    pub(super) modes: modes::Settings,
+    /// Length of a tick, which is the engine's.
+    pub(super) tick: Duration,
+}
+
+/// What one step decided.
+#[derive(Debug, Default)]
+pub(super) struct Decisions {
+    pub(super) transitions: Vec<Transition>,
+    pub(super) modes: Vec<ModeChange>,
+    pub(super) freeze: Option<EventBody>,
+}
+
+impl Pipeline {
+    /// With what an earlier run `saved`; the texts say what of that could not be used. `rules` are
+    /// those of the engine.
+    pub(super) fn new(
+        engine: engine::Handle,
+        rules: &[Rule],
+        settings: Settings,
+        now: Timestamp,
+        saved: Saved,
+    ) -> (Self, Vec<String>) {
+        let (rules, limits) = with_limit_rule(rules);
+        let (alerts, mut warnings) =
+            alert::Machine::restore(rules, settings.alert, now, saved.alerts);
+        let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
+        warnings.extend(of_modes);
+        let (explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
+        warnings.extend(of_incidents);
+        let tick = settings.tick;
+        let pipeline = Self {
+            engine,
+            alerts,
+            modes,
+            explainer,
+            limits,
+            tick,
+            // The tick that is open now closes at its own end, not a whole tick from here.
+            closed_until: tick_end(now, tick).minus(tick),
+            sequence: saved.sequence,
+        };
+        (pipeline, warnings)
+    }
+
+    /// When the tick that is open ends.
+    pub(super) fn next_tick(&self) -> Timestamp {
+        self.closed_until.plus(self.tick)
+    }
+
+    /// When [`Pipeline::expire`] has something to do, ticks aside.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        let deadlines = [self.alerts.next_deadline(), self.modes.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Everything decided that must survive a restart, but for the incidents: those are what
+    /// the explainer's changes came to.
+    pub(super) fn save(&mut self) -> Saved {
+        Saved {
+            alerts: self.alerts.entries(),
+            modes: self.modes.entries().into_iter().collect(),
+            incidents: BTreeMap::new(),
+            sequence: self.sequence,
+        }
+    }
+
+    /// Whether [`Pipeline::close`] is due.
+    pub(super) fn is_tick_due(&self, now: Timestamp) -> bool {
+        // A clock that was set back must not silence detection until it has caught up.
+        let set_back = self.closed_until > now.plus(self.tick);
+        now >= self.next_tick() || set_back
+    }
+
+    /// Closes every tick that has ended at `now` and decides by what it brought.
+    pub(super) async fn close(&mut self, now: Timestamp) -> (TickReport, Decisions) {
+        let report = self.engine.tick(now).await;
+        self.closed_until = report.end;
+        let decisions = self.decide(now, &report).await;
+        (report, decisions)
+    }
+
+    /// Decides by what a tick brought.
+    pub(super) async fn decide(&mut self, now: Timestamp, report: &TickReport) -> Decisions {
+        let services = self.engine.services().await;
+        self.modes
+            .know_services(now, services.iter().map(|service| &service.service));
+        let mut observations = report.observations.clone();
+        observations.extend(self.limits.observe(report, &services));
+        let transitions = self.alerts.step(now, &observations, &report.ended);
+        self.conclude(now, transitions).await
+    }
+
+    /// Explains what the alerts did, and decides what it means to modes.
+    pub(super) async fn conclude(
+        &mut self,
+        now: Timestamp,
+        mut transitions: Vec<Transition>,
+    ) -> Decisions {
+        self.explain(now, &mut transitions).await;
+        let modes = self.modes.on_transitions(now, &transitions);
+        Decisions {
+            transitions,
+            modes,
+            freeze: None,
+        }
+    }
+
+    /// Whether [`Pipeline::decide`] has something to do in every tick, whatever the tick brings.
+    pub(super) fn is_restless(&self) -> bool {
+        self.limits.is_awake()
+    }
+
+    /// Decides what the passing of time alone decides: ends of silent alerts, of overrides, of holds.
+    pub(super) async fn expire(&mut self, now: Timestamp) -> Decisions {
+        let mut decisions = Decisions::default();
+        if self.alerts.next_deadline().is_some_and(|at| at <= now) {
+            let transitions = self.alerts.expire(now);
+            decisions = self.conclude(now, transitions).await;
+        }
+        if self.modes.next_deadline().is_some_and(|at| at <= now) {
+            decisions.modes.extend(self.modes.step(now));
+        }
+        decisions
+    }
+
+    /// Brings modes in line with the alerts that were restored.
+    pub(super) fn reconcile(&mut self, now: Timestamp) -> Decisions {
+        let firing: Vec<Arc<Alert>> = self
+            .alerts
+            .snapshot()
+            .into_iter()
+            .filter(|alert| alert.state == AlertState::Firing)
+            .collect();
+        Decisions {
+            modes: self.modes.reconcile(now, &firing),
+            ..Decisions::default()
+        }
+    }
+
+    /// Numbers what happened. Alerts stand before the modes they cause.
+    pub(super) fn events(&mut self, now: Timestamp, decisions: &Decisions) -> Vec<Event> {
+        let alerts = decisions.transitions.iter().map(|t| EventBody::Alert {
+            from: t.from,
+            alert: Alert::clone(&t.alert),
+        });
+        let modes = decisions.modes.iter().cloned().map(EventBody::Mode);
+        let mut events = Vec::new();
+        for mut body in alerts.chain(decisions.freeze.clone()).chain(modes) {
+            self.sequence += 1;
+            if let EventBody::Mode(change) = &mut body {
+                change.state.sequence = self.sequence;
+                self.modes.number(&change.state.service, self.sequence);
+            }
+            events.push(Event {
+                sequence: self.sequence,
+                time: now,
+                body,
+            });
+        }
+        events
+    }
+
+    /// Groups the alerts into incidents, and brings the annotations of those that changed up to date.
+    async fn explain(&mut self, now: Timestamp, transitions: &mut [Transition]) {
+        let all = self.alerts.snapshot();
+        // Without alerts there is nothing to look up; what has gathered is handed over all the same.
+        let (edges, services) = if all.is_empty() {
+            (Vec::new(), Vec::new())
+        } else {
+            (self.engine.edges().await, self.engine.services().await)
+        };
+        let mut facts = explain::Facts {
+            alerts: &all,
+            edges: &edges,
+            services: &services,
+            movements: &[],
+            tick: self.tick,
+        };
+        let movements = self.engine.moved(explain::questions(facts, now)).await;
+        facts.movements = &movements;
+        let outdated = self.explainer.step(now, facts);
+        self.alerts.touch(&outdated);
+        drop(all);
+        let explainer = &self.explainer;
+        self.alerts
+            .annotate(transitions, |rule, alert| explainer.annotate(rule, alert));
+        self.explainer.tell(&self.alerts.snapshot());
+    }
+}

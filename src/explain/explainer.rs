@@ -1,0 +1,53 @@
+use std::sync::Arc;
+
+use super::annotate::annotate;
+use super::context::{Context, Facts};
+use super::incident::Incidents;
+use crate::model::{Alert, Fingerprint, Incident, Rule, Timestamp};
+
+/// Explains alerts, and groups them into incidents.
+///
+/// Whenever alerts changed, the decision task asks the engine [`questions`](super::questions), calls
+/// [`Explainer::step`] with the answers, has every alert that changed and those that the step named
+/// annotated by [`Explainer::annotate`], and then calls [`Explainer::tell`]. What [`Explainer::changes`]
+/// gives is to be durable together with the alerts.
+#[derive(Debug, Clone, Default)]
+pub struct Explainer {
+    incidents: Incidents,
+    context: Context,
+}
+
+impl Explainer {
+    /// With the incidents that [`Explainer::changes`] gave earlier, and what of them could not be used.
+    pub fn restore(entries: impl IntoIterator<Item = (String, Vec<u8>)>) -> (Self, Vec<String>) {
+        let (incidents, warnings) = Incidents::restore(entries);
+        let context = Context::default();
+        (Self { incidents, context }, warnings)
+    }
+
+    /// Takes in what is known at `now`. Returns the alerts whose incident says something new of itself.
+    pub fn step(&mut self, now: Timestamp, facts: Facts<'_>) -> Vec<Fingerprint> {
+        self.context = Context::new(facts);
+        self.incidents.step(now, facts.alerts, &self.context)
+    }
+
+    /// Brings the annotations and the grounds of an alert up to date.
+    pub fn annotate(&self, rule: &Rule, alert: &mut Alert) {
+        annotate(rule, alert, &self.context, self.incidents.part(alert));
+    }
+
+    /// Explains the incidents by their alerts as they are annotated.
+    pub fn tell(&mut self, alerts: &[Arc<Alert>]) {
+        self.incidents.tell(alerts);
+    }
+
+    /// Incidents that go on, then those that ended within a day, the newest first.
+    pub fn incidents(&self) -> Vec<Arc<Incident>> {
+        self.incidents.view()
+    }
+
+    /// Incidents that changed since the last call, as (key, value), `None` where one is gone.
+    pub fn changes(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        self.incidents.changes()
+    }
+}
