@@ -222,7 +222,10 @@ fn one_wrong_clock_does_not_make_the_rest_late() {
         r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","gauge":{{"dataPoints":[{points}]}}}}]}}]}}]}}"#
     );
     let mut input = open(&text);
-    let arrival = input.next_arrival().expect("it reads").expect("it is there");
+    let arrival = input
+        .next_arrival()
+        .expect("it reads")
+        .expect("it is there");
     assert_eq!(arrival.at, Timestamp::from_secs(110));
     let Data::Batch(batch) = arrival.data else {
         panic!("a request");
