@@ -19,7 +19,7 @@ pub(super) const KIND: Kind = Kind {
     name: "absence",
     description: "A signal that stops, or a service from which nothing comes any more. Learns the usual \
                   interval between samples and fires after five times the ninth of ten such intervals, at \
-                  least a minute; or `after` a fixed time. The warning sigma is reached exactly then, the \
+                  least a minute, and later where they vary so much that chance may do it; or `after` a fixed time. The warning sigma is reached exactly then, the \
                   critical one at three times that.",
     build: |rule, _kind| Ok(Box::new(Absence::new(rule))),
 };
@@ -28,6 +28,13 @@ pub(super) const KIND: Kind = Kind {
 const INTERVALS: usize = 32;
 /// So many of the usual interval are silence.
 const TIMES: f64 = 5.0;
+/// So many mean intervals without anything are no chance: between requests that do not know of each other
+/// 12.2 are as rare as four sigma if the mean was estimated from 32 (Lomax's distribution), and without the
+/// longest of these the mean looks an eighth smaller.
+const BY_CHANCE: f64 = 14.0;
+/// Intervals whose standard deviation is more than this share of their mean are such: it would be all of
+/// it, and is a third where every other tick has a sample.
+const IRREGULAR: f64 = 0.4;
 /// Shorter silence is a hiccup of a client or the network.
 const LEAST: f64 = 60.0;
 /// The signal must have been there for so many times as long as the silence that would be told: what
@@ -87,8 +94,26 @@ impl Absence {
 
     /// From which silence on there is something to tell.
     fn limit(&self) -> f64 {
-        self.after
-            .unwrap_or_else(|| (TIMES * self.usual()).max(LEAST))
+        self.after.unwrap_or_else(|| {
+            let usual = TIMES * self.usual();
+            usual.max(self.by_chance()).max(LEAST)
+        })
+    }
+
+    /// How long it may well be silent by chance, where the intervals vary; the longest of them, which may
+    /// have been such a silence, does not count.
+    fn by_chance(&self) -> f64 {
+        let all = self.state.intervals.iter().map(|one| f64::from(*one));
+        let longest = all.clone().fold(0.0, f64::max);
+        let count = (all.clone().count().max(2) - 1) as f64;
+        let mean = (all.clone().sum::<f64>() - longest) / count;
+        let squares: f64 = all.map(|one| (one - mean).powi(2)).sum();
+        let variance = (squares - (longest - mean).powi(2)).max(0.0) / count;
+        if variance.sqrt() > IRREGULAR * mean {
+            BY_CHANCE * mean
+        } else {
+            0.0
+        }
     }
 
     /// How many samples are missing until silence can be told.
