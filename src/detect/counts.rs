@@ -399,7 +399,7 @@ impl Counts {
         if self.mean <= 0.0 {
             return 1.0;
         }
-        let error = 1.0 + 3.0 * (2.0 / self.samples.max(1.0)).sqrt();
+        let error = 1.0 + 3.0 * ((2.0 + 1.0 / self.mean) / self.samples.max(1.0)).sqrt();
         (self.variance / self.mean * error).min(1.0).sqrt()
     }
 
@@ -437,7 +437,11 @@ impl Counts {
         } else {
             usual
         };
-        let expected = look.expected.max(0.0) * seconds;
+        let mut expected = look.expected.max(0.0) * seconds;
+        if above {
+            // Where a detector averages square roots, its mean is short by up to a third of an event.
+            expected = expected.max(self.mean.min(expected + 1.0 / 3.0));
+        }
         poisson_surprise(count, expected, look.samples, above) / self.evenness()
     }
 
