@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use statrs::distribution::{ContinuousCDF, Gamma, Normal};
 use tidewatch::model::{
-    Attributes, DetectorSpec, Direction, For, Judged, Labels, MetricKind, Observation, OwnSettings,
-    Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity, SeverityLabel,
-    SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp, Verdict, WindowSpec,
+    Attributes, DetectorSpec, Direction, For, Judged, Labels, MetricKind, Observation, Resource,
+    Rule, RuleId, Sample, Scope, Selector, SeriesIdentity, SeverityLabel, SigmaThresholds,
+    SignalId, SignalKind, SignalMeta, Timestamp, Verdict, WindowSpec,
 };
 use tidewatch::window::Window;
 use tidewatch::{alert, detect};
@@ -130,14 +130,7 @@ fn rule(detector: &str, warning: f64) -> Rule {
     Rule {
         alert: "Calibration".into(),
         selector: Selector::default(),
-        detector: DetectorSpec {
-            name: detector.into(),
-            window: None,
-            lower: None,
-            upper: None,
-            dimension: None,
-            own: OwnSettings::Default,
-        },
+        detector: DetectorSpec::named(detector),
         sigma: SigmaThresholds {
             warning,
             critical: None,

@@ -179,18 +179,13 @@ impl Replay {
         while let Some(first) = points.peek() {
             let at = first.time.max(self.now);
             if self.is_fast() {
-                if !self.run(
-                    &mut points,
-                    Timestamp::from_nanos(i64::MAX),
-                    &mut rejections,
-                )? {
+                let end = Timestamp::from_nanos(i64::MAX);
+                let Some(unknown) = self.run(&mut points, end, &mut rejections)? else {
                     continue;
-                }
-                let Some(unknown) = points.peek() else { break };
-                let at = unknown.time.max(self.now);
+                };
                 // All of one time come together, as in a request; a new series may be among them.
-                let batch = together(&mut points, at);
-                self.now = at;
+                let mut batch = together(&mut points, self.now);
+                batch.points.insert(0, unknown);
                 rejections.merge(self.take_in(batch)?);
             } else {
                 let batch = together(&mut points, at);
@@ -319,13 +314,13 @@ impl Replay {
     }
 
     /// Takes in points, and does everything that is due before each; without points, what is due before
-    /// `until`. `true`: there is a next point, and its series is new.
+    /// `until`. Gives back a point that arrives now and whose series is new.
     fn run(
         &mut self,
         points: &mut std::iter::Peekable<std::vec::IntoIter<MetricPoint>>,
         until: Timestamp,
         rejections: &mut Rejections,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<Option<MetricPoint>> {
         loop {
             let arriving = points.peek().is_some();
             let deadline = self.pipeline.next_deadline();
@@ -358,8 +353,8 @@ impl Replay {
                 self.last_data = self.now;
             }
             match stop {
-                Stop::Unknown => return Ok(true),
-                Stop::Done => return Ok(false),
+                Stop::Unknown(point) => return Ok(Some(*point)),
+                Stop::Done => return Ok(None),
                 Stop::Closed(report) => {
                     let now = report.end;
                     let decisions = if unseen {
@@ -377,14 +372,14 @@ impl Replay {
                     if !self.is_fast() {
                         // The limits want to see every tick from now on.
                         return match points.peek() {
-                            Some(_) => Ok(false),
-                            None => self.pass(until).map(|()| false),
+                            Some(_) => Ok(None),
+                            None => self.pass(until).map(|()| None),
                         };
                     }
                 }
                 Stop::Until => match deadline {
                     Some(deadline) if deadline.max(self.now) < until => self.expire(deadline),
-                    Some(_) | None => return Ok(false),
+                    Some(_) | None => return Ok(None),
                 },
             }
         }

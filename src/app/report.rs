@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::engine::Handle;
 use crate::explain;
 use crate::expose;
-use crate::model::{BaselineView, BoxFuture, Query as _, Selector, SignalView};
+use crate::model::{BaselineView, BoxFuture, Examined, Query as _, Selector, SignalView};
 use crate::publish::Board;
 
 /// Signals that one report looks at. With more, the report says how many it saw.
@@ -21,15 +21,21 @@ pub(super) struct Reporter {
 
 impl Reporter {
     async fn report(&self) -> explain::Report {
-        let mut signals = self.engine.watched(MOST_SIGNALS).await;
+        let mut signals = self.engine.examined(MOST_SIGNALS).await;
         // The built-in rules watch no medians, and no operation is understood without its own.
         if let Ok(medians) = Selector::parse(MEDIANS) {
             let medians = self.engine.signals(medians, None, MOST_SIGNALS).await;
             let unwatched = |signal: &SignalView| signal.baseline == BaselineView::Unwatched;
-            signals.extend(medians.items.into_iter().filter(unwatched));
+            let examined = |view| Examined {
+                view,
+                worst: None,
+                trend: None,
+            };
+            signals.extend(medians.items.into_iter().filter(unwatched).map(examined));
         }
         let services = self.engine.services().await;
-        explain::report(self.clock.now(), &signals, &services, &self.board.alerts())
+        let (alerts, incidents) = (self.board.alerts(), self.board.incidents());
+        explain::report(self.clock.now(), &signals, &services, &alerts, &incidents)
     }
 }
 

@@ -53,7 +53,7 @@ mod tests {
     fn the_summary_counts() {
         assert_eq!(
             summary(&Config::default()),
-            "4 rules, 1 receiver, 0 policies"
+            "10 rules, 1 receiver, 0 policies"
         );
     }
 }

@@ -146,8 +146,12 @@ async fn commands_ask_as_the_api_wants_it() {
         ["GET /api/v1/series?match=%7Bsignal%3D%22p99%22%7D&limit=50&sort=sigma"]
     );
     assert_eq!(
-        ask(&["report"]).await,
+        ask(&["report", "--markdown"]).await,
         ["GET /api/v1/report?format=markdown"]
+    );
+    assert_eq!(
+        ask(&["report", "--output", "json"]).await,
+        ["GET /api/v1/report"]
     );
     assert_eq!(
         ask(&["mode", "list"]).await,

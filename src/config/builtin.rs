@@ -5,6 +5,7 @@
 //! Prometheus exporters make of the same things.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::rule::{Direction, Resolve, Rule, default_detector};
 
@@ -25,6 +26,12 @@ const FAILURES: &str = "(?i).*(error|exception|fail|timeout|time[._]out|reject|d
 /// # Panics
 /// Never: the selectors are fixed; a test reads them.
 pub fn builtin_rules() -> Vec<Rule> {
+    // Their expressions take some milliseconds to compile, and every configuration begins with them.
+    static RULES: LazyLock<Vec<Rule>> = LazyLock::new(rules);
+    RULES.clone()
+}
+
+fn rules() -> Vec<Rule> {
     vec![
         Rule {
             direction: Direction::Above,

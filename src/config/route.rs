@@ -18,7 +18,7 @@ pub struct Route {
     /// Name of the receiver; `log` is always there.
     pub receiver: String,
     /// Alerts that agree in these labels come in one notification. Empty: all alerts in one; `['...']`: each
-    /// alert by itself.
+    /// alert by itself; `[incident]`: one for each incident, over all services that it touches.
     pub group_by: Vec<String>,
     /// How long a new group waits for further alerts before it is first told. `0`: not at all.
     pub group_wait: Period,

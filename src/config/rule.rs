@@ -222,7 +222,7 @@ impl Rule {
             "slo" => {
                 let words: Vec<_> = bounds.all().map(Quantity::to_string).collect();
                 let objective = line.and_then(|line| line.objective).or(self.objective);
-                let burns: Vec<Burn> = self.burn.iter().map(BurnRate::to_model).collect();
+                let burns: Vec<Burn> = self.burn.iter().copied().map(BurnRate::to_model).collect();
                 OwnSettings::Slo(SloSpec {
                     target: bounds.target.as_ref().map(|target| target.value),
                     words: words.join(" and ").into(),
@@ -310,7 +310,7 @@ impl BurnRate {
         self.short.unwrap_or(Period(self.long.0 / 12))
     }
 
-    fn to_model(&self) -> Burn {
+    fn to_model(self) -> Burn {
         Burn {
             long: self.long.0,
             short: self.short().0,

@@ -71,6 +71,9 @@ pub trait Detector: Send {
     fn bytes(&self) -> usize;
 }
 
+/// Makes a detector for a rule on a signal of some kind, or says what is wrong with the rule's settings.
+type Build = fn(&Rule, SignalKind) -> Result<Box<dyn Detector>, String>;
+
 /// One entry of the registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
@@ -79,7 +82,7 @@ pub struct Kind {
     /// What it does, in a sentence or two, for the documentation and the schema.
     pub description: &'static str,
     /// Makes one for a rule, or says what is wrong with the rule's settings.
-    build: fn(&Rule, SignalKind) -> Result<Box<dyn Detector>, String>,
+    build: Build,
 }
 
 /// Every detector, one line each.

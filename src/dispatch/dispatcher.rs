@@ -7,6 +7,9 @@ use super::notification::Notification;
 use super::store::Journal;
 use crate::model::{Alert, AlertState, Fingerprint, Labels, Timestamp, Transition};
 
+/// The name by which alerts are grouped into one notification an incident.
+const INCIDENT: &str = "incident";
+
 /// Which alerts are notified together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupBy {
@@ -17,15 +20,35 @@ pub enum GroupBy {
 }
 
 impl GroupBy {
-    /// The labels that tell the group of an alert with `labels`; an absent label is left out.
-    fn of(&self, labels: &Labels) -> Labels {
+    /// The labels that tell the group of `alert`; an absent label is left out. [`INCIDENT`] is no
+    /// label, since labels are who an alert is: it is what the alert's annotation says, unless there is
+    /// a label of that name.
+    fn of(&self, alert: &Alert) -> Labels {
+        let value = |name: &str| {
+            let incident = || alert.annotations.get(INCIDENT).filter(|_| name == INCIDENT);
+            alert.labels.get(name).or_else(incident)
+        };
         match self {
-            Self::All => labels.clone(),
+            Self::All => alert.labels.clone(),
             Self::Labels(names) => names
                 .iter()
-                .filter_map(|name| Some((name.as_str(), labels.get(name)?)))
+                .filter_map(|name| Some((name.as_str(), value(name)?)))
                 .collect(),
         }
+    }
+
+    /// Whether an alert of group `was` may stay there though `is` is its group now: an incident that
+    /// became part of another does not end for those who were told of it.
+    fn stays(&self, was: &Labels, is: &Labels, alert: &Alert) -> bool {
+        let Self::Labels(names) = self else {
+            return false;
+        };
+        let by_incident = |name: &String| name == INCIDENT && alert.labels.get(INCIDENT).is_none();
+        names.iter().any(by_incident)
+            && names
+                .iter()
+                .filter(|name| !by_incident(name))
+                .all(|name| was.get(name) == is.get(name))
     }
 }
 
@@ -202,7 +225,12 @@ impl Dispatcher {
 
     fn fires(&mut self, now: Timestamp, alert: &Arc<Alert>) {
         let fingerprint = alert.fingerprint;
-        let labels = self.settings.group_by.of(&alert.labels);
+        let mut labels = self.settings.group_by.of(alert);
+        if let Some(group) = self.firing.get(&fingerprint)
+            && self.settings.group_by.stays(group, &labels, alert)
+        {
+            labels = group.clone();
+        }
         let is_elsewhere = self
             .firing
             .get(&fingerprint)

@@ -243,3 +243,49 @@ fn it_is_bounded_and_a_clock_set_back_does_not_silence_it() {
         Some(at(500).plus(Duration::from_mins(5)))
     );
 }
+
+#[test]
+fn one_incident_over_several_services_is_one_notification() {
+    let mut dispatcher = Dispatcher::new(Settings {
+        group_by: GroupBy::Labels(vec!["incident".into()]),
+        ..Settings::default()
+    });
+    let of = |service: &str, incident: &str| {
+        let mut alert = alert(service, &format!("Slow-{service}"));
+        alert.annotations.set("incident", incident);
+        alert
+            .annotations
+            .set("incident_summary", format!("all of {incident}"));
+        alert
+    };
+    fire(&mut dispatcher, 0, &of("pay", "a1"));
+    fire(&mut dispatcher, 5, &of("shop", "a1"));
+    fire(&mut dispatcher, 5, &of("mail", "b2"));
+    let told = dispatcher.flush(at(10));
+    let said: Vec<_> = told.iter().map(say).collect();
+    assert_eq!(said, [r#"{}:{incident="a1"} firing: Slow-shop+ Slow-pay+"#]);
+    let common = &told[0].common_annotations;
+    assert_eq!(common.get("incident_summary"), Some("all of a1"));
+    check(
+        &mut dispatcher,
+        15,
+        &[r#"{}:{incident="b2"} firing: Slow-mail+"#],
+    );
+    // The two have become one: nobody is told that the trouble with mail is over, as it is not.
+    let worse = with_severity(&of("mail", "a1"), SeverityLabel::Critical);
+    fire(&mut dispatcher, 20, &worse);
+    check(
+        &mut dispatcher,
+        315,
+        &[r#"{}:{incident="b2"} firing: Slow-mail+"#],
+    );
+    // A label of that name is a label.
+    let mut labelled = of("ads", "c3");
+    labelled.labels.set("incident", "mine");
+    fire(&mut dispatcher, 400, &labelled);
+    check(
+        &mut dispatcher,
+        410,
+        &[r#"{}:{incident="mine"} firing: Slow-ads+"#],
+    );
+}

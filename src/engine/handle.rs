@@ -11,15 +11,16 @@ use futures_util::future::join_all;
 
 use super::census::{Admission, Census};
 use super::plan::{Placement, Plan, Settings};
-use super::query::{Cursor, Filter};
+use super::query::{Cursor, Filter, Make, VIEWS};
 use super::router::{self, Part};
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
 use super::snapshot::{self, Record};
 use super::tick::Ticker;
+use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::model::{
-    Batch, BoxFuture, EdgeView, MetricPoint, Page, Query, Reject, Rejections, Rule, SampleView,
-    Selector, ServiceView, SignalId, SignalView, Timestamp,
+    Batch, BoxFuture, EdgeView, Examined, MetricPoint, Page, Query, Reject, Rejections, Rule,
+    SampleView, Selector, ServiceView, SignalId, SignalView, Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -316,6 +317,13 @@ impl Handle {
         chunks
     }
 
+    /// The signals that a rule watches with how far they were from their bands in the whole window, and
+    /// where they are going; at most `limit`, by id. Some ten microseconds a signal, in the shards.
+    pub async fn examined(&self, limit: usize) -> Vec<Examined> {
+        let examined = self.list(Filter::Watched, Cursor::Start, limit, EXAMINED);
+        examined.await.items
+    }
+
     /// Whether every shard works; one that panicked does not until the daemon is started anew.
     pub fn is_whole(&self) -> bool {
         self.0.shards.iter().all(Mailbox::is_open)
@@ -353,14 +361,20 @@ impl Handle {
     }
 
     /// The first `limit` signals behind `cursor`, over all shards, by id.
-    async fn list(&self, filter: Filter, cursor: Cursor, limit: usize) -> Page<SignalView> {
+    async fn list<T: Send + 'static>(
+        &self,
+        filter: Filter,
+        cursor: Cursor,
+        limit: usize,
+        make: Make<T>,
+    ) -> Page<T> {
         // One more than asked for, to know whether there is a next page.
         let wanted = limit.saturating_add(1);
         let of_shard = async |shard: &Mailbox| {
             let (mut found, mut cursor) = (Vec::new(), cursor);
             while cursor != Cursor::End && found.len() < wanted {
                 let (filter, missing) = (filter.clone(), wanted - found.len());
-                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing);
+                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing, make);
                 let Ok((more, next)) = shard.run(list).await else {
                     break;
                 };
@@ -389,7 +403,7 @@ impl Query for Handle {
         limit: usize,
     ) -> BoxFuture<'_, Page<SignalView>> {
         let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
-        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit))
+        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit, VIEWS))
     }
 
     fn samples(
@@ -420,6 +434,9 @@ impl Query for Handle {
     }
 
     fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
-        Box::pin(async move { self.list(Filter::Watched, Cursor::Start, limit).await.items })
+        Box::pin(async move {
+            let watched = self.list(Filter::Watched, Cursor::Start, limit, VIEWS);
+            watched.await.items
+        })
     }
 }

@@ -16,6 +16,7 @@
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
 //! - `pulse`: services as a whole, and whether they are heard
 //! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
+//! - `trend`: where signals are going, for the report
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
 mod carrier;
@@ -34,6 +35,7 @@ mod shard;
 mod signal;
 mod snapshot;
 mod tick;
+mod trend;
 mod watch;
 mod worker;
 #[cfg(test)]

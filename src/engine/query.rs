@@ -13,9 +13,6 @@ use crate::model::{
     Timestamp,
 };
 
-/// Series looked at in one message: about a millisecond's work.
-const SLICE: usize = 2_000;
-
 /// Which signals are asked for.
 #[derive(Clone)]
 pub(super) enum Filter {
@@ -38,14 +35,37 @@ pub(super) enum Cursor {
     End,
 }
 
+/// What a list is made of.
+pub(super) struct Make<T> {
+    /// Series looked at in one message: about a millisecond's work.
+    pub(super) slice: usize,
+    /// One element.
+    pub(super) make: fn(&Shard, SignalId, &Series, &Signal) -> T,
+}
+
+impl<T> Clone for Make<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Make<T> {}
+
+/// Signals as everybody sees them.
+pub(super) const VIEWS: Make<SignalView> = Make {
+    slice: 2_000,
+    make: Shard::view,
+};
+
 impl Shard {
     /// The next signals from `cursor` on, at most `limit`, and where the list goes on.
-    pub(super) fn list(
+    pub(super) fn list<T>(
         &self,
         cursor: Cursor,
         filter: &Filter,
         limit: usize,
-    ) -> (Vec<(SignalId, SignalView)>, Cursor) {
+        make: Make<T>,
+    ) -> (Vec<(SignalId, T)>, Cursor) {
         let from = match cursor {
             Cursor::Start => Bound::Unbounded,
             Cursor::Behind(signal) => Bound::Included(signal.series),
@@ -57,7 +77,7 @@ impl Shard {
             let Some(series) = self.series.get(id) else {
                 continue;
             };
-            self.list_series(*id, series, cursor, filter, &mut found);
+            self.list_series(*id, series, cursor, filter, make, &mut found);
             if found.len() >= limit {
                 found.truncate(limit);
                 let last = found
@@ -65,20 +85,21 @@ impl Shard {
                     .map_or(Cursor::End, |(id, _)| Cursor::Behind(*id));
                 return (found, last);
             }
-            if looked_at + 1 >= SLICE {
+            if looked_at + 1 >= make.slice {
                 return (found, Cursor::BehindSeries(*id));
             }
         }
         (found, Cursor::End)
     }
 
-    fn list_series(
+    fn list_series<T>(
         &self,
         id: SeriesId,
         series: &Series,
         cursor: Cursor,
         filter: &Filter,
-        found: &mut Vec<(SignalId, SignalView)>,
+        make: Make<T>,
+        found: &mut Vec<(SignalId, T)>,
     ) {
         let first = found.len();
         for signal in &series.signals {
@@ -92,7 +113,7 @@ impl Shard {
                 Filter::Watched => !signal.watches.is_empty(),
             };
             if is_behind && is_asked_for() {
-                found.push((meta.id, self.view(meta.id, series, signal)));
+                found.push((meta.id, (make.make)(self, meta.id, series, signal)));
             }
         }
         if let Some(added) = found.get_mut(first..) {
@@ -100,7 +121,7 @@ impl Shard {
         }
     }
 
-    fn view(&self, id: SignalId, series: &Series, signal: &Signal) -> SignalView {
+    pub(super) fn view(&self, id: SignalId, series: &Series, signal: &Signal) -> SignalView {
         let meta = series.owner(id.series).meta(signal.kind);
         let mut resource = texts(&series.identity.resource.attributes);
         resource.remove("service.name");

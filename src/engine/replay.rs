@@ -53,8 +53,9 @@ pub enum Stop {
     Until,
     /// A tick was closed that somebody has to look at.
     Closed(TickReport),
-    /// The next point is of a series that has to be let in first: [`Handle::apply`] does that.
-    Unknown,
+    /// This point, which arrives now, is of a series that has to be let in first: [`Handle::apply`] does
+    /// that.
+    Unknown(Box<MetricPoint>),
 }
 
 impl Ticks {
@@ -183,13 +184,15 @@ impl Handle {
                 let Some(at) = arrival.filter(|at| *at < until) else {
                     return Stop::Until;
                 };
-                let known = |point: &MetricPoint| shard.series.contains_key(&point.series);
-                let Some(point) = points.next_if(known) else {
-                    return Stop::Unknown;
+                let Some(point) = points.next() else {
+                    return Stop::Done;
                 };
                 ticks.note(point.time);
                 *now = at;
-                counted += shard.apply_point(point, at, rejections).unwrap_or_default();
+                match shard.apply_point(point, at, rejections) {
+                    Ok(applied) => counted += applied,
+                    Err(unknown) => return Stop::Unknown(Box::new(unknown)),
+                }
             }
         });
         self.0.plan.telemetry.points.inc_by(counted);

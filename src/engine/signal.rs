@@ -53,6 +53,9 @@ impl Band {
     /// What was expected of a sample of this value, and its sigma.
     pub(super) fn judged(self, value: f64) -> Option<(f64, f64)> {
         let expected = value + f64::from(self.expected);
+        // Zero less what single precision rounds is zero.
+        let is_zero = expected.abs() <= value.abs() * 4.0 * f64::from(f32::EPSILON);
+        let expected = if is_zero { 0.0 } else { expected };
         (!self.sigma.is_nan()).then_some((expected, f64::from(self.sigma)))
     }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::cause::peer;
 use super::context::Context;
 use super::quantity::{Style, sigma, spoken_sigma};
@@ -147,15 +149,8 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     if let Some(numbers) = numbers(alert, style) {
         say(numbers);
     }
-    if let Some(reason) = alert.annotations.get("resolved_reason").filter(|_| over) {
-        say(match (grounds.relevelled_from, grounds.relevelled_to) {
-            (Some(before), Some(now)) if style.value(before) != style.value(now) => format!(
-                "Resolved: the new level {}, before {}, has become normal.",
-                style.value(now),
-                style.value(before)
-            ),
-            _ => format!("Resolved: {}.", clean(reason)),
-        });
+    if let Some(resolution) = resolution(alert) {
+        say(resolution);
     }
     if let Some(baseline) = alert.annotations.get("baseline") {
         let what = match grounds.measure {
@@ -192,6 +187,24 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
         say(part.summary.to_owned());
     }
     text
+}
+
+/// `Resolved: the new level 180 ms, before 120 ms, has become normal.`; `None` while it goes on, and where
+/// it ended by calming down.
+pub(super) fn resolution(alert: &Alert) -> Option<String> {
+    let reason = alert.annotations.get("resolved_reason");
+    let reason = reason.filter(|_| alert.state == AlertState::Resolved)?;
+    let style = style(alert, &alert.unit);
+    Some(
+        match (alert.grounds.relevelled_from, alert.grounds.relevelled_to) {
+            (Some(before), Some(now)) if style.value(before) != style.value(now) => format!(
+                "Resolved: the new level {}, before {}, has become normal.",
+                style.value(now),
+                style.value(before)
+            ),
+            _ => format!("Resolved: {}.", clean(reason)),
+        },
+    )
 }
 
 /// `Observed 430 ms, expected 120 ms (90 to 160 ms), 6.1 sigma above, since 12:00:05Z.`
@@ -269,24 +282,40 @@ fn moved_too(moved: &Moved, near: Timestamp) -> String {
             style.value(moved.usual)
         ),
     };
-    let attribute = |name: &str| moved.attributes.get(name).map(|value| clean(value));
-    let signal = match moved.signal.as_str() {
+    let what = signal_name(&moved.metric, &moved.signal, &moved.attributes);
+    let series = match moved.series {
+        0 | 1 => String::new(),
+        many => format!(" ({many} series)"),
+    };
+    format!("{what}{series} {change} since {}", clock(moved.since, near))
+}
+
+/// `p99 of POST /pay (server)`, `error ratio of calls to payment`, `queue.length {queue="orders"}`: what a
+/// signal is called beside its service.
+pub(super) fn signal_name(
+    metric: &str,
+    signal: &str,
+    attributes: &BTreeMap<String, String>,
+) -> String {
+    let attribute = |name: &str| attributes.get(name).map(|value| clean(value));
+    let of = match signal {
         "value" => String::new(),
         "error_ratio" => "error ratio of ".into(),
         other => format!("{other} of "),
     };
     let (name, kind) = (attribute("span.name"), attribute("span.kind"));
-    let what = match (moved.metric.as_str(), name, attribute("peer.service")) {
+    let what = match (metric, name, attribute("peer.service")) {
         ("edge.duration", _, Some(peer)) => format!("calls to {peer}"),
         ("span.duration", Some(name), _) => {
             name + &kind.map(|kind| format!(" ({kind})")).unwrap_or_default()
         }
         (metric, _, _) => {
-            let named = moved.attributes.iter().take(2);
-            let named: Vec<_> = named
+            let named: Vec<_> = attributes
+                .iter()
+                .take(MAX_ATTRIBUTES)
                 .map(|(key, value)| format!("{}=\"{}\"", clean(key), clean(value)))
                 .collect();
-            let rest = if moved.attributes.len() > 2 {
+            let rest = if attributes.len() > MAX_ATTRIBUTES {
                 ", …"
             } else {
                 ""
@@ -297,14 +326,7 @@ fn moved_too(moved: &Moved, near: Timestamp) -> String {
             }
         }
     };
-    let series = match moved.series {
-        0 | 1 => String::new(),
-        many => format!(" ({many} series)"),
-    };
-    format!(
-        "{signal}{what}{series} {change} since {}",
-        clock(moved.since, near)
-    )
+    of + &what
 }
 
 /// `Callee payment deviates since 12:00:00Z.`

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::cause::{Deviations, is_effect, origin};
 use super::topology::Topology;
 use crate::model::{
-    Alert, AlertState, Appeared, EdgeView, Labels, Measure, Moved, MovedQuestion, Movement,
-    ServiceView, Subject, Timestamp, VersionView,
+    Alert, AlertState, Appeared, Carrier, EdgeView, Labels, Measure, Moved, MovedQuestion,
+    Movement, ServiceView, Subject, Timestamp, VersionView,
 };
 
 /// Signals that moved, kept with an alert.
@@ -155,13 +155,13 @@ impl Context {
         }
         alert.grounds.origin = origin(alert, &self.topology, &self.deviations, self.tick);
         if let Some(movement) = self.movements.get(&alert.service) {
-            let moved = moved(movement, alert);
-            // What moved at first may have come back when it is asked again.
-            if !moved.is_empty() || alert.grounds.moved.is_empty() {
-                alert.grounds.moved = moved;
-            }
+            let known = std::mem::take(&mut alert.grounds.moved);
+            alert.grounds.moved = moved(known, movement, alert);
             if let Some(carriers) = movement.carriers.get(&alert.signal_id) {
-                alert.grounds.carriers.clone_from(carriers);
+                let told = carriers
+                    .iter()
+                    .filter(|carrier| !says_nothing(carrier, alert));
+                alert.grounds.carriers = told.cloned().collect();
             }
         }
         let origin = alert.grounds.origin.as_ref();
@@ -174,7 +174,7 @@ impl Context {
 
     /// The newest version of `service` that appeared shortly before the alert.
     fn appeared(&self, service: &str, alert: &Alert) -> Option<Appeared> {
-        let latest = alert.since.plus(self.tick);
+        let latest = alert.onset().plus(self.tick);
         let versions = self.versions.get(service)?.iter();
         let version = versions
             .filter(|v| v.first_seen <= latest && latest.since(v.first_seen) <= SHORTLY)
@@ -187,13 +187,26 @@ impl Context {
     }
 }
 
-/// The signals besides the alert's own that moved most, the first first.
-fn moved(movement: &Movement, alert: &Alert) -> Vec<Moved> {
-    let mut moved: Vec<&Moved> = movement
-        .moved
-        .iter()
-        .filter(|moved| !is_own(moved, alert))
-        .collect();
+/// The signals besides the alert's own that moved most, the first first: `known` ones and those of an
+/// answer that came later. What moved at first may have come back by then.
+fn moved(known: Vec<Moved>, movement: &Movement, alert: &Alert) -> Vec<Moved> {
+    let mut moved = known;
+    for new in movement.moved.iter().filter(|moved| !is_own(moved, alert)) {
+        let same = |old: &&mut Moved| {
+            let names = |m: &Moved| (m.metric.clone(), family(&m.signal).to_owned());
+            names(old) == names(new) && old.attributes == new.attributes
+        };
+        match moved.iter_mut().find(same) {
+            Some(old) => {
+                let since = old.since.min(new.since);
+                if new.sigma.abs() > old.sigma.abs() {
+                    *old = new.clone();
+                }
+                old.since = since;
+            }
+            None => moved.push(new.clone()),
+        }
+    }
     moved.sort_by(|a, b| {
         let size = |m: &Moved| m.sigma.abs().min(38.0);
         let change = |m: &Moved| m.change().map_or(f64::INFINITY, f64::abs);
@@ -203,15 +216,27 @@ fn moved(movement: &Movement, alert: &Alert) -> Vec<Moved> {
     });
     moved.truncate(MOST_MOVED);
     moved.sort_by_key(|moved| moved.since);
-    moved.into_iter().cloned().collect()
+    moved
+}
+
+/// Whether a carrier is a label of the alert itself, and there is but one other value of it.
+fn says_nothing(carrier: &Carrier, alert: &Alert) -> bool {
+    let [value] = carrier.values.as_slice() else {
+        return false;
+    };
+    carrier.of < 3 && alert.labels.get(&Labels::name_from(&carrier.attribute)) == Some(value)
+}
+
+/// Percentiles and means of one thing are one number to a person.
+fn family(signal: &str) -> &str {
+    match signal {
+        "value" | "rate" | "error_ratio" => signal,
+        _ => "distribution",
+    }
 }
 
 /// Whether it is the alert's own number, or another percentile of it.
 fn is_own(moved: &Moved, alert: &Alert) -> bool {
-    let family = |signal: &str| match signal {
-        "value" | "rate" | "error_ratio" => signal.to_owned(),
-        _ => "distribution".to_owned(),
-    };
     let label = |name: &str| alert.labels.get(name).unwrap_or_default();
     moved.signal_id == alert.signal_id
         || moved.metric == label("metric")

@@ -3,17 +3,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::annotate::signal_name;
 use super::quantity::Style;
 use super::recommendation::{Hints, Kind, Side, recommendation};
+use super::words::seconds;
 use crate::model::{
-    Alert, AlertState, BaselineView, Fingerprint, ServiceView, SeverityLabel, SignalView, Timestamp,
+    Alert, AlertState, BaselineView, Examined, Fingerprint, Incident, SampleView, ServiceView,
+    SeverityLabel, Timestamp, Trend, VersionView,
 };
 
 /// Services listed; the sickest come first.
 const MAX_SERVICES: usize = 1_000;
-/// Alerts, signals and operations listed of one service.
+/// Incidents listed.
+const MAX_INCIDENTS: usize = 20;
+/// Alerts, signals, trends and operations listed of one service.
 const MAX_ALERTS: usize = 20;
 const MAX_SIGNALS: usize = 5;
+const MAX_TRENDS: usize = 5;
 const MAX_OPERATIONS: usize = 20;
 
 /// The performance report: how every service does, the worst first.
@@ -23,6 +29,9 @@ pub struct Report {
     pub generated_at: Timestamp,
     /// Numbers over all services.
     pub totals: Totals,
+    /// Incidents that go on and those that ended within a day, the newest first; at most 20.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// By health, the worst first, then by name.
     pub services: Vec<ServiceReport>,
     /// Services that are counted but not listed.
@@ -98,13 +107,22 @@ pub struct ServiceReport {
     pub alerts: Vec<AlertLine>,
     /// Alerts that are not listed.
     pub alerts_omitted: usize,
-    /// The signals with the largest |sigma|, at most 5.
+    /// The versions that it was seen in lately, the oldest first.
+    #[serde(default)]
+    pub versions: Vec<VersionView>,
+    /// The signals with the largest |sigma| in the window, at most 5.
     pub worst: Vec<SignalLine>,
+    /// Signals that go somewhere, those that go farthest first, at most 5.
+    #[serde(default)]
+    pub trends: Vec<TrendLine>,
+    /// Trends that are not listed.
+    #[serde(default)]
+    pub trends_omitted: usize,
     /// Its span operations, at most 20, the busiest first.
     pub operations: Vec<Operation>,
     /// Operations that are not listed.
     pub operations_omitted: usize,
-    /// What to do first; `None` when nothing deviates.
+    /// What to do first; `None` when nothing deviates and nothing is on its way to.
     pub recommendation: Option<String>,
 }
 
@@ -152,6 +170,27 @@ pub struct SignalLine {
     pub sigma: f64,
     /// Whether it lies outside the band.
     pub deviates: bool,
+    /// The most surprising sample of the window.
+    #[serde(default)]
+    pub worst: Option<SampleView>,
+}
+
+/// One signal that is going somewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrendLine {
+    /// Id of the signal.
+    pub id: String,
+    /// Name of the metric.
+    pub metric: String,
+    /// Name of the signal.
+    pub signal: String,
+    /// Unit of the numbers.
+    pub unit: String,
+    /// Attributes of the point.
+    pub attributes: BTreeMap<String, String>,
+    /// From where to where, and in which time.
+    #[serde(flatten)]
+    pub trend: Trend,
 }
 
 /// Spans of one name and kind: the newest sample of each signal.
@@ -178,9 +217,10 @@ pub struct Operation {
 /// `O(n log n)` in what it is given.
 pub fn report(
     now: Timestamp,
-    signals: &[SignalView],
+    signals: &[Examined],
     services: &[ServiceView],
     alerts: &[Arc<Alert>],
+    incidents: &[Arc<Incident>],
 ) -> Report {
     let mut gathered: BTreeMap<&str, Gathered<'_>> = BTreeMap::new();
     for service in services {
@@ -188,7 +228,7 @@ pub fn report(
     }
     for signal in signals {
         gathered
-            .entry(&signal.service)
+            .entry(&signal.view.service)
             .or_default()
             .signals
             .push(signal);
@@ -224,6 +264,11 @@ pub fn report(
     Report {
         generated_at: now,
         totals,
+        incidents: incidents
+            .iter()
+            .take(MAX_INCIDENTS)
+            .map(|incident| Incident::clone(incident))
+            .collect(),
         services: all,
         services_omitted,
     }
@@ -233,18 +278,18 @@ pub fn report(
 #[derive(Default)]
 struct Gathered<'a> {
     view: Option<&'a ServiceView>,
-    signals: Vec<&'a SignalView>,
+    signals: Vec<&'a Examined>,
     alerts: Vec<&'a Alert>,
 }
 
 impl Gathered<'_> {
     fn report(mut self, service: &str) -> ServiceReport {
-        let learning = |s: &&&SignalView| matches!(s.baseline, BaselineView::Learning { .. });
+        let learning = |s: &&&Examined| matches!(s.view.baseline, BaselineView::Learning { .. });
         let learning = self.signals.iter().filter(learning).count();
         let ready = self
             .signals
             .iter()
-            .any(|s| s.baseline == BaselineView::Ready);
+            .any(|s| s.view.baseline == BaselineView::Ready);
         let worst = self.worst();
         let deviating = worst.iter().filter(|line| line.deviates).count();
         let rank = |alert: &Alert| (alert.state == AlertState::Firing, alert.severity);
@@ -263,7 +308,9 @@ impl Gathered<'_> {
             None if learning > 0 && !ready => Health::Learning,
             None => Health::Ok,
         };
-        let recommendation = self.recommendation(service, &worst);
+        let mut trends = self.trends();
+        let recommendation = self.recommendation(service, &worst, &trends);
+        let trends_omitted = keep(&mut trends, MAX_TRENDS);
         let mut alerts: Vec<_> = self
             .alerts
             .iter()
@@ -283,20 +330,25 @@ impl Gathered<'_> {
             signals: self
                 .signals
                 .iter()
-                .filter(|s| s.baseline != BaselineView::Unwatched)
+                .filter(|s| s.view.baseline != BaselineView::Unwatched)
                 .count(),
             learning,
             deviating,
             alerts,
             alerts_omitted,
+            versions: self
+                .view
+                .map_or_else(Vec::new, |view| view.versions.clone()),
             worst,
+            trends,
+            trends_omitted,
             operations,
             operations_omitted,
             recommendation,
         }
     }
 
-    /// All judged signals, by |sigma|.
+    /// All judged signals, by the largest |sigma| of the window.
     fn worst(&self) -> Vec<SignalLine> {
         let mut lines: Vec<_> = self
             .signals
@@ -304,16 +356,42 @@ impl Gathered<'_> {
             .filter_map(|s| SignalLine::new(s))
             .collect();
         lines.sort_by(|a, b| {
-            b.sigma
-                .abs()
-                .total_cmp(&a.sigma.abs())
+            // What deviates now stands before what did.
+            let rank = |line: &SignalLine| (line.deviates, line.size());
+            let ((a_now, a_size), (b_now, b_size)) = (rank(a), rank(b));
+            b_now
+                .cmp(&a_now)
+                .then(b_size.total_cmp(&a_size))
                 .then_with(|| a.id.cmp(&b.id))
         });
         lines
     }
 
-    /// That of the worst alert, else one for the worst deviation.
-    fn recommendation(&self, service: &str, worst: &[SignalLine]) -> Option<String> {
+    /// Those that go somewhere, the farthest first.
+    fn trends(&self) -> Vec<TrendLine> {
+        let line = |signal: &&Examined| {
+            let view = &signal.view;
+            Some(TrendLine {
+                id: view.id.clone(),
+                metric: view.metric.clone(),
+                signal: view.signal.clone(),
+                unit: view.unit.clone(),
+                attributes: view.attributes.clone(),
+                trend: signal.trend?,
+            })
+        };
+        let mut trends: Vec<_> = self.signals.iter().filter_map(line).collect();
+        trends.sort_by(|a, b| b.size().total_cmp(&a.size()).then_with(|| a.id.cmp(&b.id)));
+        trends
+    }
+
+    /// That of the worst alert, else one for the worst deviation, else one for the worst trend.
+    fn recommendation(
+        &self,
+        service: &str,
+        worst: &[SignalLine],
+        trends: &[TrendLine],
+    ) -> Option<String> {
         if let Some(text) = self
             .alerts
             .first()
@@ -321,15 +399,24 @@ impl Gathered<'_> {
         {
             return Some(text.to_owned());
         }
-        let line = worst.iter().find(|line| line.deviates)?;
-        let kind = Kind::of(&line.metric, &line.signal, &line.unit);
-        let side = Side::of(line.sigma);
-        Some(recommendation(kind, side, service, Hints::default()))
+        if let Some(line) = worst.iter().find(|line| line.deviates) {
+            let kind = Kind::of(&line.metric, &line.signal, &line.unit);
+            let side = Side::of(line.sigma);
+            return Some(recommendation(kind, side, service, Hints::default()));
+        }
+        let line = trends.iter().find(|line| line.gets_worse())?;
+        let (from, to) = line.ends();
+        Some(format!(
+            "{} has gone from {from} to {to} within {}: look into it before it alerts.",
+            line.name(),
+            seconds(line.trend.seconds)
+        ))
     }
 
     fn operations(&self) -> Vec<Operation> {
         let mut operations: BTreeMap<(&str, &str), Operation> = BTreeMap::new();
-        for signal in self.signals.iter().filter(|s| s.metric == "span.duration") {
+        let views = self.signals.iter().map(|signal| &signal.view);
+        for signal in views.filter(|view| view.metric == "span.duration") {
             let attribute = |name: &str| signal.attributes.get(name).map_or("", String::as_str);
             let (name, kind) = (attribute("span.name"), attribute("span.kind"));
             let Some(last) = signal.last.as_ref().filter(|_| !name.is_empty()) else {
@@ -377,7 +464,8 @@ impl AlertLine {
 
 impl SignalLine {
     /// `None` where the newest sample was not judged.
-    fn new(signal: &SignalView) -> Option<Self> {
+    fn new(examined: &Examined) -> Option<Self> {
+        let signal = &examined.view;
         let last = signal.last.as_ref()?;
         let (expected, sigma) = (last.expected?, last.sigma?);
         let below = last.lower.is_some_and(|lower| last.value < lower);
@@ -394,12 +482,52 @@ impl SignalLine {
             upper: last.upper,
             sigma,
             deviates: below || above,
+            worst: examined.worst.clone(),
         })
+    }
+
+    /// The largest |sigma| of the window.
+    fn size(&self) -> f64 {
+        let worst = self.worst.as_ref().and_then(|worst| worst.sigma);
+        worst.unwrap_or(self.sigma).abs().max(self.sigma.abs())
     }
 
     /// How its numbers are written.
     pub(super) fn style(&self) -> Style<'_> {
         Style::of_signal(&self.signal, &self.unit, &[self.value, self.expected])
+    }
+}
+
+impl TrendLine {
+    /// Change of the level, as a share of it.
+    pub(super) fn change(&self) -> Option<f64> {
+        let change = (self.trend.to - self.trend.from) / self.trend.from.abs();
+        change.is_finite().then_some(change)
+    }
+
+    fn size(&self) -> f64 {
+        self.change().map_or(f64::INFINITY, f64::abs)
+    }
+
+    /// Whether somebody should look where it is going.
+    fn gets_worse(&self) -> bool {
+        let rises = self.trend.to > self.trend.from;
+        match Kind::of(&self.metric, &self.signal, &self.unit) {
+            Kind::Latency | Kind::ErrorRatio | Kind::Queue | Kind::Saturation => rises,
+            Kind::Rate | Kind::Value | Kind::Silence | Kind::Budget | Kind::Exhaustion => false,
+        }
+    }
+
+    /// Where it came from, and where it has come to.
+    pub(super) fn ends(&self) -> (String, String) {
+        let ends = [self.trend.from, self.trend.to];
+        let style = Style::of_signal(&self.signal, &self.unit, &ends);
+        (style.value(self.trend.from), style.value(self.trend.to))
+    }
+
+    /// What it is called beside its service.
+    pub(super) fn name(&self) -> String {
+        signal_name(&self.metric, &self.signal, &self.attributes)
     }
 }
 
@@ -414,7 +542,7 @@ fn keep<T>(list: &mut Vec<T>, most: usize) -> usize {
 mod tests {
     use super::*;
     use crate::explain::fixtures::alert;
-    use crate::model::{SampleView, WindowView};
+    use crate::model::{IncidentState, SignalView, WindowView};
 
     fn service(name: &str) -> ServiceView {
         ServiceView {
@@ -427,9 +555,9 @@ mod tests {
         }
     }
 
-    fn signal(service: &str, name: &str, value: f64, sigma: f64) -> SignalView {
+    fn signal(service: &str, name: &str, value: f64, sigma: f64) -> Examined {
         let attributes = [("span.name", "POST /p|ay"), ("span.kind", "server")];
-        SignalView {
+        let view = SignalView {
             id: format!("{:032x}-{name}", 7),
             service: service.into(),
             metric: "span.duration".into(),
@@ -455,29 +583,77 @@ mod tests {
             }),
             overflow: false,
             rule: Some("Slow".into()),
+        };
+        Examined {
+            view,
+            worst: None,
+            trend: None,
         }
     }
 
     pub(super) fn sample() -> Report {
         let mut learning = signal("new", "p50", 0.1, 0.0);
-        learning.baseline = BaselineView::Learning { remaining: 20 };
-        learning.last = None;
+        learning.view.baseline = BaselineView::Learning { remaining: 20 };
+        learning.view.last = None;
         let mut firing = alert("checkout");
         firing.annotations.set("explanation", "It is <slow>.");
         firing.annotations.set("recommendation", "Call Ann.");
         let mut resolved = alert("calm");
         resolved.state = AlertState::Resolved;
+        let mut past = signal("calm", "p99", 0.1, 0.2);
+        past.worst = past.view.last.clone().map(|last| SampleView {
+            time: Timestamp::from_secs(20),
+            value: 0.2,
+            sigma: Some(5.2),
+            ..last
+        });
+        past.trend = Some(Trend {
+            seconds: 990.0,
+            from: 0.08,
+            to: 0.12,
+            significance: 5.0,
+        });
         let signals = [
-            signal("calm", "p99", 0.1, 0.2),
+            past,
             signal("checkout", "rate", 12.5, 0.0),
             signal("checkout", "error_ratio", 0.12, 1.0),
             signal("checkout", "p99", 0.31, 6.1),
             signal("fast", "p99", 0.01, -5.0),
             learning,
         ];
-        let services = ["calm", "checkout", "fast", "new", "silent"].map(service);
+        let mut services = ["calm", "checkout", "fast", "new", "silent"].map(service);
+        services[1].versions = vec![
+            VersionView {
+                version: "1.4.1".into(),
+                first_seen: Timestamp::EPOCH,
+                appeared: false,
+            },
+            VersionView {
+                version: "1.4.2|".into(),
+                first_seen: Timestamp::from_secs(20),
+                appeared: true,
+            },
+        ];
+        let incident = Incident {
+            id: "00000000000000ff".into(),
+            state: IncidentState::Firing,
+            since: Timestamp::from_secs(30),
+            resolved_at: None,
+            origin: "checkout".into(),
+            services: vec!["checkout".into()],
+            alerts: Vec::new(),
+            alerts_omitted: 1,
+            explanation: "It is <slow>.".into(),
+            recommendation: "Call Ann.".into(),
+        };
         let alerts = [Arc::new(firing), Arc::new(resolved)];
-        report(Timestamp::from_secs(60), &signals, &services, &alerts)
+        report(
+            Timestamp::from_secs(60),
+            &signals,
+            &services,
+            &alerts,
+            &[Arc::new(incident)],
+        )
     }
 
     #[test]
@@ -531,8 +707,8 @@ mod tests {
     #[test]
     fn a_median_that_no_rule_watches_is_shown_and_not_counted() {
         let mut median = signal("a", "p50", 0.2, 0.0);
-        median.baseline = BaselineView::Unwatched;
-        (median.rule, median.last) = (
+        median.view.baseline = BaselineView::Unwatched;
+        (median.view.rule, median.view.last) = (
             None,
             Some(SampleView {
                 time: Timestamp::from_secs(60),
@@ -544,7 +720,7 @@ mod tests {
             }),
         );
         let signals = [signal("a", "p99", 0.1, 0.2), median];
-        let report = super::report(Timestamp::EPOCH, &signals, &[service("a")], &[]);
+        let report = super::report(Timestamp::EPOCH, &signals, &[service("a")], &[], &[]);
         assert_eq!(report.totals.signals, 1);
         let a = report.services.first().expect("a");
         assert_eq!((a.signals, a.worst.len()), (1, 1));
@@ -564,12 +740,13 @@ mod tests {
         let signals: Vec<_> = (0..50u8)
             .map(|n| {
                 let mut signal = signal("a", "p99", 0.3, f64::from(n));
-                signal.attributes.insert("span.name".into(), n.to_string());
+                let name = n.to_string();
+                signal.view.attributes.insert("span.name".into(), name);
                 signal
             })
             .collect();
         let services: Vec<_> = (0..1_500).map(|n| service(&format!("s{n}"))).collect();
-        let big = super::report(Timestamp::EPOCH, &signals, &services, &alerts);
+        let big = super::report(Timestamp::EPOCH, &signals, &services, &alerts, &[]);
         assert_eq!((big.services.len(), big.services_omitted), (1_000, 501));
         let a = big.services.first().expect("a");
         assert_eq!((a.alerts.len(), a.alerts_omitted), (20, 30));

@@ -1,14 +1,23 @@
 //! The report as text.
 
-use super::annotate::clean;
+use super::annotate::{clean, signal_name};
 use super::quantity::{Style, sigma};
-use super::report::{Operation, Report, ServiceReport, SignalLine};
-use crate::model::Timestamp;
+use super::report::{Operation, Report, ServiceReport, SignalLine, TrendLine};
+use super::words::seconds as within;
+use crate::model::{Incident, SampleView, Timestamp, VersionView};
 
 impl Report {
     /// The report in Markdown. Texts from outside cannot break its tables or bring HTML along.
     pub fn to_markdown(&self) -> String {
         let mut out = format!("# Performance report\n\n{}\n", self.summary());
+        if !self.incidents.is_empty() {
+            out.push_str("\n## Incidents\n");
+            for incident in &self.incidents {
+                let (head, text) = incident_lines(incident);
+                out.push_str(&format!("\n- **{}**: {}", escape(&head), escape(&text)));
+            }
+            out.push('\n');
+        }
         for service in &self.services {
             out.push_str(&format!(
                 "\n## {}: {}\n\n{}\n",
@@ -35,6 +44,12 @@ impl Report {
             }
             if let Some(recommendation) = &service.recommendation {
                 out.push_str(&format!("\nRecommendation: {}\n", escape(recommendation)));
+            }
+            if !service.trends.is_empty() {
+                out.push('\n');
+                let cells = service.trends.iter().map(trend_cells);
+                out.push_str(&markdown(TRENDS.as_slice(), cells));
+                out.push_str(&more(service.trends_omitted, "\n{} more trends\n", ""));
             }
             if !service.worst.is_empty() {
                 out.push('\n');
@@ -83,10 +98,17 @@ impl Report {
             ]
         });
         let mut out = format!("{}\n\n{}", self.summary(), aligned(&SERVICES, rows));
+        for incident in &self.incidents {
+            let (head, text) = incident_lines(incident);
+            out.push_str(&format!("\n{head}\n  {text}\n"));
+        }
         out.push_str(&more(self.services_omitted, "{} more services\n", ""));
         for service in &self.services {
-            if service.alerts.is_empty() && service.operations.is_empty() && service.deviating == 0
-            {
+            let nothing = service.alerts.is_empty()
+                && service.operations.is_empty()
+                && service.trends.is_empty()
+                && service.deviating == 0;
+            if nothing {
                 continue;
             }
             out.push_str(&format!(
@@ -122,6 +144,8 @@ impl Report {
                 .filter(|line| line.deviates)
                 .map(signal_cells);
             out.push_str(&aligned(&SIGNALS, deviating));
+            out.push_str(&aligned(&TRENDS, service.trends.iter().map(trend_cells)));
+            out.push_str(&more(service.trends_omitted, "{} more trends\n", ""));
             out.push_str(&aligned(
                 &OPERATIONS,
                 service.operations.iter().map(operation_cells),
@@ -150,7 +174,8 @@ impl Report {
     }
 }
 
-const SIGNALS: [&str; 5] = ["SIGNAL", "VALUE", "EXPECTED", "BAND", "SIGMA"];
+const SIGNALS: [&str; 6] = ["SIGNAL", "VALUE", "EXPECTED", "BAND", "SIGMA", "WORST"];
+const TRENDS: [&str; 5] = ["TREND", "FROM", "TO", "CHANGE", "WITHIN"];
 const OPERATIONS: [&str; 7] = ["OPERATION", "KIND", "RATE", "ERRORS", "P50", "P95", "P99"];
 
 /// A time to the second: whoever reads a report does not count nanoseconds.
@@ -166,6 +191,18 @@ fn facts(service: &ServiceReport) -> String {
     if let Some(time) = service.last_seen {
         text.push_str(&format!(" Last seen {}.", seconds(time)));
     }
+    let version = |version: &VersionView| {
+        let since = if version.appeared {
+            format!(" since {}", seconds(version.first_seen))
+        } else {
+            String::new()
+        };
+        format!("{}{since}", escape(&clean(&version.version)))
+    };
+    let versions: Vec<_> = service.versions.iter().map(version).collect();
+    if !versions.is_empty() {
+        text.push_str(&format!(" Versions: {}.", versions.join(", ")));
+    }
     text + &more(
         service.refused_series,
         " {} new series were refused by a limit.",
@@ -175,22 +212,61 @@ fn facts(service: &ServiceReport) -> String {
 
 fn signal_cells(line: &SignalLine) -> Vec<String> {
     let style = line.style();
-    let attributes: Vec<_> = line
-        .attributes
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let name = format!("{} {} {}", line.signal, line.metric, attributes.join(" "));
     let lower = line.lower.unwrap_or(f64::NEG_INFINITY);
     let upper = line.upper.unwrap_or(f64::INFINITY);
     let sign = if line.sigma < 0.0 { "-" } else { "" };
     vec![
-        clean(name.trim_end()),
+        signal_name(&line.metric, &line.signal, &line.attributes),
         style.value(line.value),
         style.value(line.expected),
         style.range(lower, upper).unwrap_or_else(|| "-".into()),
         format!("{sign}{}", sigma(line.sigma)),
+        line.worst
+            .as_ref()
+            .map_or("-".into(), |worst| peak(worst, style)),
     ]
+}
+
+/// `200 ms (5.2) at 1970-01-01T00:00:20Z`.
+fn peak(worst: &SampleView, style: Style<'_>) -> String {
+    let size = worst.sigma.unwrap_or(0.0);
+    let sign = if size < 0.0 { "-" } else { "" };
+    let (value, time) = (style.value(worst.value), seconds(worst.time));
+    format!("{value} ({sign}{}) at {time}", sigma(size))
+}
+
+fn trend_cells(line: &TrendLine) -> Vec<String> {
+    let (from, to) = line.ends();
+    let change = match line.change() {
+        Some(change) => format!("{:+.0} %", change * 100.0),
+        None => "-".into(),
+    };
+    vec![line.name(), from, to, change, within(line.trend.seconds)]
+}
+
+/// What an incident is called, and what there is to say of it.
+fn incident_lines(incident: &Incident) -> (String, String) {
+    let services: Vec<_> = incident
+        .services
+        .iter()
+        .map(|service| clean(service))
+        .collect();
+    let time = match incident.resolved_at {
+        None => format!("since {}", seconds(incident.since)),
+        Some(end) => format!("resolved, {} to {}", seconds(incident.since), seconds(end)),
+    };
+    let head = format!(
+        "Incident {} of {} ({}), {time}",
+        incident.id,
+        clean(&incident.origin),
+        services.join(", ")
+    );
+    let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+    let mut text = plain(&incident.explanation);
+    if !incident.recommendation.is_empty() && incident.resolved_at.is_none() {
+        text.push_str(&format!(" → {}", plain(&incident.recommendation)));
+    }
+    (head, text)
 }
 
 fn operation_cells(operation: &Operation) -> Vec<String> {

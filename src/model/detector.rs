@@ -21,6 +21,14 @@ pub struct DetectorSpec {
 }
 
 impl DetectorSpec {
+    /// The detector `name` as it is by default.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
+    }
+
     /// The same with its bounds in `unit`, that of a signal. A signal without a unit is taken to be in
     /// seconds, bytes or parts of one. `None`: the bounds are of another dimension than the signal.
     pub fn in_unit(&self, unit: &str) -> Option<Self> {

@@ -40,6 +40,6 @@ pub use signal::{Sample, SignalId, SignalKind, SignalMeta};
 pub use timestamp::Timestamp;
 pub use verdict::{Evidence, Judged, Measure, Observation, Verdict, severity};
 pub use view::{
-    BaselineView, BoxFuture, EdgeView, Page, Query, SampleView, ServiceView, SignalView,
-    VersionView, WindowView,
+    BaselineView, BoxFuture, EdgeView, Examined, Page, Query, SampleView, ServiceView, SignalView,
+    Trend, VersionView, WindowView,
 };

@@ -99,6 +99,30 @@ pub struct SignalView {
     pub rule: Option<String>,
 }
 
+/// Where a signal is going.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// How much time it was looked at, in seconds.
+    pub seconds: f64,
+    /// The level at the beginning of that time.
+    pub from: f64,
+    /// The level at its end.
+    pub to: f64,
+    /// How unlikely that is without a trend, in standard deviations, signed.
+    pub significance: f64,
+}
+
+/// One signal over the whole of its window, for the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examined {
+    /// As everybody sees it.
+    pub view: SignalView,
+    /// The most surprising sample of the window.
+    pub worst: Option<SampleView>,
+    /// `None` where it goes nowhere.
+    pub trend: Option<Trend>,
+}
+
 /// A service that has been seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {

@@ -14,6 +14,7 @@ mod calibration;
 mod calm;
 mod cli;
 mod clients;
+mod detectors;
 mod incidents;
 mod limits;
 mod main_job;

@@ -1,5 +1,7 @@
 //! The files through the pipeline in virtual time.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,7 +10,9 @@ use crate::app::{Replay, ReplaySettings};
 use crate::clock;
 use crate::config::Loaded;
 use crate::ingest::replay::{Input, Merged, Notes, Stretch};
-use crate::model::{BaselineView, Event, Query as _, Rejections, Selector, SignalView, Timestamp};
+use crate::model::{
+    BaselineView, Event, Query as _, Rejections, Resource, Selector, SignalView, Timestamp,
+};
 
 use super::BacktestArgs;
 use super::inputs::{Inputs, Speed, speed};
@@ -16,7 +20,9 @@ use super::ledger::Ledger;
 use super::progress::Progress;
 
 /// Points handed over at once: small enough to stay in a core's cache.
-pub(super) const STRETCH: usize = 2_000;
+const STRETCH: usize = 500;
+/// Services whose coverage is kept; the rest counts with the whole.
+const MOST_SERVICES: usize = 100_000;
 /// Signals looked at to say which are watched by no rule.
 const MOST_SIGNALS: usize = 10_000;
 
@@ -26,8 +32,9 @@ pub(super) struct Ran {
     /// When time began and ended.
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
-    /// For how long any input had data.
+    /// For how long there was data, of any service and of each.
     pub(super) covered: Duration,
+    pub(super) covered_by: HashMap<Arc<str>, Duration>,
     pub(super) speed: Speed,
     /// Points and spans that counted, and the samples made of them.
     pub(super) points: u64,
@@ -73,18 +80,16 @@ pub(super) fn run(
     let mut replay = Replay::start(&loaded.config, start, settings)?;
     let mut ledger = Ledger::default();
     let mut rejections = Rejections::default();
-    let mut covered = Covered::default();
+    let mut covered = Coverage::default();
     while let Some(stretch) = merged.next(STRETCH)? {
         let refused = match stretch {
             Stretch::Points(points) => {
-                covered.note(
-                    points.first().map(|p| p.time),
-                    points.last().map(|p| p.time),
-                );
+                covered.note(points.iter().map(|p| (&p.identity.resource, p.time)));
                 replay.play(points)?
             }
             Stretch::Batch(at, batch) => {
-                covered.note(Some(at), Some(at));
+                covered.note(batch.points.iter().map(|p| (&p.identity.resource, at)));
+                covered.note(batch.spans.iter().map(|span| (&span.resource, at)));
                 replay.apply(at, batch)?
             }
         };
@@ -114,7 +119,12 @@ pub(super) fn run(
     Ok(Ran {
         start,
         end: replay.now(),
-        covered: covered.total(),
+        covered: covered.whole.total(),
+        covered_by: covered
+            .services
+            .into_iter()
+            .map(|(service, covered)| (service, covered.total()))
+            .collect(),
         speed,
         points: telemetry.points.get(),
         spans: telemetry.spans.get(),
@@ -146,7 +156,47 @@ fn notes(inputs: &[Input]) -> Vec<(String, Notes)> {
         .collect()
 }
 
-/// For how long there was data: a pause of more than a day does not count.
+/// For how long there was data, altogether and of each service.
+#[derive(Default)]
+struct Coverage {
+    whole: Covered,
+    services: HashMap<Arc<str>, Covered>,
+}
+
+impl Coverage {
+    /// Takes in what arrived of whom, in order of time.
+    fn note<'a>(&mut self, arrived: impl Iterator<Item = (&'a Arc<Resource>, Timestamp)>) {
+        // Neighbours mostly are of one resource; only its first and last time need to be known.
+        let mut run: Option<(&Arc<Resource>, Timestamp, Timestamp)> = None;
+        for (resource, at) in arrived {
+            match &mut run {
+                Some((present, _, last)) if Arc::ptr_eq(present, resource) => *last = at,
+                Some(ended) => {
+                    let (before, first, last) = *ended;
+                    *ended = (resource, at, at);
+                    self.add(before, first, last);
+                }
+                None => run = Some((resource, at, at)),
+            }
+        }
+        if let Some((resource, first, last)) = run {
+            self.add(resource, first, last);
+        }
+    }
+
+    fn add(&mut self, resource: &Resource, first: Timestamp, last: Timestamp) {
+        self.whole.add(first, last);
+        if let Some(service) = self.services.get_mut(&*resource.service) {
+            service.add(first, last);
+        } else if self.services.len() < MOST_SERVICES {
+            let mut service = Covered::default();
+            service.add(first, last);
+            self.services.insert(Arc::clone(&resource.service), service);
+        }
+    }
+}
+
+/// Spans of time: a pause of more than a day does not count.
 #[derive(Default)]
 struct Covered {
     since: Option<Timestamp>,
@@ -157,10 +207,7 @@ struct Covered {
 impl Covered {
     const PAUSE: Duration = Duration::from_hours(24);
 
-    fn note(&mut self, first: Option<Timestamp>, last: Option<Timestamp>) {
-        let (Some(first), Some(last)) = (first, last) else {
-            return;
-        };
+    fn add(&mut self, first: Timestamp, last: Timestamp) {
         match self.since {
             Some(since) if first.since(self.last) > Self::PAUSE => {
                 self.total += self.last.since(since);

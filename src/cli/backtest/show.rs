@@ -187,6 +187,8 @@ impl Show {
                 .into_iter()
                 .take(MOST_ROWS)
                 .map(|((rule, service), count)| {
+                    let covered = ran.covered_by.get(service.as_str());
+                    let days = covered.unwrap_or(&ran.covered).as_secs_f64() / DAY;
                     let per_day = if days > 0.0 {
                         rate(*count as f64 / days)
                     } else {

@@ -7,6 +7,7 @@ const REFRESH_MS = 10_000;
 const LISTEN_AFTER_MS = 6_000;
 const SIGNALS = 12;
 const ALERTS_SHOWN = 50;
+const INCIDENTS_SHOWN = 10;
 const MOST_SIGMA = 38;
 const SERVICES_SHOWN = 200;
 const EVENTS_KEPT = 50;
@@ -135,6 +136,31 @@ function drawAlert(alert) {
   return make("article", `alert ${severity}`, words, opens(picture, id));
 }
 
+// What goes on as one story, and, where nothing does, what was last.
+function drawIncidents(incidents) {
+  if (!incidents.length) return nothing("No incident in the last 24 hours.");
+  const open = incidents.filter((incident) => incident.state === "firing");
+  const shown = open.length ? open.slice(0, INCIDENTS_SHOWN) : incidents.slice(0, 1);
+  return shown.map((incident) => {
+    const over = incident.state === "resolved";
+    const critical = incident.alerts.some((alert) => alert.severity === "critical");
+    const severity = over ? "over" : critical ? "critical" : "warning";
+    const count = incident.alerts.length + incident.alerts_omitted;
+    const others = incident.services.filter((service) => service !== incident.origin);
+    const title = make("h3", "",
+      make("span", `badge ${over ? "normal" : severity}`, over ? "resolved" : severity),
+      make("span", "", incident.origin),
+      others.length ? make("span", "soft", `and ${others.join(", ")}`) : null);
+    return make("article", `alert ${severity}`, make("div", "words",
+      title,
+      make("p", "", incident.explanation),
+      incident.recommendation && !over
+        ? make("p", "recommendation", make("b", "", "What to do: "), incident.recommendation) : null,
+      make("p", "soft", `${count} alert${count === 1 ? "" : "s"} · began `, since(incident.since),
+        ...(over ? [" · ended ", since(incident.resolved_at)] : []), ` · ${incident.id}`)));
+  });
+}
+
 function drawAlerts(alerts) {
   if (!alerts.length) return nothing("No alert fires.");
   const rank = (alert) => (alert.labels.severity === "critical" ? 0 : 1);
@@ -227,9 +253,10 @@ async function refresh() {
   }
   running = true;
   try {
-    const [services, alerts, edges, signals, unready] = await Promise.all([
+    const [services, alerts, incidents, edges, signals, unready] = await Promise.all([
       data("api/v1/services"),
       ask("api/v2/alerts"),
+      data("api/v1/incidents"),
       data("api/v1/topology"),
       data(`api/v1/series?sort=sigma&limit=${SIGNALS}`),
       readiness(),
@@ -237,6 +264,7 @@ async function refresh() {
     notice(unready);
     forgetOthers([...alerts.map(signalOf), ...signals.map((signal) => signal.id)]);
     draw("totals", { services, alerts, edges }, drawTotals);
+    draw("incidents", incidents, drawIncidents);
     draw("alerts", alerts.map(({ endsAt, ...rest }) => rest), drawAlerts);
     draw("signals", signals, drawSignals);
     draw("services", services, drawServices);

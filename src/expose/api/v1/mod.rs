@@ -1,5 +1,6 @@
 //! Our own API: what the engine knows, as lists with a cursor.
 
+mod alerts;
 mod report;
 mod series;
 mod services;
@@ -13,6 +14,10 @@ pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/series", get(series::list))
         .route("/series/{id}/samples", get(series::samples))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/{fingerprint}", get(alerts::one))
+        .route("/incidents", get(alerts::incidents))
+        .route("/incidents/{id}", get(alerts::incident))
         .route("/services", get(services::list))
         .route("/topology", get(services::topology))
         .route("/report", get(report::report))

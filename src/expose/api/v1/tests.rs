@@ -4,7 +4,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::expose::fakes::{FakeEngine, NOW, Site, alert, modes, pairs, signal};
-use crate::model::{AlertState, EdgeView, ServiceView, SeverityLabel};
+use crate::model::{
+    AlertState, EdgeView, Incident, IncidentAlert, IncidentState, ServiceView, SeverityLabel,
+};
 
 fn ids(answer: &Value) -> Vec<u64> {
     let list = answer["data"].as_array().expect("a list");
@@ -248,4 +250,80 @@ async fn readiness_says_why_not() {
     site.board.set_ready(None);
     assert_eq!(site.get("/readyz").await.status, 200);
     assert_eq!(site.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn alerts_are_shown_with_all_that_is_known_of_them() {
+    let site = Site::new();
+    let mut alerts: Vec<_> = ["a", "b", "c"]
+        .map(|service| alert("Slow", service, AlertState::Firing))
+        .into();
+    alerts.sort_by_key(|alert| alert.fingerprint);
+    alerts[0].grounds.incident = Some("00ff".into());
+    let fingerprint = alerts[0].fingerprint;
+    site.board
+        .set_alerts(alerts.iter().cloned().map(Arc::new).collect());
+    let page = site.get("/api/v1/alerts?limit=2").await.json();
+    assert_eq!(page["data"].as_array().map(Vec::len), Some(2));
+    let next = page["next"].as_str().expect("there is more");
+    let rest = site
+        .get(&format!("/api/v1/alerts?cursor={next}"))
+        .await
+        .json();
+    assert_eq!(rest["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(rest["next"], Value::Null);
+    let one = site
+        .get(&format!("/api/v1/alerts/{fingerprint}"))
+        .await
+        .json();
+    assert_eq!(one["data"]["grounds"]["incident"], "00ff");
+    assert_eq!(one["data"]["grounds"]["moved"], json!([]));
+    for (path, status) in [
+        ("/api/v1/alerts/0000000000000000", 404),
+        ("/api/v1/alerts/x", 404),
+        ("/api/v1/alerts?cursor=x", 400),
+        ("/api/v1/incidents/x", 404),
+    ] {
+        assert_eq!(site.get(path).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn incidents_are_listed_with_their_alerts() {
+    let site = Site::new();
+    let slow = alert("Slow", "pay", AlertState::Firing);
+    let incident = Incident {
+        id: "00000000000000ff".into(),
+        state: IncidentState::Firing,
+        since: NOW,
+        resolved_at: None,
+        origin: "pay".into(),
+        services: vec!["pay".into(), "shop".into()],
+        alerts: vec![IncidentAlert {
+            fingerprint: slow.fingerprint,
+            alertname: "Slow".into(),
+            service: "pay".into(),
+            severity: SeverityLabel::Critical,
+            since: NOW,
+            resolved_at: None,
+        }],
+        alerts_omitted: 0,
+        explanation: "p99 is 3 times its usual 120 ms.".into(),
+        recommendation: "Look at pay first.".into(),
+    };
+    site.board.set_incidents(vec![Arc::new(incident)]);
+    let expected = json!({
+        "id":"00000000000000ff","state":"firing","since":"2026-01-01T00:00:00Z","resolved_at":null,
+        "origin":"pay","services":["pay","shop"],"alerts_omitted":0,
+        "alerts":[{"fingerprint":slow.fingerprint.to_string(),"alertname":"Slow","service":"pay",
+                   "severity":"critical","since":"2026-01-01T00:00:00Z","resolved_at":null}],
+        "explanation":"p99 is 3 times its usual 120 ms.","recommendation":"Look at pay first.",
+    });
+    let list = site.get("/api/v1/incidents").await.json();
+    assert_eq!(
+        list,
+        json!({"status":"success","next":null,"data":[expected.clone()]})
+    );
+    let one = site.get("/api/v1/incidents/00000000000000ff").await.json();
+    assert_eq!(one["data"], expected);
 }

@@ -26,11 +26,21 @@ pub(super) async fn list(
     let by_all = routing.group_by.iter().any(|name| name == "...");
     let mut groups: BTreeMap<Labels, Vec<GettableAlert>> = BTreeMap::new();
     for alert in Filter::from_params(&params)?.apply(&state) {
-        let labels: Labels = alert
+        let is_by = |name: &str| routing.group_by.iter().any(|by| by == name);
+        let mut labels: Labels = alert
             .labels
             .iter()
-            .filter(|(name, _)| by_all || routing.group_by.iter().any(|by| by == name))
+            .filter(|(name, _)| by_all || is_by(name))
             .collect();
+        // As the dispatcher groups: an incident is no label of an alert.
+        if let Some(incident) = alert
+            .annotations
+            .get("incident")
+            .filter(|_| is_by("incident"))
+            && labels.get("incident").is_none()
+        {
+            labels.set("incident", incident);
+        }
         groups
             .entry(labels)
             .or_default()
