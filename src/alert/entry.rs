@@ -85,6 +85,9 @@ impl Entry {
         let alert = Arc::make_mut(&mut self.alert);
         alert.updated_at = alert.updated_at.max(observation.sample.time);
         let (Some(severity), Some(episode)) = (observation.anomaly, self.episodes.get(&key)) else {
+            if alert.state == AlertState::Pending && lead == Some(key) {
+                alert.grounds.onset = None;
+            }
             return;
         };
         // Severity only rises within an episode.
@@ -119,6 +122,9 @@ impl Entry {
         alert
             .grounds
             .note(observation.sample.time, alert.observed, judged);
+        if alert.state == AlertState::Pending {
+            alert.grounds.onset.get_or_insert(observation.sample.time);
+        }
         alert
             .annotations
             .set("baseline", judged.evidence.channel.as_ref());

@@ -118,7 +118,7 @@ impl Parts {
 pub(super) struct Breakdown([Parts; ATTRIBUTES.len()]);
 
 impl Breakdown {
-    /// Counts a span. Some 20 ns.
+    /// Counts a span. Some 30 ns with one instance, 40 with 32.
     pub(super) fn add(&mut self, sender: &Sender, seconds: f64, error: bool) {
         let cell = Cell {
             count: 1,

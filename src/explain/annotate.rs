@@ -149,15 +149,8 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     if let Some(numbers) = numbers(alert, style) {
         say(numbers);
     }
-    if let Some(reason) = alert.annotations.get("resolved_reason").filter(|_| over) {
-        say(match (grounds.relevelled_from, grounds.relevelled_to) {
-            (Some(before), Some(now)) if style.value(before) != style.value(now) => format!(
-                "Resolved: the new level {}, before {}, has become normal.",
-                style.value(now),
-                style.value(before)
-            ),
-            _ => format!("Resolved: {}.", clean(reason)),
-        });
+    if let Some(resolution) = resolution(alert) {
+        say(resolution);
     }
     if let Some(baseline) = alert.annotations.get("baseline") {
         let what = match grounds.measure {
@@ -194,6 +187,24 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
         say(part.summary.to_owned());
     }
     text
+}
+
+/// `Resolved: the new level 180 ms, before 120 ms, has become normal.`; `None` while it goes on, and where
+/// it ended by calming down.
+pub(super) fn resolution(alert: &Alert) -> Option<String> {
+    let reason = alert.annotations.get("resolved_reason");
+    let reason = reason.filter(|_| alert.state == AlertState::Resolved)?;
+    let style = style(alert, &alert.unit);
+    Some(
+        match (alert.grounds.relevelled_from, alert.grounds.relevelled_to) {
+            (Some(before), Some(now)) if style.value(before) != style.value(now) => format!(
+                "Resolved: the new level {}, before {}, has become normal.",
+                style.value(now),
+                style.value(before)
+            ),
+            _ => format!("Resolved: {}.", clean(reason)),
+        },
+    )
 }
 
 /// `Observed 430 ms, expected 120 ms (90 to 160 ms), 6.1 sigma above, since 12:00:05Z.`

@@ -64,7 +64,7 @@ pub(super) fn origin(
     deviations: &Deviations,
     tick: Duration,
 ) -> Option<LikelyOrigin> {
-    let latest = alert.since.plus(tick);
+    let latest = alert.onset().plus(tick);
     let start = alert.service.as_str();
     let mut visited = BTreeSet::from([start]);
     let mut open = VecDeque::from([vec![start]]);
@@ -171,6 +171,19 @@ mod tests {
         // A fault does not jump over a healthy service, nor run from caller to callee.
         check(&chain, &[("bank", 90)], None);
         check(&[("web", "shop")], &[("web", 90)], None);
+    }
+
+    #[test]
+    fn a_chance_sample_before_the_deviation_hides_no_cause() {
+        let mut subject = alert("shop");
+        subject.since = Timestamp::from_secs(100);
+        subject.grounds.onset = Some(Timestamp::from_secs(120));
+        check_of(
+            &subject,
+            &[("shop", "pay")],
+            &[("pay", 130)],
+            Some("shop>pay"),
+        );
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Context {
 
     /// The newest version of `service` that appeared shortly before the alert.
     fn appeared(&self, service: &str, alert: &Alert) -> Option<Appeared> {
-        let latest = alert.since.plus(self.tick);
+        let latest = alert.onset().plus(self.tick);
         let versions = self.versions.get(service)?.iter();
         let version = versions
             .filter(|v| v.first_seen <= latest && latest.since(v.first_seen) <= SHORTLY)

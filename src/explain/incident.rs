@@ -5,39 +5,19 @@
 //! connects two incidents the younger becomes part of the older. Which incident an alert is part of
 //! depends only on the order in which alerts fire, and is durable, so a restart changes nothing.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::annotate::{Part, appeared, clean};
-use super::cause::{is_effect, origin};
+use super::annotate::Part;
+use super::cause::origin;
 use super::context::Context;
-use super::words::clock;
-use crate::model::{
-    Alert, AlertState, Fingerprint, Incident, IncidentAlert, IncidentState, SeverityLabel,
-    Timestamp,
-};
+use super::record::{Member, Record, VERSION};
+use crate::model::{Alert, AlertState, Fingerprint, Incident, Timestamp};
 
-/// Version of the form in which incidents are saved; another one is not read.
-const VERSION: u32 = 1;
-/// An alert that begins so long after the last of its service began is the same trouble …
-const SAME_SERVICE: Duration = Duration::from_hours(1);
-/// … and so long after one of a service that calls its own or is called by it.
-const NEIGHBOUR: Duration = Duration::from_mins(15);
-/// An incident whose last alert was resolved no longer ago goes on with the next alert near it.
-const REOPENS: Duration = Duration::from_mins(5);
 /// Incidents that are over are kept for so long, and so many of them.
 const KEPT: Duration = Duration::from_hours(24);
 const MOST_KEPT: usize = 200;
-/// Alerts of one incident that are listed, and resolved ones that are remembered.
-const MOST_LISTED: usize = 100;
-/// Alerts of one incident that are asked where it comes from.
-const MOST_ASKED: usize = 1_000;
-/// Services named in a sentence.
-const MOST_NAMED: usize = 6;
 
 /// All incidents that go on, and those that ended lately.
 #[derive(Debug, Clone, Default)]
@@ -47,52 +27,12 @@ pub(super) struct Incidents {
     of: BTreeMap<Fingerprint, String>,
     /// Changed since they were last written, those that are gone among them.
     changed: BTreeSet<String>,
+    /// Those that the last step ended, until they are told.
+    ended: BTreeSet<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Record {
-    version: u32,
-    id: String,
-    since: Timestamp,
-    members: BTreeMap<Fingerprint, Member>,
-    /// Resolved alerts that are no longer remembered.
-    left_out: usize,
-    services: BTreeSet<String>,
-    origin: String,
-    summary: String,
-    explanation: String,
-    recommendation: String,
-    resolved_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Member {
-    alertname: String,
-    service: String,
-    severity: SeverityLabel,
-    since: Timestamp,
-    resolved_at: Option<Timestamp>,
-    /// The service that it seemed to come from when it deviated, and since when that deviated. A callee
-    /// that has recovered before its callers is still where it came from.
-    blames: Option<(String, Timestamp)>,
-}
-
-impl Member {
-    fn of(alert: &Alert) -> Self {
-        Self {
-            alertname: alert.name().to_owned(),
-            service: alert.service.clone(),
-            severity: alert.severity,
-            since: alert.since,
-            resolved_at: None,
-            blames: None,
-        }
-    }
-
-    fn fires(&self) -> bool {
-        self.resolved_at.is_none()
-    }
-}
+/// Ids of incidents by service. Those that became part of another stay in it, and are found no more.
+type Index = BTreeMap<String, BTreeSet<String>>;
 
 impl Incidents {
     /// Takes in all alerts as they are at `now`; returns those whose text about their incident is no
@@ -115,8 +55,11 @@ impl Incidents {
             .filter(|alert| !self.is_member(alert.fingerprint))
             .collect();
         new.sort_by_key(|alert| (alert.since, alert.fingerprint));
-        for alert in new {
-            self.join(now, alert, context);
+        if !new.is_empty() {
+            let mut index = self.index();
+            for alert in new {
+                self.join(now, alert, context, &mut index);
+            }
         }
         self.forget(now);
         let mut outdated = Vec::new();
@@ -140,12 +83,11 @@ impl Incidents {
             .iter()
             .map(|alert| (alert.fingerprint, alert))
             .collect();
-        for record in self
-            .records
-            .values_mut()
-            .filter(|r| r.resolved_at.is_none())
-        {
-            record.tell(&alerts);
+        let ended = std::mem::take(&mut self.ended);
+        for record in self.records.values_mut() {
+            if record.resolved_at.is_none() || ended.contains(&record.id) {
+                record.tell(&alerts);
+            }
         }
     }
 
@@ -265,6 +207,7 @@ impl Incidents {
                     .filter_map(|member| member.resolved_at)
                     .max();
                 record.resolved_at = Some(last.unwrap_or(now));
+                self.ended.insert(record.id.clone());
             }
             if changed {
                 record.thin_out(&mut self.of);
@@ -273,12 +216,33 @@ impl Incidents {
         }
     }
 
+    /// Which incidents touch each service.
+    fn index(&self) -> Index {
+        let mut index = Index::new();
+        for record in self.records.values() {
+            for service in &record.services {
+                let ids = index.entry(service.clone()).or_default();
+                ids.insert(record.id.clone());
+            }
+        }
+        index
+    }
+
     /// Puts an alert into the incidents that it is near to, which become one, or into a new one.
-    fn join(&mut self, now: Timestamp, alert: &Arc<Alert>, context: &Context) {
-        let near: Vec<String> = self
-            .records
-            .values()
-            .filter(|record| record.is_near(now, alert, context))
+    fn join(&mut self, now: Timestamp, alert: &Arc<Alert>, context: &Context, index: &mut Index) {
+        let cause = origin(alert, &context.topology, &context.deviations, context.tick);
+        let path = cause.map(|cause| cause.path).unwrap_or_default();
+        let neighbours: BTreeSet<&str> = context
+            .topology
+            .neighbours(&alert.service)
+            .chain(path.iter().map(String::as_str))
+            .filter(|service| *service != alert.service)
+            .collect();
+        let services = neighbours.iter().copied().chain([alert.service.as_str()]);
+        let touched = services.filter_map(|service| index.get(service)).flatten();
+        let near: BTreeSet<String> = touched
+            .filter_map(|id| self.records.get(id))
+            .filter(|record| record.is_near(now, alert, &neighbours))
             .map(|record| record.id.clone())
             .collect();
         let oldest = near
@@ -310,6 +274,10 @@ impl Incidents {
         record.thin_out(&mut self.of);
         self.of.insert(alert.fingerprint, id.clone());
         self.changed.insert(id.clone());
+        for service in &record.services {
+            let ids = index.entry(service.clone()).or_default();
+            ids.insert(id.clone());
+        }
         self.records.insert(id, record);
     }
 
@@ -342,267 +310,13 @@ fn id_of(alert: &Alert) -> String {
     format!("{hash:016x}")
 }
 
-impl Record {
-    fn new(id: &str, alert: &Alert) -> Self {
-        Self {
-            version: VERSION,
-            id: id.to_owned(),
-            since: alert.since,
-            members: BTreeMap::new(),
-            left_out: 0,
-            services: BTreeSet::new(),
-            origin: String::new(),
-            summary: String::new(),
-            explanation: String::new(),
-            recommendation: String::new(),
-            resolved_at: None,
-        }
-    }
-
-    /// Whether an alert that begins belongs here: by its own service, by one that calls it or is called
-    /// by it, or by the one that it probably comes from.
-    fn is_near(&self, now: Timestamp, alert: &Alert, context: &Context) -> bool {
-        if self
-            .resolved_at
-            .is_some_and(|ended| now.since(ended) > REOPENS)
-        {
-            return false;
-        }
-        let cause = origin(alert, &context.topology, &context.deviations, context.tick);
-        let path = cause.as_ref().map_or(&[][..], |origin| &origin.path);
-        self.members.values().any(|member| {
-            let over = member
-                .resolved_at
-                .is_some_and(|ended| now.since(ended) > REOPENS);
-            let apart = alert
-                .since
-                .since(member.since)
-                .max(member.since.since(alert.since));
-            let same = member.service == alert.service;
-            let neighbour = || {
-                context
-                    .topology
-                    .are_neighbours(&member.service, &alert.service)
-                    || path.contains(&member.service)
-            };
-            !over && (same && apart <= SAME_SERVICE || apart <= NEIGHBOUR && neighbour())
-        })
-    }
-
-    fn absorb(&mut self, other: Self) {
-        self.since = self.since.min(other.since);
-        self.members.extend(other.members);
-        self.left_out += other.left_out;
-        self.services.extend(other.services);
-    }
-
-    /// Forgets the resolved alerts that are too many.
-    fn thin_out(&mut self, of: &mut BTreeMap<Fingerprint, String>) {
-        let mut over: Vec<(Timestamp, Fingerprint)> = self
-            .members
-            .iter()
-            .filter_map(|(fingerprint, member)| Some((member.resolved_at?, *fingerprint)))
-            .collect();
-        if over.len() <= MOST_LISTED {
-            return;
-        }
-        over.sort();
-        for (_, fingerprint) in over.iter().take(over.len() - MOST_LISTED) {
-            self.members.remove(fingerprint);
-            if of.get(fingerprint) == Some(&self.id) {
-                of.remove(fingerprint);
-            }
-            self.left_out += 1;
-        }
-    }
-
-    /// Looks where it comes from: each alert names a service, and the one that most name is it, of equals
-    /// the one that deviates for longest. Says whether the summary changed.
-    fn find_origin(
-        &mut self,
-        firing: &BTreeMap<Fingerprint, &Arc<Alert>>,
-        context: &Context,
-    ) -> bool {
-        let members = self.members.iter_mut().filter(|(_, member)| member.fires());
-        for (fingerprint, member) in members.take(MOST_ASKED) {
-            let Some(alert) = firing.get(fingerprint) else {
-                continue;
-            };
-            match origin(alert, &context.topology, &context.deviations, context.tick) {
-                Some(cause) => member.blames = Some((cause.service().to_owned(), cause.since)),
-                // Fewer calls than usual say nothing of where it comes from.
-                None if is_effect(alert) || member.blames.is_some() => {}
-                None => member.blames = Some((alert.service.clone(), alert.since)),
-            }
-        }
-        let mut named: BTreeMap<&str, (usize, Timestamp)> = BTreeMap::new();
-        for (service, since) in self.members.values().filter_map(|m| m.blames.as_ref()) {
-            let (votes, first) = named.entry(service).or_insert((0, *since));
-            *votes += 1;
-            *first = (*first).min(*since);
-        }
-        let best = named
-            .into_iter()
-            .max_by_key(|(service, (votes, since))| (*votes, Reverse((*since, *service))))
-            .map(|(service, _)| service);
-        let first = || self.members.values().min_by_key(|member| member.since);
-        if let Some(service) = best.or_else(|| first().map(|member| member.service.as_str())) {
-            self.origin = service.to_owned();
-        }
-        let before = std::mem::take(&mut self.summary);
-        self.summary = self.summarise();
-        self.summary != before
-    }
-
-    /// `Incident 0123456789abcdef: 5 alerts of 3 services since 12:00:05Z, likely origin payment.`
-    fn summarise(&self) -> String {
-        let (alerts, services) = (self.members.len() + self.left_out, self.services.len());
-        let count = |count: usize, what: &str| match count {
-            1 => format!("1 {what}"),
-            many => format!("{many} {what}s"),
-        };
-        let since = clock(self.since, self.since);
-        let (alerts, of) = (count(alerts, "alert"), count(services, "service"));
-        match services {
-            1 => format!(
-                "Incident {}: {alerts} of {} since {since}.",
-                self.id,
-                clean(&self.origin)
-            ),
-            _ => format!(
-                "Incident {}: {alerts} of {of} since {since}, likely origin {}.",
-                self.id,
-                clean(&self.origin)
-            ),
-        }
-    }
-
-    /// Explains it by the worst alert of the service that it comes from.
-    fn tell(&mut self, alerts: &BTreeMap<Fingerprint, &Arc<Alert>>) {
-        let members = self.members.iter().filter(|(_, member)| member.fires());
-        let alerts: Vec<&Arc<Alert>> = members
-            .filter_map(|(fingerprint, _)| alerts.get(fingerprint).copied())
-            .collect();
-        let lead = alerts.iter().min_by_key(|alert| {
-            let of_origin = alert.service == self.origin && !is_effect(alert);
-            let severity = Reverse(alert.severity);
-            (!of_origin, severity, alert.since, alert.fingerprint)
-        });
-        let Some(lead) = lead else { return };
-        let near = lead.updated_at;
-        let mut text = format!("{}.", lead.grounds.sentence);
-        if let Some(carried) = lead.annotations.get("carried_by") {
-            text.push_str(&format!(" Only {carried}."));
-        }
-        let version = alerts.iter().find_map(|alert| {
-            let version = alert.grounds.version.as_ref()?;
-            (version.service == self.origin).then(|| appeared(version, alert.since))
-        });
-        if let Some(version) = version {
-            text.push_str(&format!(" {version}."));
-        }
-        if lead.service != self.origin {
-            let origin = clean(&self.origin);
-            text.push_str(&format!(
-                " Likely origin: {origin}, which deviates without an alert of its own."
-            ));
-        }
-        if self.services.len() > 1 {
-            text.push_str(&self.in_order(near));
-        }
-        let critical = self
-            .members
-            .values()
-            .filter(|member| member.severity == SeverityLabel::Critical)
-            .count();
-        let all = self.members.len() + self.left_out;
-        if all > 1 {
-            text.push_str(&format!(
-                " {all} alerts in all, {critical} of them critical."
-            ));
-        }
-        self.explanation = text;
-        let recommendation = lead.annotations.get("recommendation").unwrap_or_default();
-        self.recommendation = recommendation.to_owned();
-    }
-
-    /// ` First payment at 12:00:00Z, then checkout at 12:00:10Z, frontend at 12:00:20Z.`, or where all
-    /// began at once ` Since 12:00:00Z in payment, checkout, frontend.`
-    fn in_order(&self, near: Timestamp) -> String {
-        let mut first: BTreeMap<&str, Timestamp> = BTreeMap::new();
-        for member in self.members.values() {
-            let since = first.entry(&member.service).or_insert(member.since);
-            *since = (*since).min(member.since);
-        }
-        let mut first: Vec<_> = first.into_iter().collect();
-        // What began at once is told from the origin on.
-        first.sort_by_key(|(service, since)| (*since, *service != self.origin, *service));
-        let more = match first.len().saturating_sub(MOST_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more services"),
-        };
-        let (Some((_, start)), Some((_, end))) = (first.first(), first.last()) else {
-            return String::new();
-        };
-        let at_once = start == end;
-        let start = clock(*start, near);
-        let mut named = first
-            .iter()
-            .take(MOST_NAMED)
-            .map(|(service, since)| match at_once {
-                true => clean(service),
-                false => format!("{} at {}", clean(service), clock(*since, near)),
-            });
-        if at_once {
-            let named: Vec<_> = named.collect();
-            return format!(" Since {start} in {}{more}.", named.join(", "));
-        }
-        let head = named.next().unwrap_or_default();
-        let then: Vec<_> = named.collect();
-        format!(" First {head}, then {}{more}.", then.join(", "))
-    }
-
-    fn view(&self) -> Incident {
-        let mut members: Vec<_> = self.members.iter().collect();
-        // Those that fire are listed before those that are over, each in the order of their beginning.
-        members.sort_by_key(|(fingerprint, member)| (!member.fires(), member.since, **fingerprint));
-        let listed = members.len().min(MOST_LISTED);
-        let mut alerts: Vec<IncidentAlert> = members
-            .into_iter()
-            .take(MOST_LISTED)
-            .map(|(fingerprint, member)| IncidentAlert {
-                fingerprint: *fingerprint,
-                alertname: member.alertname.clone(),
-                service: member.service.clone(),
-                severity: member.severity,
-                since: member.since,
-                resolved_at: member.resolved_at,
-            })
-            .collect();
-        alerts.sort_by_key(|alert| (alert.since, alert.fingerprint));
-        Incident {
-            id: self.id.clone(),
-            state: match self.resolved_at {
-                None => IncidentState::Firing,
-                Some(_) => IncidentState::Resolved,
-            },
-            since: self.since,
-            resolved_at: self.resolved_at,
-            origin: self.origin.clone(),
-            services: self.services.iter().cloned().collect(),
-            alerts_omitted: self.members.len() - listed + self.left_out,
-            alerts,
-            explanation: self.explanation.clone(),
-            recommendation: self.recommendation.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::explain::context::Facts;
     use crate::explain::fixtures::{alert, edges, rule};
+    use crate::explain::record::MOST_LISTED;
+    use crate::model::IncidentState;
 
     /// Alerts by name, service and beginning, all firing.
     struct Case {
@@ -786,7 +500,9 @@ mod tests {
             (IncidentState::Resolved, Some(at(100)))
         );
         assert!(
-            ended.explanation.starts_with("p99 of POST /pay"),
+            ended
+                .explanation
+                .starts_with("p99 of POST /pay (server) of shop was 2.6 times"),
             "{}",
             ended.explanation
         );

@@ -16,6 +16,7 @@ mod explainer;
 mod incident;
 mod quantity;
 mod recommendation;
+mod record;
 mod report;
 mod report_text;
 mod topology;

@@ -4,29 +4,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::EdgeView;
 
-/// The callees of every service.
+/// The callees and the callers of every service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Topology {
     callees: BTreeMap<String, BTreeSet<String>>,
+    callers: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Topology {
     /// From the engine's edges. Calls of a service to itself lead nowhere and are left out.
     pub(super) fn new(edges: &[EdgeView]) -> Self {
-        let mut callees: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for edge in edges.iter().filter(|edge| edge.caller != edge.callee) {
-            callees
-                .entry(edge.caller.clone())
-                .or_default()
-                .insert(edge.callee.clone());
+        let mut topology = Self::default();
+        for EdgeView { caller, callee, .. } in edges {
+            if caller != callee {
+                let callees = topology.callees.entry(caller.clone()).or_default();
+                callees.insert(callee.clone());
+                let callers = topology.callers.entry(callee.clone()).or_default();
+                callers.insert(caller.clone());
+            }
         }
-        Self { callees }
+        topology
     }
 
-    /// Whether one of the two calls the other.
-    pub(super) fn are_neighbours(&self, a: &str, b: &str) -> bool {
-        let calls = |from: &str, to: &str| self.callees.get(from).is_some_and(|c| c.contains(to));
-        calls(a, b) || calls(b, a)
+    /// Whom `service` calls, and who calls it.
+    pub(super) fn neighbours(&self, service: &str) -> impl Iterator<Item = &str> {
+        let callers = self.callers.get(service).into_iter().flatten();
+        self.callees(service).chain(callers.map(String::as_str))
     }
 
     /// Whom `service` calls, by name.

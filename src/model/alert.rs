@@ -127,6 +127,11 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// When the deviation began for good; see [`Grounds::onset`].
+    pub fn onset(&self) -> Timestamp {
+        self.grounds.onset.unwrap_or(self.since)
+    }
+
     /// The rule's name.
     pub fn name(&self) -> &str {
         self.labels.get("alertname").unwrap_or_default()

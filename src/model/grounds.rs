@@ -16,6 +16,9 @@ pub struct Grounds {
     pub least: Option<f64>,
     /// Greatest value of the episode's anomalous samples.
     pub greatest: Option<f64>,
+    /// First anomalous sample since which all were, until the alert fired: the one that an episode begins
+    /// with may be a chance one some ticks before.
+    pub onset: Option<Timestamp>,
     /// Time of the newest anomalous sample.
     pub anomalous_until: Option<Timestamp>,
     /// How much time the baseline had seen, in seconds; 0 where the detector does not know.
