@@ -21,8 +21,8 @@ use crate::model::{
 };
 use crate::window::Window;
 
-/// What stands for all that a service sends, in the place of a metric's name.
-const TELEMETRY: &str = "telemetry";
+/// What stands for all that a service sends, in the place of a metric's name. There is no series of it.
+pub const TELEMETRY: &str = "telemetry";
 /// Gaps between ticks with data that are remembered.
 const GAPS: usize = 32;
 /// A gap of so many usual ones is an outage of everything.

@@ -270,7 +270,7 @@ fn number(text: &[u8]) -> Number {
         _ => {
             let none = ["na", "n/a", "null", "none", "-", "+inf", "undefined"];
             let is = |word: &&str| text.eq_ignore_ascii_case(word.as_bytes());
-            if none.iter().any(|word| is(word)) {
+            if none.iter().any(is) {
                 Number::None
             } else {
                 Number::Not
@@ -485,7 +485,7 @@ impl Rows {
     ///
     /// # Errors
     /// The row cannot be read.
-    pub fn next(&mut self) -> Result<Option<Row<'_>>, Error> {
+    pub fn read(&mut self) -> Result<Option<Row<'_>>, Error> {
         if !self.table.read()? {
             return Ok(None);
         }

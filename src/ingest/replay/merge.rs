@@ -32,7 +32,7 @@ impl Merged {
         let mut heads = Vec::new();
         let mut order = BinaryHeap::new();
         for (number, input) in inputs.iter_mut().enumerate() {
-            let head = input.next()?;
+            let head = input.read()?;
             order.extend(head.as_ref().map(|head| Reverse((head.at, number))));
             heads.push(head);
         }
@@ -107,7 +107,7 @@ impl Merged {
         };
         let next = self.order.peek().map(|Reverse(next)| *next);
         while points.len() < most {
-            match input.next()? {
+            match input.read()? {
                 Some(Arrival {
                     at,
                     data: Data::Point(point),
@@ -120,7 +120,7 @@ impl Merged {
 
     fn refill(&mut self, number: usize) -> Result<(), Error> {
         let next = match self.inputs.get_mut(number) {
-            Some(input) => input.next()?,
+            Some(input) => input.read()?,
             None => None,
         };
         self.put_back(number, next)
