@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         let opened = Input::of_bytes(Path::new("fuzz"), bytes.to_vec(), form, &naming);
         let Ok(mut input) = opened else { continue };
         let mut now = Timestamp::from_nanos(i64::MIN);
-        while let Ok(Some(arrival)) = input.read() {
+        while let Ok(Some(arrival)) = input.next_arrival() {
             assert!(arrival.at >= now);
             now = arrival.at;
             match arrival.data {

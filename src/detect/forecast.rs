@@ -18,10 +18,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod returns;
+
 use super::slo::period;
 use super::{Detector, Kind, MAX_SIGMA, tail};
 use crate::model::{Evidence, ForecastSpec, Judged, Measure, OwnSettings, Rule, Sample, Verdict};
 use crate::window::Window;
+use returns::Returns;
 
 pub(super) const KIND: Kind = Kind {
     name: "forecast",
@@ -51,14 +54,10 @@ const URGENT: f64 = 0.25;
 const GOES_ON: f64 = 0.5;
 /// The steps' spread is at least this share of the way to the limit: below, it is rounding.
 const LEAST_SPREAD: f64 = 1e-6;
-/// A fall of this share of the way from where the signal began to the limit is a fall.
-const FALL: f64 = 0.05;
-/// What fell back this near to the limit, as a share of the way, did not do so by itself.
-const AT_LIMIT: f64 = 0.98;
-/// Beyond the range that it has come back from, by this share of that range.
-const BEYOND: f64 = 0.05;
-/// So much of the highest return is forgotten with each point: half in a day where a point is a minute.
-const FORGET: f64 = 5e-4;
+/// What was foreseen stays so for this part of the horizon …
+const HELD: f64 = 0.25;
+/// … unless the signal has gone back by this share of the way that was left to the limit.
+const TURNED_BACK: f64 = 0.15;
 /// Longest time that is told, in horizons.
 const FAR: f64 = 1000.0;
 
@@ -84,9 +83,21 @@ struct State {
     points: VecDeque<(f64, f64)>,
     open: Option<Open>,
     /// On the way up and on the way down.
-    returns: [Return; 2],
-    /// Whether the limit was foreseen with the sample before.
-    foreseen: bool,
+    returns: [Returns; 2],
+    /// What has been foreseen.
+    foreseen: Option<Foreseen>,
+}
+
+/// A limit that has been foreseen, and is until there is reason to think otherwise.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Foreseen {
+    /// Which way: -1 where values fall to the limit.
+    sign: f64,
+    /// When it was sure, the last time.
+    last: f64,
+    /// Where the signal was when it was so first, and how far from the limit.
+    level: f64,
+    room: f64,
 }
 
 /// The point that is being averaged.
@@ -96,16 +107,6 @@ struct Open {
     samples: f64,
     time: f64,
     value: f64,
-}
-
-/// From where the signal has come back by itself.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Return {
-    /// The farthest since the last return, and the nearest to the beginning.
-    far: Option<f64>,
-    near: f64,
-    /// Where it turned, and where it went then.
-    turned: Option<(f64, f64)>,
 }
 
 /// The trend over one span.
@@ -217,9 +218,10 @@ impl Forecast {
         }
         self.state.points.push_back((open.time, open.value));
         let bounds = [self.upper, self.lower.map(|lower| -lower)];
+        let width = self.distance();
         for ((way, limit), sign) in self.state.returns.iter_mut().zip(bounds).zip([1.0, -1.0]) {
             if let Some(limit) = limit {
-                way.follow(sign * open.value, limit);
+                way.follow(open.time, sign * open.value, limit, width);
             }
         }
     }
@@ -256,7 +258,16 @@ impl Forecast {
         }
         let mut least = f64::INFINITY;
         let mut best: Option<Outlook> = None;
-        for trend in trends.into_iter().flatten() {
+        let tooth = way.tooth(now, self.horizon);
+        for mut trend in trends.into_iter().flatten() {
+            if let Some(tooth) = tooth {
+                // The trend is that of the signal, and not of one of its teeth, over two of them; by how
+                // much it depends on where in a tooth the span begins and ends is taken off.
+                if trend.seconds < 2.0 * tooth.rise {
+                    continue;
+                }
+                trend.slope -= 0.5 * tooth.fall / trend.seconds;
+            }
             least = least.min(trend.slope);
             if trend.slope <= 0.0 || least < GOES_ON * trend.slope {
                 continue;
@@ -328,7 +339,7 @@ impl Forecast {
                 .is_some_and(|(_, value)| is_beyond(*value));
             // What was foreseen has come. A limit that a person set is reached without it, too, once
             // it is for more than a moment; a ratio is then no more than busy.
-            let counts = self.state.foreseen || last && !self.natural;
+            let counts = self.state.foreseen.is_some() || last && !self.natural;
             reached |= is_beyond(sample.value) && counts;
             beyond |= is_beyond(sample.value);
             if let Some(outlook) = self.outlook(limit, sign, now)
@@ -355,7 +366,8 @@ impl Forecast {
             }
             None => (0.0, far, "no trend towards the limit".to_owned(), 0.0),
         };
-        self.state.foreseen = size >= self.warning || self.state.foreseen && beyond;
+        let sign = worst.as_ref().map_or(1.0, |(_, sign)| *sign);
+        let (size, channel) = self.hold(now, size, sign, channel);
         let size = if size.is_finite() {
             size.clamp(0.0, MAX_SIGMA)
         } else {
@@ -381,6 +393,36 @@ impl Forecast {
                 report: size,
                 ..Evidence::default()
             },
+        }
+    }
+
+    /// What has been foreseen stays so between two times at which it is sure, unless the signal turns back:
+    /// neither an anomaly nor calm, so that an alert does not come and go with the noise of the trend.
+    fn hold(&mut self, now: f64, size: f64, sign: f64, words: String) -> (f64, String) {
+        let level = self.state.points.back().map_or(0.0, |(_, value)| *value);
+        if size >= self.warning {
+            let limit = if sign < 0.0 { self.lower } else { self.upper };
+            let new = Foreseen {
+                sign,
+                last: now,
+                level: sign * level,
+                room: limit.map_or(0.0, |limit| sign * (limit - level)).max(0.0),
+            };
+            let known = self.state.foreseen.filter(|known| known.sign == sign);
+            self.state.foreseen = Some(known.map_or(new, |known| Foreseen { last: now, ..known }));
+            return (size, words);
+        }
+        let stays = |known: &Foreseen| {
+            let turned_back = known.sign * level < known.level - TURNED_BACK * known.room;
+            now - known.last < HELD * self.horizon && !turned_back
+        };
+        self.state.foreseen = self.state.foreseen.filter(stays);
+        match self.state.foreseen {
+            Some(_) => (
+                size.max(self.warning * 0.999),
+                "the trend pauses".to_owned(),
+            ),
+            None => (size, words),
         }
     }
 
@@ -554,49 +596,6 @@ impl Trend {
             f64::INFINITY
         } else {
             -left.ln() / rate
-        }
-    }
-}
-
-impl Return {
-    /// Follows a value that may head for `limit` from below.
-    fn follow(&mut self, value: f64, limit: f64) {
-        if let Some((turned, back)) = &mut self.turned {
-            // Slowly, so that what happened once weeks ago does not hide a leak for ever.
-            *turned -= (*turned - value).max(0.0) * FORGET;
-            *back = back.min(*turned);
-        }
-        let Some(far) = self.far else {
-            self.far = Some(value);
-            self.near = value;
-            return;
-        };
-        if value >= far {
-            self.far = Some(value);
-            return;
-        }
-        let way = (limit - self.near.min(value)).abs();
-        let fallen = far - value;
-        let rose = far - self.near;
-        if fallen > FALL * way && fallen > 0.5 * rose && rose > 0.0 {
-            let at_limit = far >= self.near + AT_LIMIT * (limit - self.near);
-            if !at_limit && self.turned.is_none_or(|(turned, _)| far > turned) {
-                self.turned = Some((far, value));
-            }
-            self.far = Some(value);
-            self.near = value;
-        }
-        self.near = self.near.min(value);
-    }
-
-    /// Whether a trend at `value` is believed.
-    fn lets(&self, value: f64, limit: f64) -> bool {
-        match self.turned {
-            None => true,
-            Some((turned, back)) => {
-                let beyond = turned + BEYOND * (turned - back);
-                value > beyond.min(limit - 0.02 * (limit - back).abs())
-            }
         }
     }
 }

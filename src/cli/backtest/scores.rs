@@ -128,7 +128,7 @@ fn score(config: &Config, rule: &Rule, input: &Path, output: &Path) -> Result<u6
     let spec = rule.detector.window.unwrap_or(config.window.spec());
     let mut window = Window::new(spec);
     let mut count = 0;
-    while let Some(row) = rows.read()? {
+    while let Some(row) = rows.next_row()? {
         count += 1;
         let mut score = 0.0;
         if let Some(value) = row.value.filter(|_| row.counts) {

@@ -20,20 +20,25 @@ const SLOW: f64 = 1.0 / 2000.0;
 const SHORT: f64 = 1.0 / 20.0;
 /// … to which one outlier adds as much as one so many mean deviations away.
 const SHORT_CLIP: f64 = 5.0;
+/// Standard deviation of that mean for independent values, as a share of theirs: √(1/39).
+const SHORT_SPREAD: f64 = 0.16;
 /// Weight of a sample in the smoothed value whose novelty is looked at.
 const SMOOTH: f64 = 1.0 / 15.0;
 /// Samples before a smoothed value is smooth, and before its novelty means something.
 const SMOOTHED: u32 = 15;
-const SMOOTH_KNOWN: u32 = 60;
+const SMOOTH_KNOWN: u32 = 300;
 /// A value is new if it is so far from all seen before, as a share of the range seen …
 const GAP: f64 = 0.05;
 /// … and the younger a signal, the further: it doubles at so many samples.
-const GAP_YOUNG: f64 = 50.0;
+const GAP_YOUNG: f64 = 70.0;
 /// Surprise of such a value, how it grows with the gap, and where it ends: how rare a gap of what size
 /// is cannot be known from values that never were.
 const NEW: f64 = 4.0;
 const NEW_SLOPE: f64 = 2.0;
 const NEW_MOST: f64 = 4.9;
+/// How severe it is grows on: from this gap on by one with each doubling, at most by so many.
+const NEW_FAR: f64 = 0.45;
+const NEW_FARTHEST: f64 = 4.0;
 /// Gaps in other things than the value itself come more easily; they count as this share.
 const SMOOTH_SHARE: f64 = 0.6;
 const SEASON_SHARE: f64 = 0.6;
@@ -210,7 +215,7 @@ impl State {
         // The mean: what one channel takes for an outlier and the others for usual is usual, the more so
         // the better those know. Only a shift, which is a mean of its own, speaks alone.
         let joint = if weights > 0.0 { sum / weights } else { 0.0 };
-        let (new, of_new) = self.novelty(&sight);
+        let (new, of_new, over) = self.novelty(&sight);
         let [recent, long_run, season, shift] = sigmas;
         let loudest = if recent >= long_run.max(season) {
             Channel::Recent
@@ -245,6 +250,13 @@ impl State {
             self.relevel();
         }
         self.learn(secs, &sight, course);
+        // What is outside of all that was ever seen by as much as that is wide is no chance, however little
+        // was seen. It is severe; it is one event all the same, reported as often as any.
+        let sigma = if judged && new >= NEW_MOST {
+            sigma.max(NEW_MOST + (over / NEW_FAR).log2().clamp(0.0, NEW_FARTHEST))
+        } else {
+            sigma
+        };
         judged.then_some(Step {
             expected,
             mean,
@@ -294,6 +306,9 @@ impl State {
         let settled = self.samples >= SETTLED;
         let fast = self.fast.variance.sqrt().max(floor);
         let recent = (value - self.fast.mean).abs() / fast;
+        // The mean of independent values strays by so much; one that never did, by chance or since nothing
+        // had happened yet, is no reason to expect that it never will.
+        let least = SHORT_SPREAD * around.spread(floor).max(fast);
         let of_season = residual.filter(|_| seasonal);
         Sight {
             value,
@@ -307,7 +322,7 @@ impl State {
                 settled.then_some(recent.min(LARGEST)),
                 settled.then(|| self.slow.distance(value, floor)),
                 of_season.map(|r| (r.abs() / self.residual.spread(floor)).min(LARGEST)),
-                known.then(|| self.short_level.distance(short, floor)),
+                known.then(|| self.short_level.distance(short, least)),
             ],
             spreads: [
                 fast,
@@ -365,8 +380,8 @@ impl State {
         }
     }
 
-    /// How new the sample is, in sigmas, and what of it.
-    fn novelty(&self, sight: &Sight) -> (f64, Channel) {
+    /// How new the sample is, in sigmas, what of it, and by how much the gap is more than enough.
+    fn novelty(&self, sight: &Sight) -> (f64, Channel, f64) {
         let floor = sight.floor;
         let mut gap = (self.values.gap(sight.value, floor), Channel::NewValue);
         if self.samples >= LONG_RUN {
@@ -379,8 +394,11 @@ impl State {
             }
         };
         let smooth = self.levels.gap(sight.smooth, floor);
+        // After a deviation that is over, the smoothed value is still on its way back.
+        let (off, smooth_off) = (sight.value - self.slow.mean, sight.smooth - self.slow.mean);
+        let shares = off * smooth_off.signum() >= smooth_off.abs();
         consider(
-            self.samples >= SMOOTH_KNOWN,
+            self.samples >= SMOOTH_KNOWN && shares,
             SMOOTH_SHARE,
             smooth,
             Channel::NewLevel,
@@ -401,7 +419,7 @@ impl State {
         } else {
             0.0
         };
-        (sigma, channel)
+        (sigma, channel, gap - enough)
     }
 
     fn learn(&mut self, secs: i64, sight: &Sight, course: Course) {

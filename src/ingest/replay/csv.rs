@@ -485,7 +485,7 @@ impl Rows {
     ///
     /// # Errors
     /// The row cannot be read.
-    pub fn read(&mut self) -> Result<Option<Row<'_>>, Error> {
+    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, Error> {
         if !self.table.read()? {
             return Ok(None);
         }

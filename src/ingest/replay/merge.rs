@@ -32,7 +32,7 @@ impl Merged {
         let mut heads = Vec::new();
         let mut order = BinaryHeap::new();
         for (number, input) in inputs.iter_mut().enumerate() {
-            let head = input.read()?;
+            let head = input.next_arrival()?;
             order.extend(head.as_ref().map(|head| Reverse((head.at, number))));
             heads.push(head);
         }
@@ -107,7 +107,7 @@ impl Merged {
         };
         let next = self.order.peek().map(|Reverse(next)| *next);
         while points.len() < most {
-            match input.read()? {
+            match input.next_arrival()? {
                 Some(Arrival {
                     at,
                     data: Data::Point(point),
@@ -120,7 +120,7 @@ impl Merged {
 
     fn refill(&mut self, number: usize) -> Result<(), Error> {
         let next = match self.inputs.get_mut(number) {
-            Some(input) => input.read()?,
+            Some(input) => input.next_arrival()?,
             None => None,
         };
         self.put_back(number, next)

@@ -238,7 +238,7 @@ impl Input {
     ///
     /// # Errors
     /// It cannot be read further.
-    pub fn read(&mut self) -> Result<Option<Arrival>, Error> {
+    pub fn next_arrival(&mut self) -> Result<Option<Arrival>, Error> {
         match self.ahead.next() {
             Some(arrival) => Ok(Some(arrival)),
             None => self.source.next(),

@@ -23,7 +23,7 @@ fn open(text: &str) -> Input {
 /// Everything in it: `time service/metric{attributes}=value`, or what a request holds.
 fn all(mut input: Input) -> (Vec<String>, Notes) {
     let mut seen = Vec::new();
-    while let Some(arrival) = input.read().expect("it reads") {
+    while let Some(arrival) = input.next_arrival().expect("it reads") {
         seen.push(match arrival.data {
             Data::Point(point) => {
                 assert_eq!(point.series, point.identity.id());
@@ -73,7 +73,7 @@ fn fails(text: &str, expected: &str) {
     let error = match open_as(text.as_bytes(), None) {
         Err(error) => error,
         Ok(mut input) => loop {
-            match input.read() {
+            match input.next_arrival() {
                 Ok(Some(_)) => {}
                 Ok(None) => panic!("{text} is read"),
                 Err(error) => break error,
@@ -222,7 +222,10 @@ fn one_wrong_clock_does_not_make_the_rest_late() {
         r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","gauge":{{"dataPoints":[{points}]}}}}]}}]}}]}}"#
     );
     let mut input = open(&text);
-    let arrival = input.read().expect("it reads").expect("it is there");
+    let arrival = input
+        .next_arrival()
+        .expect("it reads")
+        .expect("it is there");
     assert_eq!(arrival.at, Timestamp::from_secs(110));
     let Data::Batch(batch) = arrival.data else {
         panic!("a request");
@@ -257,8 +260,8 @@ fn prometheus_answers_are_turned_into_the_order_of_time() {
         {"metric":{},"values":[[1767225630.123,"1e3"]]}]},"warnings":["w"]}"#;
     let mut input = open(text);
     assert_eq!(input.format(), RecordFormat::Prometheus);
-    let first = input.read().expect("reads").expect("is there");
-    let second = input.read().expect("reads").expect("is there");
+    let first = input.next_arrival().expect("reads").expect("is there");
+    let second = input.next_arrival().expect("reads").expect("is there");
     let (Data::Point(first), Data::Point(second)) = (first.data, second.data) else {
         panic!("points");
     };
@@ -363,7 +366,7 @@ proptest::proptest! {
     fn any_bytes_are_answered(bytes: Vec<u8>, form in 0usize..4) {
         let format = RecordFormat::ALL.get(form).copied();
         if let Ok(mut input) = open_as(&bytes, format) {
-            while let Ok(Some(_)) = input.read() {}
+            while let Ok(Some(_)) = input.next_arrival() {}
         }
     }
 

@@ -393,7 +393,7 @@ async fn judged(file: &str, rule: tidewatch::model::Rule) -> Vec<(Timestamp, f64
     let (engine, _) = Engine::start(settings, Arc::from([rule]), Telemetry::new(), Vec::new())
         .expect("an engine");
     let mut judged = Vec::new();
-    while let Some(arrival) = input.read().expect("it reads") {
+    while let Some(arrival) = input.next_arrival().expect("it reads") {
         let Data::Point(point) = arrival.data else {
             panic!("a point")
         };
