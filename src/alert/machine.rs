@@ -170,10 +170,9 @@ impl Machine {
         all.into_values().cloned().collect()
     }
 
-    /// Whether any alert fires. `O(alerts)`.
-    pub fn has_firing(&self) -> bool {
-        let mut entries = self.entries.values();
-        entries.any(|entry| entry.alert.state == AlertState::Firing)
+    /// Whether there are no alerts, not even resolved ones.
+    pub fn is_quiet(&self) -> bool {
+        self.entries.is_empty() && self.orphans.is_empty() && self.past.iter().next().is_none()
     }
 
     /// How many anomalous observations found no room since the start; see [`Settings::max_active`].

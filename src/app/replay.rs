@@ -106,14 +106,17 @@ impl Replay {
         let mut config = config.clone();
         let mut tick = config.window.tick.0;
         if let Some(pace) = replay.pace {
-            config.window.tick = Period(pace.spacing);
-            tick = pace.tick;
+            tick = pace.tick.max(INSTANT);
+            let times = pace.spacing.as_nanos() / tick.as_nanos();
+            let spacing = tick.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX).max(1));
+            config.window.tick = Period(spacing);
         }
         let spacing = config.window.tick.0;
         let like_the_daemon = settings::engine(&config, None);
         let engine_settings = engine::Settings {
             tick,
             idle_after: like_the_daemon.idle(),
+            beat: replay.pace.map(|_| spacing),
             shards: replay.shards.unwrap_or(NonZeroUsize::MIN),
             placement: match replay.shards {
                 Some(_) => Placement::Threads,
@@ -334,20 +337,22 @@ impl Replay {
                 rejections,
             };
             let (alerts, unseen) = (&mut self.pipeline.alerts, self.unseen);
+            // While there are alerts, each tick explains them anew.
+            let look_always = unseen || !alerts.is_quiet();
             let mut transitions = Vec::new();
             let mut look = |report: &TickReport| {
                 if unseen {
                     return ControlFlow::Break(());
                 }
                 transitions = alerts.step(report.end, &report.observations, &report.ended);
-                if transitions.is_empty() && !alerts.has_firing() {
+                if transitions.is_empty() && alerts.is_quiet() {
                     ControlFlow::Continue(())
                 } else {
                     ControlFlow::Break(())
                 }
             };
             let engine = self.pipeline.engine.clone();
-            let stop = engine.replay(recorded, unseen, &mut look);
+            let stop = engine.replay(recorded, look_always, &mut look);
             let stop = stop.context("the engine does not work in place")??;
             if arriving {
                 self.last_data = self.now;

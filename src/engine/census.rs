@@ -233,6 +233,18 @@ impl Census {
         self.telemetry.services.set(state.services.len() as i64);
     }
 
+    /// Notes that a sender which was let in before has sent something.
+    pub(super) fn hear(&self, sender: &Resource, now: Timestamp) {
+        if let Some(service) = self.lock().services.get_mut(&sender.service) {
+            service.heard = true;
+            service.last_seen = service.last_seen.max(now);
+            if service.first_seen == UNKNOWN {
+                service.first_seen = now;
+            }
+            service.note_version(sender, now);
+        }
+    }
+
     /// The services but `own`, by name, each with whether it has sent anything since the last call.
     pub(super) fn take_heard(&self, own: Option<&str>) -> Vec<(Arc<str>, bool)> {
         self.lock()

@@ -43,5 +43,6 @@ mod tests;
 
 pub use handle::{Busy, Engine, Handle, StartError};
 pub use plan::{OVERFLOW, OWN_INSTANCE, Placement, Settings};
+pub use pulse::TELEMETRY;
 pub use replay::{Recorded, Stop, Ticks};
 pub use report::TickReport;

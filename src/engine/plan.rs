@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use crate::derive;
+use crate::derive::{self, tick_end};
 use crate::detect;
-use crate::model::{AttributeValue, Resource, Rule, SeriesIdentity, WindowSpec};
+use crate::model::{AttributeValue, Resource, Rule, SeriesIdentity, Timestamp, WindowSpec};
 use crate::telemetry::Telemetry;
 
 /// How the engine is sized and how long it remembers.
@@ -22,6 +22,9 @@ pub struct Settings {
     pub shards: NonZeroUsize,
     /// Where they work. Default: threads of their own.
     pub placement: Placement,
+    /// How often silence is judged, a multiple of the tick; `None`: with every tick. For recorded data
+    /// whose ticks are shorter than the time between two samples.
+    pub beat: Option<Duration>,
     /// Parts of requests that may wait for one shard; beyond, [`Busy`](super::Busy) is the answer.
     /// Default 64: some milliseconds of work, enough to even out bursts.
     pub queue: NonZeroUsize,
@@ -67,6 +70,7 @@ impl Default for Settings {
             window: WindowSpec::Samples(100),
             shards: cores.min(NonZeroUsize::MIN.saturating_add(15)),
             placement: Placement::default(),
+            beat: None,
             queue: NonZeroUsize::MIN.saturating_add(63),
             max_series: 1_000_000,
             max_series_per_service: 100_000,
@@ -87,6 +91,12 @@ impl Settings {
             WindowSpec::Duration(window) => window,
         };
         window.max(self.idle_after)
+    }
+
+    /// Whether silence is judged when the tick that ends at `boundary` is closed.
+    pub(super) fn is_beat(&self, boundary: Timestamp) -> bool {
+        self.beat
+            .is_none_or(|beat| tick_end(boundary, beat) == boundary)
     }
 
     /// Whether `resource` is this daemon.

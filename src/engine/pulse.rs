@@ -21,8 +21,8 @@ use crate::model::{
 };
 use crate::window::Window;
 
-/// What stands for all that a service sends, in the place of a metric's name.
-const TELEMETRY: &str = "telemetry";
+/// What stands for all that a service sends, in the place of a metric's name. There is no series of it.
+pub const TELEMETRY: &str = "telemetry";
 /// Gaps between ticks with data that are remembered.
 const GAPS: usize = 32;
 /// A gap of so many usual ones is an outage of everything.
@@ -142,19 +142,30 @@ impl Pulses {
         plan: &Plan,
     ) -> Beat {
         let mut beat = Beat::default();
-        let mut before = std::mem::take(&mut self.services);
-        for (service, heard) in services {
-            let pulse = before.remove(service);
-            let mut pulse = pulse.unwrap_or_else(|| Pulse::new(service, plan));
+        // Mostly nobody has come or gone. Both are in order of the name.
+        let names = services.iter().map(|(service, _)| service);
+        if !names.eq(self.services.keys()) {
+            let mut before = std::mem::take(&mut self.services);
+            for (service, _) in services {
+                let pulse = before.remove(service);
+                let pulse = pulse.unwrap_or_else(|| Pulse::new(service, plan));
+                self.services.insert(Arc::clone(service), pulse);
+            }
+            beat.ended = before.into_values().map(|pulse| pulse.meta.id).collect();
+        }
+        for (pulse, (_, heard)) in self.services.values_mut().zip(services) {
             if *heard {
                 pulse.hear(boundary, plan, &mut beat.observations);
             } else if let Some(listened) = listened {
                 pulse.miss(boundary, listened, plan, &mut beat.observations);
             }
-            self.services.insert(Arc::clone(service), pulse);
         }
-        beat.ended = before.into_values().map(|pulse| pulse.meta.id).collect();
         beat
+    }
+
+    /// Whether there is nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.services.is_empty()
     }
 
     /// What is to be saved.

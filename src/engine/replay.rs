@@ -7,14 +7,16 @@
 
 use std::iter::Peekable;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::{Busy, Handle};
+use super::handle::{Busy, Handle, Inner};
 use super::pulse::Pulses;
 use super::report::TickReport;
+use super::shard::Shard;
 use super::worker::Mailbox;
 use crate::derive::tick_end;
-use crate::model::{MetricPoint, Rejections, Timestamp};
+use crate::model::{MetricPoint, Observation, Rejections, Resource, SignalId, Timestamp};
 
 /// Which ticks a replay closes: those that hold data, and at every beat whatever is open, so that
 /// silence is noticed.
@@ -112,13 +114,13 @@ impl Ticks {
 impl Handle {
     /// Whether [`Handle::replay`] can be used.
     pub fn is_in_place(&self) -> bool {
-        // Whoever listens for silence listens to all services at once, with every tick.
-        matches!(&*self.0.shards, [Mailbox::InPlace(_)]) && !Pulses::are_needed(&self.0.plan)
+        matches!(&*self.0.shards, [Mailbox::InPlace(_)])
     }
 
     /// Applies points, closing every tick that ends before one arrives, until there is something that
-    /// cannot be done here. `look` sees the ticks that brought something, or the first in any case where
-    /// `look_first`, and says whether to come back with it. `None` where shards have threads.
+    /// cannot be done here. `look` sees the ticks that brought something, or every one where `look_always`,
+    /// and says whether to come back with it. `None` where shards have threads, or somebody else closes a
+    /// tick just now.
     ///
     /// Spans are not seen here: once there were any, ticks are to be closed by [`Handle::tick`].
     ///
@@ -127,12 +129,14 @@ impl Handle {
     pub fn replay(
         &self,
         recorded: Recorded<'_>,
-        look_first: bool,
+        look_always: bool,
         look: &mut dyn FnMut(&TickReport) -> ControlFlow<()>,
     ) -> Option<Result<Stop, Busy>> {
-        let [Mailbox::InPlace(shard)] = &*self.0.shards else {
+        let inner = &*self.0;
+        let [Mailbox::InPlace(shard)] = &*inner.shards else {
             return None;
         };
+        let mut ticker = inner.ticker.try_lock().ok()?;
         let Recorded {
             points,
             ticks,
@@ -141,10 +145,11 @@ impl Handle {
             rejections,
         } = recorded;
         self.note(*now);
-        let census = &self.0.census;
-        let idle = self.0.plan.settings.idle();
+        let listens = Pulses::are_needed(&inner.plan);
         let arriving = points.peek().is_some();
         let mut counted = 0;
+        // Who was heard last in the present tick: neighbours mostly are of one resource.
+        let mut heard: Option<Arc<Resource>> = None;
         let stop = shard.run(|shard| {
             loop {
                 let arrival = points.peek().map(|point| point.time.max(*now));
@@ -157,25 +162,24 @@ impl Handle {
                         return Stop::Until;
                     }
                     if shard.series.is_empty() {
-                        // Nobody is there who could be silent.
-                        ticks.skip(arrival.map_or(until, |at| at.min(until)));
-                        continue;
+                        inner.census.forget(*now, inner.plan.settings.idle());
+                        if !listens || ticker.pulses.is_empty() {
+                            // Nobody is there who could be silent.
+                            ticks.skip(arrival.map_or(until, |at| at.min(until)));
+                            continue;
+                        }
                     }
-                    let closed = shard.close(next, next, Vec::new(), None, |_| false);
+                    let closed = self.close_here(shard, &mut ticker.pulses, next, listens);
+                    heard = None;
                     ticks.close(next);
                     *now = (*now).max(next);
-                    if !closed.gone.is_empty() {
-                        census.release(&closed.gone);
-                        census.forget(next, idle);
-                    }
-                    let left = !closed.gone.is_empty();
-                    let anything = left
-                        || look_first
+                    let anything = look_always
+                        || closed.left
                         || !closed.observations.is_empty()
                         || !closed.ended.is_empty();
                     if anything {
                         let report = TickReport::new(next, closed.observations, closed.ended);
-                        if look(&report).is_break() || left {
+                        if look(&report).is_break() || closed.left {
                             return Stop::Closed(report);
                         }
                     }
@@ -189,14 +193,65 @@ impl Handle {
                 };
                 ticks.note(point.time);
                 *now = at;
+                let resource = &point.identity.resource;
+                if !heard
+                    .as_ref()
+                    .is_some_and(|last| Arc::ptr_eq(last, resource))
+                {
+                    inner.census.hear(resource, at);
+                    heard = Some(Arc::clone(resource));
+                }
                 match shard.apply_point(point, at, rejections) {
                     Ok(applied) => counted += applied,
                     Err(unknown) => return Stop::Unknown(Box::new(unknown)),
                 }
             }
         });
-        self.0.plan.telemetry.points.inc_by(counted);
+        inner.plan.telemetry.points.inc_by(counted);
+        drop(ticker);
         self.note(*now);
         Some(stop.map_err(|_| Busy::GONE))
     }
+
+    /// Closes one tick of the only shard; what [`Handle::tick`] does over all, but for spans.
+    fn close_here(
+        &self,
+        shard: &mut Shard,
+        pulses: &mut Pulses,
+        boundary: Timestamp,
+        listens: bool,
+    ) -> ClosedHere {
+        let Inner { plan, census, .. } = &*self.0;
+        let listens = listens && plan.settings.is_beat(boundary);
+        let (services, listened) = match listens {
+            true => self.listen(pulses, boundary),
+            false => (Vec::new(), None),
+        };
+        let closed = shard.close(boundary, boundary, Vec::new(), listened, |_| false);
+        let mut here = ClosedHere {
+            observations: closed.observations,
+            ended: closed.ended,
+            left: !closed.gone.is_empty(),
+        };
+        if here.left {
+            census.release(&closed.gone);
+        }
+        if listens {
+            let beat = pulses.beat(boundary, &services, listened, plan);
+            here.observations.extend(beat.observations);
+            here.ended.extend(beat.ended);
+        }
+        if here.left {
+            census.forget(boundary, plan.settings.idle());
+        }
+        here
+    }
+}
+
+/// What closing one tick brought.
+struct ClosedHere {
+    observations: Vec<Observation>,
+    ended: Vec<SignalId>,
+    /// Whether a series has left.
+    left: bool,
 }

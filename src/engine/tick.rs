@@ -91,7 +91,7 @@ impl Handle {
             ended.extend(closed.ended);
             inner.census.release(&closed.gone);
         }
-        let beat = if Pulses::are_needed(&inner.plan) {
+        let beat = if Pulses::are_needed(&inner.plan) && inner.plan.settings.is_beat(boundary) {
             ticker
                 .pulses
                 .beat(boundary, &services, listened, &inner.plan)
@@ -105,17 +105,18 @@ impl Handle {
     }
 
     /// Which services were heard since the last tick, and for how long those that were not could have been.
-    fn listen(
+    pub(super) fn listen(
         &self,
         pulses: &mut Pulses,
         boundary: Timestamp,
     ) -> (Vec<(Arc<str>, bool)>, Option<Duration>) {
         let Inner { plan, census, .. } = &*self.0;
-        if !Pulses::are_needed(plan) {
+        if !Pulses::are_needed(plan) || !plan.settings.is_beat(boundary) {
             return (Vec::new(), None);
         }
         let services = census.take_heard(plan.settings.own_service.as_deref());
-        let listened = pulses.listen(boundary, &services, plan.settings.tick);
+        let beat = plan.settings.beat.unwrap_or(plan.settings.tick);
+        let listened = pulses.listen(boundary, &services, beat);
         (services, listened)
     }
 

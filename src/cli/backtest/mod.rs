@@ -2,7 +2,7 @@
 //!
 //! - `inputs`: the files, and the pace at which they are run
 //! - `run`: the files through the pipeline in virtual time; `ledger`: what came of it
-//! - `show`: for people and for scripts; `progress`: how far it is
+//! - `show`, `remarks`: for people and for scripts; `progress`: how far it is
 //! - `compare`: two configurations; `scores`: a number beside each row; `picture`: a series to look at
 
 mod compare;
@@ -10,6 +10,7 @@ mod inputs;
 mod ledger;
 mod picture;
 mod progress;
+mod remarks;
 mod run;
 mod scores;
 mod show;

@@ -8,13 +8,13 @@ use comfy_table::Cell;
 use serde_json::{Value, json};
 
 use crate::config::Period;
-use crate::ingest::replay::{Note, Notes};
 use crate::model::{AlertState, Event, EventBody, Timestamp};
 
 use super::super::output::{Format, Output, cell, clean, graded, print};
 use super::compare::Difference;
 use super::picture::Picture;
 use super::progress::Progress;
+use super::remarks;
 use super::run::Ran;
 use super::scores::Written;
 
@@ -52,6 +52,7 @@ impl Show {
             let mut value = serde_json::to_value(&event.body).unwrap_or_default();
             if let Some(object) = value.as_object_mut() {
                 object.insert("time".into(), json!(event.time));
+                object.insert("sequence".into(), json!(event.sequence));
             }
             return line(&value);
         }
@@ -154,7 +155,7 @@ impl Show {
             text.push_str(&line);
             text.push('\n');
         };
-        for remark in remarks(ran) {
+        for remark in remarks::of(ran) {
             say(format!("note: {remark}"));
         }
         let days = ran.covered.as_secs_f64() / DAY;
@@ -333,82 +334,6 @@ fn per_second(samples: u64, time: Option<Duration>) -> Option<f64> {
     (seconds > 0.0).then(|| samples as f64 / seconds)
 }
 
-/// What a reader of the summary should know of the data.
-fn remarks(ran: &Ran) -> Vec<String> {
-    let mut remarks = Vec::new();
-    if let (Some(pace), Some(spacing)) = (ran.speed.pace, ran.speed.spacing) {
-        remarks.push(format!(
-            "data comes every {}, so a tick is {} long and silence begins after {}; set window.tick or \
-             --tick to have it otherwise",
-            period(spacing),
-            period(pace.tick),
-            period(pace.spacing * 10),
-        ));
-    }
-    for (file, notes) in &ran.notes {
-        let file = clean(file);
-        remarks.extend(noted(notes).into_iter().map(|(note, what)| {
-            let place = match note.line {
-                0 => String::new(),
-                line => format!(" (first: line {line})"),
-            };
-            format!("{file}: {} {what}{place}", note.count)
-        }));
-    }
-    if ran.late > 0 {
-        remarks.push(format!(
-            "{} older than one before of the same series and left out",
-            are(ran.late)
-        ));
-    }
-    if ran.repeated > 0 {
-        remarks.push(format!(
-            "{} of the same time as one before of the same series and left out",
-            are(ran.repeated)
-        ));
-    }
-    for (reason, count, example) in ran.rejections.iter() {
-        remarks.push(format!(
-            "{count} refused: {}, such as {}",
-            reason.name(),
-            clean(example)
-        ));
-    }
-    if let Some(example) = &ran.example {
-        remarks.push(format!(
-            "{} of {} signals are watched by no rule, such as {}",
-            ran.unwatched,
-            ran.signals,
-            clean(example)
-        ));
-    }
-    remarks
-}
-
-fn noted(notes: &Notes) -> Vec<(Note, &'static str)> {
-    let all = [
-        (
-            notes.disordered,
-            "earlier than the line before; rows out of order are left out: sort the file by time",
-        ),
-        (notes.empty, "without a value"),
-        (notes.foreign, "of another kind of data and left out"),
-        (notes.broken, "broken off at the end"),
-        (
-            notes.future,
-            "points far ahead of the rest of their request and left out",
-        ),
-    ];
-    all.into_iter().filter(|(note, _)| note.count > 0).collect()
-}
-
-fn are(count: u64) -> String {
-    match count {
-        1 => "1 point is".into(),
-        count => format!("{count} points are"),
-    }
-}
-
 fn fire(count: usize) -> String {
     match count {
         1 => "1 still fires".into(),
@@ -451,7 +376,7 @@ fn summary_json(ran: &Ran) -> Value {
         "signals": ran.signals,
         "unwatched_signals": ran.unwatched,
         "tick_seconds": ran.speed.pace.map(|pace| pace.tick.as_secs_f64()),
-        "notes": remarks(ran),
+        "notes": remarks::of(ran),
         "wall_seconds": ran.wall.as_secs_f64(),
         "cpu_seconds": ran.cpu.map(|cpu| cpu.as_secs_f64()),
         "samples_per_second": per_second(ran.samples, Some(ran.wall)),
@@ -510,7 +435,7 @@ fn time(at: Timestamp) -> String {
     seconds.rfc3339().replacen('T', " ", 1)
 }
 
-fn period(duration: Duration) -> String {
+pub(super) fn period(duration: Duration) -> String {
     Period(duration).to_string()
 }
 

@@ -188,7 +188,7 @@ impl Input {
         format: Option<RecordFormat>,
         naming: &Naming,
     ) -> Result<Self, Error> {
-        let (file, length) = (path.display().to_string(), bytes.len() as u64);
+        let (file, length) = (shown(path), bytes.len() as u64);
         let content = Box::new(io::Cursor::new(bytes));
         let opened = Opened::of(file.clone(), content, Some(length), Arc::default());
         let opened = opened.map_err(|error| Error {
@@ -210,7 +210,7 @@ impl Input {
             Some(format) => format,
             None => opened.sniff()?,
         };
-        let file: Arc<str> = path.display().to_string().into();
+        let file: Arc<str> = shown(path).into();
         let bytes = opened.bytes;
         let mut source: Box<dyn Source> = match format {
             RecordFormat::Otlp => Box::new(otlp_jsonl::OtlpLines::new(file, opened)),
@@ -286,7 +286,7 @@ struct Opened {
 
 impl Opened {
     fn new(path: &Path) -> Result<Self, Error> {
-        let file = path.display().to_string();
+        let file = shown(path);
         let wrong = |error: io::Error| Error {
             file: file.clone(),
             line: 0,
@@ -375,6 +375,14 @@ impl Opened {
     fn into_reader(self) -> impl Read + Send {
         io::Cursor::new(self.head).chain(self.rest)
     }
+}
+
+/// How a file is called in messages.
+fn shown(path: &Path) -> String {
+    if path == Path::new("-") {
+        return "standard input".into();
+    }
+    path.display().to_string()
 }
 
 /// What some programs put in front of UTF-8.

@@ -12,7 +12,7 @@ use tidewatch::ingest::replay::{Data, Input, Naming};
 use tidewatch::model::{Batch, Timestamp};
 use tidewatch::telemetry::Telemetry;
 
-use crate::harness::{stdout, tidewatch};
+use crate::harness::{otlp, stdout, tidewatch};
 
 /// A folder for a test's files.
 pub fn folder() -> tempfile::TempDir {
@@ -84,7 +84,7 @@ fn people_read_what_would_have_happened() {
     let file = write(folder.path(), "cpu.csv", &rows(500, 300, spike));
     let text = backtest(&[&file]);
     for part in [
-        "2026-01-02 01:10:00Z  fires    critical ValueDeviation cpu\n    value of cpu is ",
+        "2026-01-02 01:10:00Z  fires    warning ValueDeviation cpu\n    value of cpu has been 9.3 times its usual",
         "resolved ValueDeviation cpu after 1h\n",
         "note: data comes every 5m, so a tick is 5m long and silence begins after 50m",
         "2026-01-01 00:00:00Z to 2026-01-02 17:35:00Z: 1 alert, 0.58 a day; 0 mode changes\n",
@@ -142,6 +142,89 @@ fn threads_change_nothing_but_the_time_it_takes() {
     assert!(one.len() >= 12, "{one:#?}");
     assert_eq!(run(&["--threads", "1"]), one);
     assert_eq!(run(&["--threads", "4"]), one);
+}
+
+/// Requests as the Collector's file exporter writes them: the spans of ten seconds a line, a front that
+/// calls a back which becomes slow, and between them metrics and logs.
+fn telemetry(ticks: u64) -> String {
+    let mut text = String::new();
+    for n in 0..ticks {
+        let end = (1_767_225_600 + n * 10) * 1_000_000_000;
+        let slow = if (100..115).contains(&n) { 9 } else { 1 };
+        let call = |i: u64| n * 100 + i + 1;
+        let at = |i: u64| end + (i + 1) * 400_000_000;
+        let millis = |i: u64| Duration::from_millis((20 + (n * 7919 + i * 31) % 17) * slow);
+        let back: Vec<Value> = (0..20)
+            .map(|i| {
+                otlp::span(
+                    u128::from(call(i)),
+                    2 * call(i),
+                    Some(2 * call(i) + 1),
+                    "query",
+                    at(i),
+                    millis(i),
+                    false,
+                )
+            })
+            .collect();
+        let front: Vec<Value> = (0..20)
+            .map(|i| {
+                otlp::span(
+                    u128::from(call(i)),
+                    2 * call(i) + 1,
+                    None,
+                    "GET /",
+                    at(i) + 1000,
+                    millis(i) + Duration::from_millis(5),
+                    false,
+                )
+            })
+            .collect();
+        writeln!(text, "{}", otlp::traces("back", &back)).expect("memory");
+        writeln!(text, "{}", otlp::traces("front", &front)).expect("memory");
+        writeln!(
+            text,
+            "{}",
+            otlp::gauge("front", "temperature", &[(at(20), 20.0 + (n % 5) as f64)])
+        )
+        .expect("memory");
+        writeln!(text, "{{\"resourceLogs\":[]}}").expect("memory");
+    }
+    text
+}
+
+#[test]
+fn what_a_collector_wrote_alerts_on_the_service_that_is_slow() {
+    let folder = folder();
+    let file = write(folder.path(), "otel.json", &telemetry(180));
+    let all = lines(&backtest(&["-o", "json", &file]));
+    let fired: Vec<&Value> = alerts(&all)
+        .into_iter()
+        .filter(|line| line["alert"]["state"] == "firing" && line["from"] == "pending")
+        .collect();
+    let services: Vec<&Value> = fired.iter().map(|line| &line["alert"]["service"]).collect();
+    assert!(
+        services.contains(&&"back".into()) && services.contains(&&"front".into()),
+        "{services:?}"
+    );
+    assert!(
+        fired
+            .iter()
+            .all(|line| line["alert"]["labels"]["alertname"] == "LatencyDeviation")
+    );
+    let summary = of_type(&all, "summary");
+    assert_eq!(
+        (&summary["spans"], &summary["points"]),
+        (&7200.into(), &180.into())
+    );
+    assert!(
+        summary["notes"]
+            .to_string()
+            .contains("180 of another kind of data"),
+        "{summary}"
+    );
+    let threads = lines(&backtest(&["--threads", "4", "-o", "json", &file]));
+    assert_eq!(alerts(&threads), alerts(&all));
 }
 
 #[test]
@@ -345,7 +428,7 @@ fn a_picture_stands_for_itself() {
         let text = backtest(&["--picture", &picture, &file]);
         assert!(text.contains("with 500 samples is drawn in"), "{text}");
         let drawn = std::fs::read_to_string(&picture).expect("a picture");
-        assert!(drawn.contains("class=\"band\"") && drawn.contains("class=\"critical span\""));
+        assert!(drawn.contains("class=\"band\"") && drawn.contains("class=\"warning span\""));
         assert!(drawn.contains("a&lt;b&gt;&amp;") && !drawn.contains("a<b>"));
         assert!(
             !drawn.contains("http://")

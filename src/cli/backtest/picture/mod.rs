@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::app::{Replay, ReplaySettings};
 use crate::config::Loaded;
+use crate::engine::TELEMETRY;
 use crate::ingest::replay::{Merged, Stretch};
 use crate::model::{Query as _, SampleView, Selector, SignalId, SignalView, Timestamp, WindowSpec};
 
@@ -25,6 +26,8 @@ use super::run::Ran;
 const COLUMNS: usize = 1100;
 /// Points between two looks at the series, at most; fewer with a small window.
 const LOOK_EVERY: u32 = 64;
+/// At least as many as signals of one series.
+const MOST_SIGNALS: usize = 64;
 /// Most alerts drawn and told.
 const MOST_ALERTS: usize = 500;
 
@@ -121,7 +124,9 @@ struct Followed {
 
 impl Followed {
     fn new(ran: &Ran, selector: Option<&Selector>) -> Self {
-        let first = ran.ledger.incidents.first();
+        // A service as a whole has no series.
+        let mut incidents = ran.ledger.incidents.iter();
+        let first = incidents.find(|i| i.alert.labels.get("metric") != Some(TELEMETRY));
         let id = match selector {
             Some(_) => None,
             None => first.and_then(|incident| incident.alert.signal_id.parse().ok()),
@@ -167,10 +172,11 @@ impl Followed {
                 found.items.into_iter().next()
             }
             (None, Some(id)) => {
-                // All of the service: there is no question for one id.
+                // There is no question for one id, but lists are in their order.
                 let all = Selector::default();
                 let before = id_before(id);
-                let found = replay.ask(async |engine| engine.signals(all, before, 2).await);
+                let found =
+                    replay.ask(async |engine| engine.signals(all, before, MOST_SIGNALS).await);
                 found.items.into_iter().find(|view| of_id(view, id))
             }
             (None, None) => {
