@@ -67,8 +67,10 @@ pub struct Scenario {
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 const WEEK: i64 = 7 * DAY;
-/// Days of 10 s ticks: two of them and a bit.
-const LENGTH: i64 = 20_000;
+/// A week of 10 s ticks.
+const LENGTH: i64 = 60_000;
+/// The first day and a bit of it, in which much is new that is not later; counted by itself.
+const FIRST: i64 = 10_000;
 
 /// Every kind of signal, the plainest first.
 pub fn scenarios() -> Vec<Scenario> {
@@ -77,15 +79,23 @@ pub fn scenarios() -> Vec<Scenario> {
         kind: SignalKind::Value,
         tick: 10,
         length: LENGTH,
-        settle: 0,
+        settle: FIRST,
         begin,
     };
     vec![
         plain("normal", || value(|_, noise| 100.0 + 10.0 * noise.normal())),
         Scenario {
-            length: 500,
-            ..plain("normal, first 500 samples", || {
+            length: FIRST,
+            settle: 0,
+            ..plain("normal, the first 28 hours", || {
                 value(|_, noise| 100.0 + 10.0 * noise.normal())
+            })
+        },
+        Scenario {
+            length: FIRST,
+            settle: 0,
+            ..plain("Student's t, the first 28 h", || {
+                value(|_, noise| 100.0 + 10.0 * noise.student3())
             })
         },
         plain("AR(1), 0.9", || {
@@ -130,7 +140,7 @@ pub fn scenarios() -> Vec<Scenario> {
             value(|_, noise| noise.poisson(3.0) as f64)
         }),
         Scenario {
-            settle: 500,
+            settle: FIRST,
             ..plain("rare, 0.05 a tick", || {
                 value(|_, noise| noise.poisson(0.05) as f64)
             })
@@ -159,7 +169,7 @@ pub fn scenarios() -> Vec<Scenario> {
             })
         }),
         Scenario {
-            settle: 2000,
+            settle: FIRST,
             ..plain("bursts", || {
                 let mut bursting = false;
                 value(move |_, noise| {
@@ -170,7 +180,7 @@ pub fn scenarios() -> Vec<Scenario> {
             })
         },
         Scenario {
-            settle: 3 * HOUR / 10,
+            settle: FIRST,
             ..plain("batch job each hour", || {
                 value(|at, noise| {
                     let busy = at.rem_euclid(HOUR) < 60;
@@ -188,12 +198,12 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             kind: SignalKind::ErrorRatio,
-            settle: 500,
+            settle: FIRST,
             ..plain("2 % errors of 3 a minute", || failures(0.5, 0.02))
         },
         Scenario {
             kind: SignalKind::ErrorRatio,
-            settle: 500,
+            settle: FIRST,
             ..plain("2 % errors of 5 a tick", || failures(5.0, 0.02))
         },
         Scenario {

@@ -67,7 +67,14 @@ fn the_default_detector_finds_as_little_in_nothing_as_it_says() {
         if detector == "robust" && NOT_ROBUST.iter().any(|name| scenario.name.contains(name)) {
             continue;
         }
-        check(scenario.name, &count(&detector, &scenario, 40_000));
+        let count = count(&detector, &scenario, 40_000);
+        if scenario.name.contains("the first") {
+            // Much is new then: single samples are, some four a signal, but alerts are not.
+            assert!(count.beyond[1] <= 40, "{}: {count:?}", scenario.name);
+            assert!(count.alerts[1][1] <= 2, "{}: {count:?}", scenario.name);
+            continue;
+        }
+        check(scenario.name, &count);
     }
 }
 

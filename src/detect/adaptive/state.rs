@@ -31,6 +31,10 @@ const SMOOTH_KNOWN: u32 = 300;
 const GAP: f64 = 0.05;
 /// … and the younger a signal, the further: it doubles at so many samples.
 const GAP_YOUNG: f64 = 70.0;
+/// A value is on its way if the one before was off to the same side by so many spreads. One that is not, a
+/// single sample that the noise may have thrown, must be as far as this to be new.
+const SUPPORT: f64 = 0.5;
+const GAP_ALONE: f64 = 0.1;
 /// Surprise of such a value, how it grows with the gap, and where it ends: how rare a gap of what size
 /// is cannot be known from values that never were.
 const NEW: f64 = 4.0;
@@ -115,6 +119,8 @@ pub(super) struct State {
     residual: Level,
     period: Period,
     residuals: u32,
+    /// The sample before.
+    previous: f64,
     short: f64,
     short_level: Level,
     smooth: f64,
@@ -174,6 +180,7 @@ impl State {
             residual: Level::default(),
             period: Period::None,
             residuals: 0,
+            previous: 0.0,
             short: 0.0,
             short_level: Level::default(),
             smooth: 0.0,
@@ -413,6 +420,13 @@ impl State {
         }
     }
 
+    /// Whether the sample before was on its way there.
+    fn supported(&self, sight: &Sight) -> bool {
+        let side = (sight.value - self.slow.mean).signum();
+        let off = (self.previous - self.slow.mean) * side;
+        off >= SUPPORT * self.slow.spread(sight.floor)
+    }
+
     /// How new the sample is, in sigmas, what of it, and by how much the gap is more than enough.
     fn novelty(&self, sight: &Sight) -> (f64, Channel, f64) {
         let floor = sight.floor;
@@ -446,7 +460,9 @@ impl State {
             consider(known, SMOOTH_SEASON_SHARE, smooth, channel);
         }
         let (gap, channel) = gap;
-        let enough = GAP * (1.0 + GAP_YOUNG / f64::from(self.samples.max(1)));
+        let alone = channel == Channel::NewValue && !self.supported(sight);
+        let enough = if alone { GAP_ALONE } else { GAP }
+            * (1.0 + GAP_YOUNG / f64::from(self.samples.max(1)));
         let sigma = if self.samples > WARM_UP && gap >= enough {
             (NEW + NEW_SLOPE * (gap - enough)).min(NEW_MOST)
         } else {
@@ -497,6 +513,7 @@ impl State {
             }
             self.residuals = self.residuals.saturating_add(1);
         }
+        self.previous = sight.value;
         self.short = sight.short;
         self.smooth = sight.smooth;
         self.smooth_residual = sight.smooth_residual;
@@ -560,6 +577,7 @@ impl State {
             self.origin,
             self.fast.mean,
             self.fast.variance,
+            self.previous,
             self.short,
             self.smooth,
             self.smooth_residual,
