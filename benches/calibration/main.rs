@@ -43,6 +43,9 @@ struct Options {
     /// Print Markdown tables.
     #[arg(long)]
     markdown: bool,
+    /// Say also which deviations spoke beyond 4 sigma.
+    #[arg(long)]
+    channels: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -86,6 +89,10 @@ fn main() {
     print(&rates(&detectors, &scenarios, &counts), options.markdown);
     println!();
     print(&alerts(&detectors, &scenarios, &counts), options.markdown);
+    if options.channels {
+        println!();
+        print(&channels(&detectors, &scenarios, &counts), options.markdown);
+    }
 }
 
 /// By detector and scenario, on every core.
@@ -189,6 +196,18 @@ fn alerts(detectors: &[String], scenarios: &[Scenario], counts: &[Vec<Count>]) -
             );
         }
         table.add_row(row);
+    }
+    table
+}
+
+/// What spoke beyond 4 sigma.
+fn channels(detectors: &[String], scenarios: &[Scenario], counts: &[Vec<Count>]) -> Table {
+    let mut table = Table::new();
+    table.set_header(["detector", "signal", "samples beyond 4 σ", "what deviated"]);
+    for (detector, name, count) in lines(detectors, scenarios, counts) {
+        for (channel, number) in &count.channels {
+            table.add_row([detector, name, &number.to_string(), channel.as_str()]);
+        }
     }
     table
 }

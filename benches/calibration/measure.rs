@@ -1,6 +1,7 @@
 //! Counts what a detector finds where nothing is: anomalies by sigma, and alerts as the daemon's own
 //! alert machine makes them of these.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use statrs::distribution::{ContinuousCDF, Gamma, Normal};
@@ -35,6 +36,8 @@ pub struct Count {
     pub days: f64,
     /// How many samples were beyond each of [`SIGMAS`].
     pub beyond: [u64; SIGMAS.len()],
+    /// Which deviations spoke beyond the second of [`SIGMAS`], in the detector's words.
+    pub channels: BTreeMap<String, u64>,
     /// How many alerts fired, by [`HOLDS`] and [`SIGMAS`].
     pub alerts: [[u64; SIGMAS.len()]; HOLDS.len()],
 }
@@ -46,6 +49,9 @@ impl Count {
         self.days += other.days;
         for (sum, count) in self.beyond.iter_mut().zip(other.beyond) {
             *sum += count;
+        }
+        for (channel, count) in &other.channels {
+            *self.channels.entry(channel.clone()).or_default() += count;
         }
         let alerts = self.alerts.iter_mut().flatten();
         for (sum, count) in alerts.zip(other.alerts.iter().flatten()) {
@@ -202,6 +208,10 @@ impl Run<'_> {
                 self.count.samples += 1;
                 for (beyond, sigma) in self.count.beyond.iter_mut().zip(SIGMAS) {
                     *beyond += u64::from(judged.sigma.abs() >= sigma);
+                }
+                if judged.sigma.abs() >= SIGMAS[1] {
+                    let channel = judged.evidence.channel.clone().into_owned();
+                    *self.count.channels.entry(channel).or_default() += 1;
                 }
             }
             // Two sigma is the least that is calm to the rule with the lowest threshold.

@@ -228,7 +228,7 @@ fn wave(at: i64, period: i64) -> f64 {
 fn requests(a_tick: f64) -> Next {
     Box::new(move |_, noise| {
         let count = noise.poisson(a_tick);
-        Some((count as f64 / 10.0, (count as u64).max(1)))
+        Some((count as f64 / 10.0, count as u64))
     })
 }
 

@@ -17,9 +17,9 @@ const SHARP_FOR_TIME: f64 = 2.5;
 /// weekend for one: so many samples are set aside for it.
 const SHIFT_ASIDE: u32 = 60;
 /// After so many samples what deviates is the new normal …
-const LASTING: u32 = 300;
+const LASTING: u32 = 180;
 /// … if it is severe only after so many: an outage should not become normal while people work on it.
-const LASTING_SEVERE: u32 = 900;
+const LASTING_SEVERE: u32 = 540;
 const SEVERE: f64 = 6.0;
 /// A level that was normal before is recognised after so few.
 const LASTING_KNOWN: u32 = 10;
@@ -39,7 +39,7 @@ pub(super) struct Run {
     /// Differences from what is usual at the time, where there is such.
     pub(super) residual: Level,
     /// How surprising they are.
-    surprise: Level,
+    pub(super) surprise: Level,
 }
 
 /// What a sample means for the baseline.
@@ -54,8 +54,20 @@ pub(super) enum Course {
 }
 
 impl Run {
+    /// Whether it is a jump.
+    pub(super) fn is_sharp(&self) -> bool {
+        self.samples > 0 && self.sharp
+    }
+
+    /// Whether samples are set aside.
+    pub(super) fn is_aside(&self) -> bool {
+        let shifted = self.shifted && self.samples <= SHIFT_ASIDE;
+        self.samples > 0 && (self.sharp || shifted)
+    }
+
     /// Takes in a sample that is surprising by `sigma`; `joint` of that all channels agree on, and `shift`
-    /// is about the mean of the last few. `known` tells whether a level was normal before.
+    /// is about the mean of the last few. It is `far` if nothing like it was ever seen. `known` tells
+    /// whether a level was normal before.
     pub(super) fn observe(
         &mut self,
         value: f64,
@@ -63,6 +75,7 @@ impl Run {
         sigma: f64,
         joint: f64,
         shift: f64,
+        far: bool,
         known: impl FnOnce(&Level) -> bool,
     ) -> Course {
         if sigma >= OPENS {
@@ -74,7 +87,7 @@ impl Run {
             } else {
                 SHARP
             };
-            self.sharp |= joint >= sharp;
+            self.sharp |= far || joint >= sharp;
             self.shifted |= shift >= OPENS;
             self.calm = 0;
         } else if self.samples == 0 {
@@ -100,7 +113,7 @@ impl Run {
         if self.samples >= lasting || (self.samples == LASTING_KNOWN && known(&self.level)) {
             return Course::NewNormal;
         }
-        if self.sharp || (self.shifted && self.samples <= SHIFT_ASIDE) {
+        if self.is_aside() {
             Course::Aside
         } else {
             Course::Normal
@@ -134,8 +147,8 @@ impl Reports {
     /// What is worse by less is the same.
     const WORSE: f64 = 0.2;
 
-    /// `sigma`, or 0 where it was reported already.
-    pub(super) fn observe(&mut self, sigma: f64) -> f64 {
+    /// `sigma`, or 0 where it was reported already. `held` is that of the event it belongs to.
+    pub(super) fn observe(&mut self, sigma: f64, held: f64) -> f64 {
         if self.worst == 0.0 {
             if sigma >= OPENS {
                 (self.worst, self.age, self.calm) = (sigma as f32, 0, 0);
@@ -143,7 +156,7 @@ impl Reports {
             return sigma;
         }
         self.age = self.age.saturating_add(1);
-        self.calm = if sigma < OPENS - 1.0 {
+        self.calm = if held < OPENS - 1.0 {
             self.calm.saturating_add(1)
         } else {
             0

@@ -71,7 +71,7 @@ impl Adaptive {
         let state = self
             .state
             .get_or_insert_with(|| Box::new(State::new(secs, value)));
-        state.step(secs, value, self.warning)
+        state.step(secs, value, self.warning, self.counts.is_some())
     }
 
     fn judged(&self, step: &Step, sample: Sample) -> Judged {

@@ -197,8 +197,15 @@ impl State {
         self.season.period()
     }
 
-    /// Judges a sample and learns from it. `warning` is where the band ends. `None` during the warm-up.
-    pub(super) fn step(&mut self, secs: i64, value: f64, warning: f64) -> Option<Step> {
+    /// Judges a sample and learns from it. `warning` is where the band ends; `counted` tells that what few
+    /// events do by chance is known from their number. `None` during the warm-up.
+    pub(super) fn step(
+        &mut self,
+        secs: i64,
+        value: f64,
+        warning: f64,
+        counted: bool,
+    ) -> Option<Step> {
         let sight = self.look(secs, value);
         let mut sigmas = [0.0; 4];
         let (mut sum, mut weights) = (0.0, 0.0);
@@ -230,20 +237,27 @@ impl State {
             if next.0 > best.0 { next } else { best }
         });
         let judged = self.samples >= WARM_UP;
-        let sigma = if judged { sigma } else { 0.0 };
+        let alone = if judged { sigma } else { 0.0 };
+        let sigma = self.held(&sight, alone);
         let never_seen = judged && self.values.is_record(sight.value);
         let centre = self.centre(&sight, (sigma >= OPENS).then_some(spoke));
         let (expected, spread, _) = centre;
         let reach = self.reach(&sight, sigma, warning, centre);
-        let report = self.reports.observe(sigma);
+        let report = self.reports.observe(alone, sigma);
         let residual = sight.usual.map(|usual| sight.value - usual);
         let (before, mean) = (self.before, self.slow.mean + self.origin);
-        let course = self
-            .run
-            .observe(sight.value, residual, sigma, joint, shift, |level| {
+        let course = self.run.observe(
+            sight.value,
+            residual,
+            alone,
+            joint,
+            shift,
+            counted && new >= NEW_MOST,
+            |level| {
                 let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
                 before.is_some_and(near)
-            });
+            },
+        );
         let expected = expected + self.origin;
         let relevelled_from = (course == Course::NewNormal).then_some(expected);
         if course == Course::NewNormal {
@@ -330,6 +344,25 @@ impl State {
                 self.residual.spread(floor),
                 around.spread(floor),
             ],
+        }
+    }
+
+    /// Sigma, or that of the event which the sample belongs to, if that is larger: more of the same is not
+    /// less surprising than its beginning, though each sample by itself may be.
+    fn held(&self, sight: &Sight, sigma: f64) -> f64 {
+        if !self.run.is_aside() {
+            return sigma;
+        }
+        let (expected, _, channel) = self.centre(sight, None);
+        let event = match channel {
+            2 => self.run.residual.mean,
+            _ => self.run.level.mean - expected,
+        };
+        let off = (sight.value - expected) * event.signum();
+        if off >= 0.5 * event.abs() && off > 0.0 {
+            sigma.max(self.run.surprise.mean)
+        } else {
+            sigma
         }
     }
 

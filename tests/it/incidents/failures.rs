@@ -1,8 +1,8 @@
 //! Something breaks: who is told, how soon, and whether the text leads to the cause.
 
 use super::watched::Watched;
-use super::world::{Service, World};
-use super::{AS_SHIPPED, calm_shop};
+use super::world::Service;
+use super::{AS_SHIPPED, learned, learned_shop};
 
 /// Whoever deviates critically is told to run degraded until it has been well for a minute.
 const DEGRADE: &str = r#"
@@ -16,7 +16,7 @@ modes:
 #[test]
 fn a_slow_dependency_three_calls_deep() {
     for seed in [1, 2] {
-        let mut shop = calm_shop(seed, DEGRADE, 120);
+        let mut shop = learned_shop(seed, DEGRADE);
         shop.world.service("bank-gateway").work *= 8.0;
         shop.run(20);
         let chain = ["frontend", "checkout", "payment", "bank-gateway"];
@@ -27,6 +27,10 @@ fn a_slow_dependency_three_calls_deep() {
             shop.expect_said(service, &["likely_origin: bank-gateway"], 2);
         }
         shop.expect_only(&chain);
+        shop.expect_one_incident("bank-gateway");
+        for service in chain {
+            shop.expect_still("LatencyDeviation", service);
+        }
         assert_eq!(shop.mode("bank-gateway"), "degraded", "{}", shop.log());
         assert_eq!(shop.mode("catalog"), "normal", "{}", shop.log());
 
@@ -42,7 +46,7 @@ fn a_slow_dependency_three_calls_deep() {
 #[test]
 fn an_error_burst_after_a_new_version() {
     for seed in [3, 4] {
-        let mut shop = calm_shop(seed, AS_SHIPPED, 120);
+        let mut shop = learned_shop(seed, AS_SHIPPED);
         let now = shop.now();
         shop.world.service("payment").deploy("1.5.0", now);
         shop.world.service("payment").errors = 0.25;
@@ -52,6 +56,10 @@ fn an_error_burst_after_a_new_version() {
         }
         shop.expect_said("payment", &["1.5.0"], 2);
         shop.expect_said("frontend", &["likely_origin: payment"], 2);
+        shop.expect_one_incident("payment");
+        for service in ["frontend", "checkout", "payment"] {
+            shop.expect_still("ErrorRatioDeviation", service);
+        }
         shop.expect_only(&["frontend", "checkout", "payment"]);
 
         let now = shop.now();
@@ -74,11 +82,7 @@ fn ten_instances(seed: u64, per_second: f64) -> Watched {
             .traffic(|_| 6.0)
             .healthy_process(),
     ];
-    let mut watched = Watched::new(seed, AS_SHIPPED, World::new(seed, services));
-    watched.run(120);
-    watched.expect_silence();
-    watched.mark();
-    watched
+    learned(seed, AS_SHIPPED, services)
 }
 
 /// One of ten instances fails all it is asked. As a tenth of all requests it is easily seen; the text
@@ -92,6 +96,8 @@ fn one_failing_instance_of_ten() {
         watched.expect(&["ErrorRatioDeviation"], "api", 6);
         watched.expect_said("api", &["api-7"], 2);
         watched.expect_only(&["api", "gateway"]);
+        watched.expect_one_incident("api");
+        watched.expect_still("ErrorRatioDeviation", "api");
         watched.world.service("api").instances[7].errors = 0.0;
         watched.run(20);
         watched.expect_all_resolved();
@@ -108,6 +114,8 @@ fn one_slow_instance_of_ten() {
         watched.expect(&["LatencyDeviation"], "api", 5);
         watched.expect_said("api", &["api-7"], 2);
         watched.expect_only(&["api", "gateway"]);
+        watched.expect_one_incident("api");
+        watched.expect_still("LatencyDeviation", "api");
         watched.world.service("api").instances[7].slower = 1.0;
         watched.run(20);
         watched.expect_all_resolved();

@@ -1,14 +1,13 @@
 //! What happens to telemetry itself, and to nobody's service: no reason to wake anybody.
 
-use super::watched::Watched;
-use super::world::{Collector, Service, World};
-use super::{AS_SHIPPED, calm_shop};
+use super::world::{Collector, Service};
+use super::{AS_SHIPPED, learned, learned_shop};
 
 /// The collector between the services and the daemon is replaced. For half a minute nothing comes;
 /// what came in that time is lost, or sent late and all at once.
 #[test]
 fn a_collector_restart() {
-    let mut shop = calm_shop(21, AS_SHIPPED, 120);
+    let mut shop = learned_shop(21, AS_SHIPPED);
     shop.world.collector = Collector::LosesUntil(shop.now() + 34.0);
     shop.run(40);
     shop.world.collector = Collector::KeepsUntil(shop.now() + 34.0);
@@ -20,7 +19,7 @@ fn a_collector_restart() {
 /// since when they count, others do not.
 #[test]
 fn a_counter_reset() {
-    let mut shop = calm_shop(22, AS_SHIPPED, 120);
+    let mut shop = learned_shop(22, AS_SHIPPED);
     for service in ["frontend", "checkout", "payment", "catalog", "mailer"] {
         for instance in 0..2 {
             let now = shop.now() + 3.0;
@@ -35,7 +34,7 @@ fn a_counter_reset() {
 /// The daemon's own clock is set: forward, and some minutes later back.
 #[test]
 fn a_step_of_the_daemon_s_clock() {
-    let mut shop = calm_shop(23, AS_SHIPPED, 120);
+    let mut shop = learned_shop(23, AS_SHIPPED);
     for step in [47.0, -47.0, -47.0, 47.0] {
         shop.set_clock(step);
         shop.run(25);
@@ -46,8 +45,8 @@ fn a_step_of_the_daemon_s_clock() {
 /// The clock of a machine that everything runs on is set, the daemon among it.
 #[test]
 fn a_step_of_everybody_s_clock() {
-    let mut shop = calm_shop(24, AS_SHIPPED, 120);
-    for step in [47.0, -47.0] {
+    let mut shop = learned_shop(24, AS_SHIPPED);
+    for step in [13.0, -13.0] {
         shop.set_clock(step);
         for service in &mut shop.world.services {
             for instance in &mut service.instances {
@@ -70,8 +69,7 @@ fn a_step_of_one_instance_s_clock() {
             .healthy_process(),
         Service::new("stock", "GET /stock", 30.0),
     ];
-    let mut watched = Watched::new(25, AS_SHIPPED, World::new(25, services));
-    watched.run(100);
+    let mut watched = learned(25, AS_SHIPPED, services);
     for step in [33.0, -33.0, -33.0, 33.0] {
         watched.world.service("api").instances[0].clock += step;
         watched.run(25);

@@ -48,12 +48,19 @@ fn shop() -> Vec<Service> {
     ]
 }
 
-/// The watched shop after `ticks` ticks of 10 s, in which nothing was to be told.
-#[track_caller]
-fn calm_shop(seed: u64, configuration: &str, ticks: i64) -> Watched {
-    let mut watched = Watched::new(seed, configuration, World::new(seed, shop()));
-    watched.run(ticks);
-    watched.expect_silence();
+/// Ticks of ten seconds that a daemon has watched before a story begins: half an hour. What it says
+/// before that is the story of `quiet`.
+const HALF_AN_HOUR: i64 = 180;
+
+/// `services` after half an hour.
+fn learned(seed: u64, configuration: &str, services: Vec<Service>) -> Watched {
+    let mut watched = Watched::new(seed, configuration, World::new(seed, services));
+    watched.run(HALF_AN_HOUR);
     watched.mark();
     watched
+}
+
+/// The shop after half an hour.
+fn learned_shop(seed: u64, configuration: &str) -> Watched {
+    learned(seed, configuration, shop())
 }

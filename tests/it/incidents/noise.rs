@@ -1,14 +1,14 @@
 //! Numbers as noise has them, from a seed.
 
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// A source of noise; the same seed gives the same noise.
-pub struct Noise(StdRng);
+pub struct Noise(SmallRng);
 
 impl Noise {
     pub fn new(seed: u64) -> Self {
-        Self(StdRng::seed_from_u64(seed))
+        Self(SmallRng::seed_from_u64(seed))
     }
 
     /// 0 to 1, 1 excluded.

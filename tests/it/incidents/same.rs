@@ -2,9 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use super::watched::Watched;
+use super::watched::{Told, Watched};
 use super::world::World;
-use super::{AS_SHIPPED, calm_shop, shop};
+use super::{AS_SHIPPED, learned_shop, shop};
 
 /// `payment` is slow and fails for two minutes, and recovers.
 fn incident(shop: &mut Watched, in_the_middle: impl FnOnce(&mut Watched)) {
@@ -22,27 +22,22 @@ fn incident(shop: &mut Watched, in_the_middle: impl FnOnce(&mut Watched)) {
 /// is over.
 #[test]
 fn after_a_restart_in_the_middle() {
-    let mut straight = calm_shop(71, AS_SHIPPED, 100);
+    let mut straight = learned_shop(71, AS_SHIPPED);
     incident(&mut straight, |_| {});
-    let mut restarted = calm_shop(71, AS_SHIPPED, 100);
+    let mut restarted = learned_shop(71, AS_SHIPPED);
     incident(&mut restarted, Watched::restart);
     for told in [&straight, &restarted] {
-        told.expect_each_once_until(32);
+        told.expect_once_until("payment", 32);
     }
     let heard = |watched: &Watched| -> Vec<_> {
-        let told = watched.told();
-        let mut heard: Vec<_> = told
-            .map(|told| (told.fired, told.resolved, told.alert.fingerprint))
-            .collect();
+        // Of a call whose ends are reported before and after the restart nobody knows that it is one.
+        let of_calls = |told: &&Told| told.alert.labels.get("metric") == Some("edge.duration");
+        let told = watched.told().filter(|told| !of_calls(told));
+        let mut heard: Vec<_> = told.map(Told::line).collect();
         heard.sort_unstable();
         heard
     };
-    assert!(
-        heard(&straight) == heard(&restarted),
-        "{}\n{}",
-        straight.log(),
-        restarted.log()
-    );
+    assert_eq!(heard(&straight), heard(&restarted));
 }
 
 /// No thread of its own, one or four: not a word is different.

@@ -2,13 +2,13 @@
 
 use super::watched::Watched;
 use super::world::{Service, World};
-use super::{AS_SHIPPED, shop};
+use super::{AS_SHIPPED, HALF_AN_HOUR, learned, shop};
 
 /// Consumers fall behind: a queue that held a handful grows by three a second.
 #[test]
 fn a_queue_that_builds_up() {
     for seed in [31, 32] {
-        let begin = 1200.0;
+        let begin = HALF_AN_HOUR as f64 * 10.0;
         let (grow, over) = (begin, begin + 300.0);
         let mut services = shop();
         services.push(
@@ -27,10 +27,7 @@ fn a_queue_that_builds_up() {
                     },
                 ),
         );
-        let mut watched = Watched::new(seed, AS_SHIPPED, World::new(seed, services));
-        watched.run(120);
-        watched.expect_silence();
-        watched.mark();
+        let mut watched = learned(seed, AS_SHIPPED, services);
         watched.run(30);
         let told = watched.expect(&["QueueDepthSpike"], "orders", 6);
         assert!(

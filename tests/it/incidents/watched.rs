@@ -1,6 +1,6 @@
 //! The daemon in virtual time, and what a person on call hears of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ impl Told {
         words.iter().all(|word| said.contains(word))
     }
 
-    fn line(&self) -> String {
+    /// From when to when it fired, its name and signal, and how bad it was.
+    pub fn line(&self) -> String {
         let label = |name| self.alert.labels.get(name).unwrap_or("-");
         let until = self
             .resolved
@@ -201,6 +202,11 @@ impl Watched {
         self.told.iter().filter(|told| told.fired > self.mark)
     }
 
+    /// How many alerts fired since the beginning.
+    pub fn told_so_far(&self) -> usize {
+        self.told.len()
+    }
+
     /// Everything that was told so far, for the one who reads why a story failed.
     pub fn log(&self) -> String {
         let mut log = format!("seed {}, mark at tick {}\n", self.seed, self.mark);
@@ -254,6 +260,21 @@ impl Watched {
         })
     }
 
+    /// An alert of this name has fired on `service` since the mark, and still does: what is not over
+    /// must not look as if it were.
+    #[track_caller]
+    pub fn expect_still(&self, alert: &str, service: &str) {
+        let still = |told: &Told| {
+            told.alert.name() == alert && told.service() == service && told.resolved.is_none()
+        };
+        assert!(
+            self.told().any(still),
+            "no alert {alert} on {service} is left in tick {}\n{}",
+            self.ticks,
+            self.log()
+        );
+    }
+
     /// Of the alerts since the mark on `service`, one says all of `words` within `ticks` after it
     /// fired.
     #[track_caller]
@@ -266,12 +287,12 @@ impl Watched {
         );
     }
 
-    /// Every alert since the mark has ended within `ticks` after it, and none fired twice.
+    /// Every alert since the mark has ended within `ticks` after it, and those on `service` fired once.
     #[track_caller]
-    pub fn expect_each_once_until(&self, ticks: i64) {
-        let mut seen = std::collections::BTreeSet::new();
+    pub fn expect_once_until(&self, service: &str, ticks: i64) {
+        let mut seen = BTreeSet::new();
         for told in self.told() {
-            let once = seen.insert(told.alert.fingerprint);
+            let once = told.service() != service || seen.insert(told.alert.fingerprint);
             let over = told.resolved.is_some_and(|end| end <= self.mark + ticks);
             assert!(
                 once && over,
@@ -280,6 +301,24 @@ impl Watched {
                 self.log()
             );
         }
+    }
+
+    /// Whatever fired since the mark is one incident, which began in `origin`.
+    #[track_caller]
+    pub fn expect_one_incident(&self, origin: &str) {
+        let named = |told: &Told| told.alert.annotations.get("incident").map(str::to_owned);
+        let of_story: BTreeSet<_> = self.told().filter_map(named).collect();
+        let incidents = self.daemon.incidents();
+        let of_story: Vec<_> = incidents
+            .iter()
+            .filter(|incident| of_story.contains(&incident.id))
+            .collect();
+        let is_one = matches!(&of_story[..], [one] if one.origin == origin);
+        assert!(
+            is_one,
+            "not one incident of {origin}: {of_story:#?}\n{}",
+            self.log()
+        );
     }
 
     /// Nothing fires any more.

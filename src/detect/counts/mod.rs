@@ -27,40 +27,30 @@
 //! Everything is O(1) in memory; in time too, but for sums over at most a thousand terms for samples that
 //! deviate.
 
+mod runs;
+mod scale;
+mod tails;
+
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal};
-use statrs::function::beta::beta_reg;
-use statrs::function::gamma::ln_gamma;
 
 use super::MAX_SIGMA;
 use crate::model::{Judged, SignalKind};
+use runs::Runs;
+pub(super) use scale::Anscombe;
+use tails::{Tally, poisson_surprise, quantile_surprise};
 
 /// So many samples are looked at together. Of a tick's length each, they are as long as an outage may
 /// stay unnoticed where every single one says too little.
 const RECENT: usize = 8;
 /// So many of the events in them at most: what is more is not few.
 const RECENT_EVENTS: f32 = 100.0;
-/// Beyond so many events nothing is capped: their number is no longer what is uncertain.
-const MANY: f64 = 1000.0;
 /// A sample of fewer observations is as good as a single one of them.
 const FEW: u64 = 10;
-/// So many observations beyond a quantile make it as certain as it needs to be: what it then varies by is
-/// what changes from tick to tick, not which observations there happened to be.
-const ENOUGH_BEYOND: f64 = 10.0;
 /// A mean or percentile of few observations that is off by this much is a hit: the recent hits are
 /// compared with the usual ones.
 const HIT: f64 = 3.0;
 /// Smaller sigmas are not limited: nobody asks for them.
 const LEAST: f64 = 2.0;
-/// Slow is what only this share of a signal's samples is. Neither rare, so that it is soon known how often
-/// it happens by itself, nor common, so that a short run of it says something.
-const SLOW: f64 = 0.1;
-/// So many samples begin the limit.
-const FIRST: f64 = 10.0;
-/// No longer run says more.
-const LONGEST_RUN: f64 = 32.0;
-/// The usual is what was in about so many samples. Long, since it only limits what else is found.
-const MEMORY: f64 = 5000.0;
 /// How many samples make the usual number of observations: as many as a default window.
 const USUAL: f64 = 100.0;
 
@@ -85,111 +75,6 @@ pub(super) struct Counts {
     /// Seconds over which the newest sample counted events, and whether it is known that it did.
     seconds: f64,
     counting: bool,
-}
-
-/// Successes among trials, decaying.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Tally {
-    hits: f64,
-    trials: f64,
-}
-
-/// How long samples stay above a limit that a tenth of them is above. What they measure does not matter,
-/// nor how far above they are, and their dependence on each other is counted, too: a sample is slow with
-/// one probability, and one after a slow one with another.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Runs {
-    /// Logarithm of the limit: the quantile, followed in steps (Robbins and Monro, *A Stochastic
-    /// Approximation Method*, 1951).
-    limit: f64,
-    samples: f64,
-    slow: Tally,
-    slow_again: Tally,
-    /// Slow ones up to the newest sample, and whether one of them deviated.
-    length: f64,
-    deviated: bool,
-}
-
-impl Runs {
-    fn is_slow(&self, value: f64) -> bool {
-        self.samples >= FIRST && value > 0.0 && value.ln() > self.limit
-    }
-
-    /// Sigma of a run as long as this, with `value` at its end.
-    fn sigma(&self, value: f64) -> f64 {
-        if !self.is_slow(value) {
-            return 0.0;
-        }
-        let one = |tally: Tally| (tally.hits + 0.5, tally.trials + 1.0);
-        let (slow, all) = one(self.slow);
-        let (again, after) = one(self.slow_again);
-        // The longer it lasts, the more it speaks for lasting ones by itself: Pólya's urn.
-        let mut tail = slow / all;
-        let mut n = 0.0;
-        while n < self.length {
-            tail *= (again + n) / (after + n);
-            n += 1.0;
-        }
-        sigma_of(tail)
-    }
-
-    /// A run is learned when it is over, and only if it was no deviation.
-    fn learn(&mut self, value: f64, deviates: bool) {
-        if self.samples < FIRST {
-            // The largest of ten begins near where it belongs.
-            if value > 0.0 {
-                let log = value.ln();
-                self.limit = if self.samples > 0.0 {
-                    self.limit.max(log)
-                } else {
-                    log
-                };
-                self.samples += 1.0;
-            }
-            return;
-        }
-        if self.is_slow(value) {
-            self.length = (self.length + 1.0).min(LONGEST_RUN);
-            self.deviated |= deviates;
-            if self.length >= LONGEST_RUN && !deviates {
-                // To the detector it is usual by now.
-                *self = Self::default();
-            }
-            return;
-        }
-        if self.length > 0.0 && !self.deviated {
-            self.slow.add(self.length, self.length);
-            self.slow_again.add(self.length - 1.0, self.length);
-            self.step(self.length * (1.0 - SLOW));
-        }
-        (self.length, self.deviated) = (0.0, false);
-        self.samples = (self.samples + 1.0).min(USUAL);
-        self.slow.add(0.0, 1.0);
-        self.step(-SLOW);
-    }
-
-    /// Latencies mostly vary by a factor of two or so, for which the method's theory has this step.
-    fn step(&mut self, by: f64) {
-        self.limit += by * 2.0 / self.samples;
-    }
-
-    fn numbers(&self) -> [f64; 6] {
-        let Self {
-            samples,
-            slow,
-            slow_again,
-            length,
-            ..
-        } = *self;
-        [
-            samples,
-            slow.hits,
-            slow.trials,
-            slow_again.hits,
-            slow_again.trials,
-            length,
-        ]
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -399,7 +284,7 @@ impl Counts {
         if self.mean <= 0.0 {
             return 1.0;
         }
-        let error = 1.0 + 3.0 * (2.0 / self.samples.max(1.0)).sqrt();
+        let error = 1.0 + 3.0 * ((2.0 + 1.0 / self.mean) / self.samples.max(1.0)).sqrt();
         (self.variance / self.mean * error).min(1.0).sqrt()
     }
 
@@ -437,7 +322,11 @@ impl Counts {
         } else {
             usual
         };
-        let expected = look.expected.max(0.0) * seconds;
+        let mut expected = look.expected.max(0.0) * seconds;
+        if above {
+            // Where a detector averages square roots, its mean is short by up to a third of an event.
+            expected = expected.max(self.mean.min(expected + 1.0 / 3.0));
+        }
         poisson_surprise(count, expected, look.samples, above) / self.evenness()
     }
 
@@ -465,170 +354,6 @@ impl Counts {
                 quantile_surprise(sigma, q, weight, self.log_weight.exp()).min(sigma.abs())
             }
             _ => sigma.abs(),
-        }
-    }
-}
-
-impl Tally {
-    fn add(&mut self, hits: f64, trials: f64) {
-        let keep = 1.0 - 1.0 / MEMORY;
-        self.hits = self.hits * keep + hits;
-        self.trials = self.trials * keep + trials;
-    }
-
-    /// Sigma of so many hits, or more (`above`) or fewer of them, among so many trials.
-    fn surprise(self, hits: f64, trials: f64, above: bool) -> f64 {
-        let (alpha, beta) = (self.hits + 0.5, (self.trials - self.hits).max(0.0) + 0.5);
-        let tail = if above {
-            beta_binomial_tail(hits, trials, alpha, beta)
-        } else {
-            beta_binomial_tail(trials - hits, trials, beta, alpha)
-        };
-        sigma_of(tail)
-    }
-}
-
-/// The sigma beyond which the normal distribution has `tail` on one side.
-fn sigma_of(tail: f64) -> f64 {
-    if tail >= 0.5 {
-        0.0
-    } else if tail > 1e-290 {
-        -Normal::standard().inverse_cdf(tail)
-    } else {
-        f64::INFINITY
-    }
-}
-
-/// The probability of at least `hits` of `trials`, where the share of hits is itself distributed as
-/// Beta(`alpha`, `beta`); 0 for so many trials that it does not matter.
-fn beta_binomial_tail(hits: f64, trials: f64, alpha: f64, beta: f64) -> f64 {
-    if trials > MANY {
-        return 0.0;
-    }
-    if hits <= trials * alpha / (alpha + beta) {
-        return 1.0;
-    }
-    let ln_beta = |a: f64, b: f64| ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b);
-    let log_term = ln_gamma(trials + 1.0) - ln_gamma(hits + 1.0) - ln_gamma(trials - hits + 1.0)
-        + ln_beta(hits + alpha, trials - hits + beta)
-        - ln_beta(alpha, beta);
-    let (mut term, mut sum, mut k) = (1.0, 1.0, hits);
-    while k < trials && term > sum * 1e-12 {
-        term *= (trials - k) * (k + alpha) / ((k + 1.0) * (trials - k - 1.0 + beta));
-        sum += term;
-        k += 1.0;
-    }
-    (log_term.exp() * sum).min(1.0)
-}
-
-/// Sigma of counting `count` events or more (`above`) or fewer of them where `expected` are usual, as
-/// `samples` such counts have shown; infinite for so many events that it does not matter.
-fn poisson_surprise(count: f64, expected: f64, samples: f64, above: bool) -> f64 {
-    if count.max(expected) > MANY {
-        return f64::INFINITY;
-    }
-    let samples = samples.max(1.0);
-    let shape = expected * samples + 0.5;
-    // P(K >= k) of the negative binomial distribution is a regularised incomplete beta function.
-    let share = 1.0 / (samples + 1.0);
-    sigma_of(if !above {
-        beta_reg(shape, count + 1.0, 1.0 - share)
-    } else if count >= 1.0 {
-        beta_reg(count, shape, share)
-    } else {
-        1.0
-    })
-}
-
-/// How surprising it is that the quantile `q` of `now` observations is beyond a value which that of `usual`
-/// observations exceeds, or falls short of, as rarely as `sigma` says.
-fn quantile_surprise(sigma: f64, q: f64, now: u64, usual: f64) -> f64 {
-    // Where q is an end there is no number of observations beyond it that would be enough.
-    let enough = ENOUGH_BEYOND / q.min(1.0 - q).max(1e-6);
-    let (now, usual) = ((now.max(1) as f64).min(enough), usual.round().min(enough));
-    let size = sigma.abs();
-    if now == usual || usual < 1.0 {
-        return size;
-    }
-    let q = if sigma > 0.0 { q } else { 1.0 - q };
-    // So many of `n` are to be beyond a value, for the interpolated quantile to be.
-    let needed = |n: f64| n - (q * (n - 1.0)).ceil();
-    // Far out there is no difference that matters.
-    let tail = Normal::standard().sf(size.min(30.0));
-    let single = single_tail(tail, needed(usual), usual);
-    let found = sigma_of(at_least(needed(now), now, single));
-    if size > 30.0 {
-        found.max(size * found / 30.0)
-    } else {
-        found
-    }
-}
-
-/// P(K ≥ k) for a binomial K of `n` with probability `p`.
-fn at_least(k: f64, n: f64, p: f64) -> f64 {
-    if k <= 1.0 {
-        -(n * (-p).ln_1p()).exp_m1()
-    } else {
-        beta_reg(k, n - k + 1.0, p)
-    }
-}
-
-/// The probability of a single one for which at least `k` of `n` have the probability `tail`.
-fn single_tail(tail: f64, k: f64, n: f64) -> f64 {
-    if k <= 1.0 {
-        return -((-tail).ln_1p() / n).exp_m1();
-    }
-    // Rising in p. 50 halvings of the exponent leave a relative error of 1e-12.
-    let (mut low, mut high) = (-700.0f64, 0.0f64);
-    for _ in 0..50 {
-        let middle = 0.5 * (low + high);
-        if at_least(k, n, middle.exp()) < tail {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    high.exp()
-}
-
-/// Anscombe's transform of the rates of counted events, on which the noise of counting has standard
-/// deviation 1 whatever the rate; for all else nothing.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Anscombe {
-    /// Over which events are counted.
-    seconds: Option<f64>,
-}
-
-impl Anscombe {
-    /// See [`Counts::seconds`].
-    pub(super) fn new(seconds: Option<f64>) -> Self {
-        Self { seconds }
-    }
-
-    /// Of a rate.
-    pub(super) fn of(self, rate: f64) -> f64 {
-        match self.seconds {
-            Some(seconds) => 2.0 * (rate.max(0.0) * seconds + 0.375).min(f64::MAX).sqrt(),
-            None => rate,
-        }
-    }
-
-    /// To a rate; what belongs to less than none is 0.
-    pub(super) fn back(self, transformed: f64) -> f64 {
-        match self.seconds {
-            Some(seconds) => {
-                let count = ((0.5 * transformed.max(0.0)).powi(2) - 0.375).max(0.0);
-                (count / seconds).min(f64::MAX)
-            }
-            None => transformed,
-        }
-    }
-
-    /// The spread of rates that `spread` is around `centre`.
-    pub(super) fn spread_back(self, centre: f64, spread: f64) -> f64 {
-        match self.seconds {
-            Some(_) => 0.5 * (self.back(centre + spread) - self.back(centre - spread)),
-            None => spread,
         }
     }
 }
@@ -696,34 +421,6 @@ mod tests {
         assert!(sigmas.is_sorted(), "{sigmas:?}");
     }
 
-    /// Poisson's tails from tables: P(K >= 10) with mean 3 is 1.10e-3, P(K <= 10) with mean 30 is 2.2e-5.
-    #[test]
-    fn counts_of_a_known_mean_have_poissons_tails() {
-        let many = 1e9;
-        let tail = |count, mean, above| {
-            let sigma = poisson_surprise(count, mean, many, above);
-            Normal::standard().sf(sigma)
-        };
-        assert!((tail(10.0, 3.0, true) / 1.102e-3 - 1.0).abs() < 1e-2);
-        assert!((tail(10.0, 30.0, false) / 2.235e-5 - 1.0).abs() < 1e-2);
-        // A mean that was estimated from few is less sure.
-        assert!(poisson_surprise(10.0, 3.0, 5.0, true) < poisson_surprise(10.0, 3.0, many, true));
-        assert_eq!(poisson_surprise(5000.0, 3.0, 5.0, true), f64::INFINITY);
-    }
-
-    #[test]
-    fn beta_binomial_tails_are_those_of_an_urn() {
-        // Uniform prior: every number of hits is equally likely.
-        for k in 0..=10 {
-            let tail = beta_binomial_tail(f64::from(k), 10.0, 1.0, 1.0);
-            let exact = f64::from(11 - k) / 11.0;
-            // Up to the mean it is no surprise, whatever the tail.
-            assert!(k <= 5 || (tail - exact).abs() < 1e-12, "{k}: {tail}");
-        }
-        // A prior that is sure gives the binomial distribution: 0.3^2 (3 - 2 * 0.3) = 0.216.
-        assert!((beta_binomial_tail(2.0, 3.0, 3e8, 7e8) - 0.216).abs() < 1e-6);
-    }
-
     #[test]
     fn counts_that_hardly_vary_are_surprised_by_less() {
         let even = after(SignalKind::Rate, 100, |n| {
@@ -755,27 +452,6 @@ mod tests {
     }
 
     #[test]
-    fn order_statistics_of_other_numbers_of_observations() {
-        // The largest of 4 beyond x has probability t: of one t/4, of 8 about 2t.
-        let t = Normal::standard().sf(4.0);
-        for (now, tail) in [(1, t / 4.0), (8, 2.0 * t), (4, t)] {
-            let sigma = quantile_surprise(4.0, 0.99, now, 4.0);
-            assert!((sigma - sigma_of(tail)).abs() < 1e-3, "{now}: {sigma}");
-        }
-        // A p99 of one span where there are thousands: a single one is beyond it far more often.
-        let alone = quantile_surprise(6.0, 0.99, 1, 5000.0);
-        assert!((2.0..4.0).contains(&alone), "{alone}");
-        // Enough are enough: no difference.
-        assert_eq!(quantile_surprise(6.0, 0.99, 3000, 50_000.0), 6.0);
-        // Below: the median is its own mirror image.
-        let (up, down) = (
-            quantile_surprise(5.0, 0.5, 3, 15.0),
-            quantile_surprise(-5.0, 0.5, 3, 15.0),
-        );
-        assert!((up - down).abs() < 1e-9 && up < 5.0, "{up} {down}");
-    }
-
-    #[test]
     fn one_slow_request_is_none_but_a_run_of_them_is() {
         let mut counts = after(SignalKind::P99, 1000, |_| (0.05, 1));
         let mut sigmas = Vec::new();
@@ -787,16 +463,6 @@ mod tests {
         assert!(sigmas[0] < 4.0 && sigmas[3] > 4.0, "{sigmas:?}");
         // Of many requests it is the detector's business.
         assert_eq!(counts.sigma(look(8.0, 0.5, 2000)), 8.0);
-    }
-
-    #[test]
-    fn anscombes_scale_goes_both_ways() {
-        let scale = Anscombe::new(Some(10.0));
-        for rate in [0.0, 0.1, 3.0, 1e6, 1e300] {
-            assert!((scale.back(scale.of(rate)) - rate).abs() <= 1e-9 * rate.max(0.1));
-        }
-        assert_eq!(scale.back(0.0), 0.0);
-        assert_eq!(Anscombe::new(None).of(-3.0), -3.0);
     }
 
     proptest! {
