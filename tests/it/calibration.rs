@@ -69,8 +69,8 @@ fn the_default_detector_finds_as_little_in_nothing_as_it_says() {
         }
         let count = count(&detector, &scenario, 40_000);
         if scenario.name.contains("the first") {
-            // Much is new then: single samples are, some four a signal, but alerts are not.
-            assert!(count.beyond[1] <= 40, "{}: {count:?}", scenario.name);
+            // Much is new then: single samples are, some four to ten a signal, but alerts are not.
+            assert!(count.beyond[1] <= 80, "{}: {count:?}", scenario.name);
             assert!(count.alerts[1][1] <= 2, "{}: {count:?}", scenario.name);
             continue;
         }

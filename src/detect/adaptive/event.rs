@@ -42,6 +42,19 @@ pub(super) struct Run {
     pub(super) surprise: Level,
 }
 
+/// How surprising a sample is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surprise {
+    /// All in all.
+    pub(super) sigma: f64,
+    /// What all channels agree on.
+    pub(super) joint: f64,
+    /// That of the mean of the last few.
+    pub(super) shift: f64,
+    /// Nothing like it was ever seen, and it is no chance.
+    pub(super) far: bool,
+}
+
 /// What a sample means for the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Course {
@@ -54,30 +67,27 @@ pub(super) enum Course {
 }
 
 impl Run {
-    /// Whether it is a jump.
-    pub(super) fn is_sharp(&self) -> bool {
-        self.samples > 0 && self.sharp
-    }
-
     /// Whether samples are set aside.
     pub(super) fn is_aside(&self) -> bool {
         let shifted = self.shifted && self.samples <= SHIFT_ASIDE;
         self.samples > 0 && (self.sharp || shifted)
     }
 
-    /// Takes in a sample that is surprising by `sigma`; `joint` of that all channels agree on, and `shift`
-    /// is about the mean of the last few. It is `far` if nothing like it was ever seen. `known` tells
+    /// Takes in a sample, with its difference from the usual at the time if there is such. `known` tells
     /// whether a level was normal before.
     pub(super) fn observe(
         &mut self,
         value: f64,
         residual: Option<f64>,
-        sigma: f64,
-        joint: f64,
-        shift: f64,
-        far: bool,
+        surprise: Surprise,
         known: impl FnOnce(&Level) -> bool,
     ) -> Course {
+        let Surprise {
+            sigma,
+            joint,
+            shift,
+            far,
+        } = surprise;
         if sigma >= OPENS {
             if self.samples == 0 {
                 *self = Self::default();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, LARGEST};
-use super::event::{Course, OPENS, Reports, Run};
+use super::event::{Course, OPENS, Reports, Run, Surprise};
 use super::level::Level;
 use super::novelty::Novelty;
 use super::season::{Period, Season};
@@ -12,6 +12,8 @@ use super::season::{Period, Season};
 pub(super) const WARM_UP: u32 = 30;
 /// Samples before a distance from a level means anything.
 const SETTLED: u32 = 10;
+/// Deviations before they calibrate: as many as there are when the warm-up ends.
+const CALIBRATED: u32 = WARM_UP - SETTLED;
 /// Weight of a sample in the recent level: it remembers as much as a window of 100 samples.
 const FAST: f64 = 1.0 / 50.0;
 /// Weight of a sample in the long-run level and in all spreads.
@@ -220,7 +222,7 @@ impl State {
         for ((sigma, calibration), (deviation, spread)) in
             learners.zip(sight.deviations.iter().zip(sight.spreads))
         {
-            if let Some(deviation) = deviation.filter(|_| calibration.seen() >= WARM_UP) {
+            if let Some(deviation) = deviation.filter(|_| calibration.seen() >= CALIBRATED) {
                 *sigma = calibration.sigma(deviation);
                 sum += *sigma / spread;
                 weights += 1.0 / spread;
@@ -253,18 +255,16 @@ impl State {
         let report = self.reports.observe(alone, sigma);
         let residual = sight.usual.map(|usual| sight.value - usual);
         let (before, mean) = (self.before, self.slow.mean + self.origin);
-        let course = self.run.observe(
-            sight.value,
-            residual,
-            alone,
+        let surprise = Surprise {
+            sigma: alone,
             joint,
             shift,
-            counted && new >= NEW_MOST,
-            |level| {
-                let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
-                before.is_some_and(near)
-            },
-        );
+            far: counted && new >= NEW_MOST,
+        };
+        let course = self.run.observe(sight.value, residual, surprise, |level| {
+            let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
+            before.is_some_and(near)
+        });
         let expected = expected + self.origin;
         let relevelled_from = (course == Course::NewNormal).then_some(expected);
         if course == Course::NewNormal {
@@ -408,7 +408,7 @@ impl State {
         (expected, spread, channel): (f64, f64, usize),
     ) -> f64 {
         let calibration = self.calibrations.get(channel);
-        let known = calibration.filter(|calibration| calibration.seen() >= WARM_UP);
+        let known = calibration.filter(|calibration| calibration.seen() >= CALIBRATED);
         let distance = known.map_or(warning, |calibration| calibration.deviation(warning));
         let (reach, off) = (distance * spread, (sight.value - expected).abs());
         if sigma >= warning {
@@ -463,7 +463,7 @@ impl State {
         let alone = channel == Channel::NewValue && !self.supported(sight);
         let enough = if alone { GAP_ALONE } else { GAP }
             * (1.0 + GAP_YOUNG / f64::from(self.samples.max(1)));
-        let sigma = if self.samples > WARM_UP && gap >= enough {
+        let sigma = if self.samples >= WARM_UP && gap >= enough {
             (NEW + NEW_SLOPE * (gap - enough)).min(NEW_MOST)
         } else {
             0.0
