@@ -118,16 +118,16 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             tick: 300,
-            length: 28 * DAY / 300,
-            settle: 2 * DAY / 300,
+            length: LENGTH,
+            settle: FIRST,
             ..plain("daily cycle, 5 min", || {
                 value(|at, noise| 100.0 + 50.0 * wave(at, DAY) + 10.0 * noise.normal())
             })
         },
         Scenario {
             tick: 300,
-            length: 10 * WEEK / 300,
-            settle: 2 * WEEK / 300,
+            length: LENGTH,
+            settle: FIRST,
             ..plain("weekly cycle, 5 min", || {
                 value(|at, noise| {
                     let weekend = at.rem_euclid(WEEK) >= 5 * DAY;
