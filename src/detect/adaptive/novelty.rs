@@ -18,12 +18,17 @@ impl Novelty {
     /// Distance from the nearest value seen, as a share of the range seen, which counts as `floor` at
     /// least. 0 before anything was seen.
     pub(super) fn gap(&self, value: f64, floor: f64) -> f64 {
-        if self.values.is_empty() {
-            return 0.0;
-        }
         let value = value as f32;
-        let distances = self.values.iter().map(|seen| (value - seen).abs());
-        let nearest = distances.fold(f32::INFINITY, f32::min);
+        // They are sorted: the nearest is one of the two around it.
+        let above = self.values.partition_point(|seen| *seen < value);
+        let around = self
+            .values
+            .get(above.saturating_sub(1)..)
+            .unwrap_or_default();
+        let distances = around.iter().take(2).map(|seen| (value - seen).abs());
+        let Some(nearest) = distances.reduce(f32::min) else {
+            return 0.0;
+        };
         let range = f64::from(self.high - self.low).max(floor);
         f64::from(nearest) / range
     }
