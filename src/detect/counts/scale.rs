@@ -9,7 +9,7 @@ pub(in crate::detect) struct Anscombe {
 }
 
 impl Anscombe {
-    /// See [`Counts::seconds`].
+    /// See `Counts::seconds`.
     pub(in crate::detect) fn new(seconds: Option<f64>) -> Self {
         Self { seconds }
     }
