@@ -101,7 +101,7 @@ pub(super) fn notify(
 }
 
 fn receiver(receiver: &Receiver) -> anyhow::Result<notify::Receiver> {
-    let mut webhooks = Vec::new();
+    let mut integrations = Vec::new();
     for webhook in &receiver.webhook_configs {
         let invalid = || format!("receiver `{}`: its webhook", receiver.name);
         let error = anyhow::Error::msg;
@@ -122,12 +122,14 @@ fn receiver(receiver: &Receiver) -> anyhow::Result<notify::Receiver> {
                 .map_err(error)
                 .with_context(invalid)?;
         }
-        webhooks.push(built);
+        integrations.push(notify::Integration::Webhook(Box::new(built)));
+    }
+    if integrations.is_empty() {
+        integrations.push(notify::Integration::Log);
     }
     Ok(notify::Receiver {
         name: receiver.name.clone(),
-        log: webhooks.is_empty(),
-        webhooks,
+        integrations,
         fallback: receiver.fallback.clone(),
     })
 }

@@ -22,7 +22,7 @@ mod integration;
 #[cfg(test)]
 mod tests;
 
-pub use integration::{AttemptError, Webhook};
+pub use integration::{AttemptError, Integration, Webhook};
 pub use message::{Message, Resolved};
 pub use receiver::Delivery;
 pub use retry::Policy;
@@ -43,7 +43,7 @@ use crate::dispatch::Notification;
 use crate::model::{ModeChange, Timestamp};
 use crate::telemetry::Telemetry;
 use address::Guard;
-use integration::{Client, Integration};
+use integration::{Client, Context};
 use receiver::{Entrance, Lane, Origin, Results};
 
 /// The receiver that is always there, unless the configuration has one of this name: the log.
@@ -54,10 +54,8 @@ pub const LOG: &str = "log";
 pub struct Receiver {
     /// Its name, which routes refer to.
     pub name: String,
-    /// Where notifications are posted, each to all.
-    pub webhooks: Vec<Webhook>,
-    /// Whether they are written to the log, too.
-    pub log: bool,
+    /// How it is told: by all of these.
+    pub integrations: Vec<Integration>,
     /// The receiver that gets what could not be delivered to this one.
     pub fallback: Option<String>,
 }
@@ -177,14 +175,17 @@ impl Notifier {
         if !receivers.iter().any(|receiver| receiver.name == LOG) {
             receivers.push(Receiver {
                 name: LOG.into(),
-                webhooks: Vec::new(),
-                log: true,
+                integrations: vec![Integration::Log],
                 fallback: None,
             });
         }
         check(&receivers)?;
         let guard = Guard::new(&settings.link_local_allowed);
         let client = Client::new(guard, settings.connect_timeout).map_err(Error::Client)?;
+        let context = Context {
+            client,
+            external_url: settings.external_url.as_str().into(),
+        };
 
         let stop = stop.child_token();
         // Lanes reach each other for fallbacks. Weakly, or the last handle could never be dropped.
@@ -193,18 +194,11 @@ impl Notifier {
         let mut entrances: HashMap<String, Vec<Entrance>> = HashMap::new();
         for receiver in receivers {
             let results = Results::new(&receiver.name, &telemetry);
-            let webhooks = receiver
-                .webhooks
-                .into_iter()
-                .map(|webhook| Integration::Webhook {
-                    webhook: Box::new(webhook),
-                    client: client.clone(),
-                    external_url: settings.external_url.clone(),
-                });
             let own = entrances.entry(receiver.name).or_default();
-            for integration in webhooks.chain(receiver.log.then_some(Integration::Log)) {
+            for integration in receiver.integrations {
                 let lane = Lane {
                     integration,
+                    context: context.clone(),
                     policy: settings.retry.clone(),
                     results: results.clone(),
                     panics: telemetry.panics.clone(),

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::integration::{AttemptError, Integration};
+use super::integration::{AttemptError, Context, Integration};
 use super::message::Message;
 use super::retry::Policy;
 use crate::clock::Clock;
@@ -127,6 +127,7 @@ impl Entrance {
 /// What the task of a lane needs.
 pub(super) struct Lane {
     pub(super) integration: Integration,
+    pub(super) context: Context,
     pub(super) policy: Policy,
     pub(super) results: Results,
     pub(super) panics: IntCounter,
@@ -252,7 +253,7 @@ impl Lane {
             receiver,
             message,
         } = delivery;
-        let Some(prepared) = self.integration.prepare(receiver, message) else {
+        let Some(prepared) = self.integration.prepare(&self.context, receiver, message) else {
             return Outcome::Settled;
         };
         let began = Instant::now();
@@ -262,7 +263,11 @@ impl Lane {
                 return Outcome::Failed(format!("the receiver is gone: {reason}"));
             }
             let now = self.clock.now();
-            let (after, reason) = match self.integration.attempt(id, &prepared, now).await {
+            let (after, reason) = match self
+                .integration
+                .attempt(&self.context, id, &prepared, now)
+                .await
+            {
                 Ok(()) => {
                     let latency = self.clock.now().since(message.decided_at());
                     self.results.latency.observe(latency.as_secs_f64());

@@ -7,6 +7,7 @@ mod webhook;
 pub(super) use webhook::Client;
 pub use webhook::Webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::Message;
@@ -37,20 +38,22 @@ pub enum AttemptError {
     },
 }
 
-/// One way to reach one receiver.
-#[derive(Debug)]
-pub(super) enum Integration {
-    /// An HTTP request.
-    Webhook {
-        /// Where and how.
-        webhook: Box<Webhook>,
-        /// Shared by all webhooks.
-        client: Client,
-        /// Where people reach this daemon.
-        external_url: String,
-    },
+/// One way to reach one receiver: one file each beside this one.
+#[derive(Debug, Clone)]
+pub enum Integration {
+    /// Alertmanager's webhook: an HTTP request.
+    Webhook(Box<Webhook>),
     /// Lines in the daemon's log.
     Log,
+}
+
+/// What attempts of all integrations share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    /// Makes the requests.
+    pub(super) client: Client,
+    /// Where people reach this daemon, for links; without a slash at the end.
+    pub(super) external_url: Arc<str>,
 }
 
 /// A message in the form in which an integration sends it, the same over all attempts.
@@ -65,20 +68,21 @@ impl Integration {
     /// Its name in logs and on the API; shows no secrets.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Webhook { webhook, .. } => webhook.shown(),
+            Self::Webhook(webhook) => webhook.shown(),
             Self::Log => "log".into(),
         }
     }
 
     /// Brings `message` to its form; `None` when it has nothing to say to this receiver.
-    pub(super) fn prepare<'m>(&self, receiver: &str, message: &'m Message) -> Option<Prepared<'m>> {
+    pub(super) fn prepare<'m>(
+        &self,
+        context: &Context,
+        receiver: &str,
+        message: &'m Message,
+    ) -> Option<Prepared<'m>> {
         match self {
-            Self::Webhook {
-                webhook,
-                external_url,
-                ..
-            } => message
-                .to_json(receiver, webhook.resolved, external_url)
+            Self::Webhook(webhook) => message
+                .to_json(receiver, webhook.resolved, &context.external_url)
                 .map(Prepared::Body),
             Self::Log => Some(Prepared::Message(message)),
         }
@@ -87,22 +91,20 @@ impl Integration {
     /// One attempt at `now` to deliver what [`Integration::prepare`] made.
     pub(super) async fn attempt(
         &self,
+        context: &Context,
         id: &str,
         prepared: &Prepared<'_>,
         now: Timestamp,
     ) -> Result<(), AttemptError> {
         match (self, prepared) {
-            (
-                Self::Webhook {
-                    webhook, client, ..
-                },
-                Prepared::Body(body),
-            ) => client.attempt(webhook, id, body, now).await,
+            (Self::Webhook(webhook), Prepared::Body(body)) => {
+                context.client.attempt(webhook, id, body, now).await
+            }
             (Self::Log, Prepared::Message(message)) => {
                 log::write(id, message);
                 Ok(())
             }
-            (Self::Webhook { .. }, Prepared::Message(_)) | (Self::Log, Prepared::Body(_)) => {
+            (Self::Webhook(_), Prepared::Message(_)) | (Self::Log, Prepared::Body(_)) => {
                 unreachable!("an integration prepared it for itself")
             }
         }

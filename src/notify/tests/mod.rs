@@ -26,6 +26,7 @@ use crate::dispatch::{Notification, Status};
 use crate::model::{
     Alert, AlertState, BoxFuture, Labels, Level, ModeChange, ModeState, SeverityLabel, Timestamp,
 };
+use crate::notify::Integration;
 use crate::notify::{Notifier, Policy, Receiver, Settings, Webhook};
 use crate::telemetry::Telemetry;
 
@@ -183,8 +184,10 @@ async fn patiently<T>(future: impl Future<Output = T>) -> T {
 fn receiver(name: &str, webhooks: impl IntoIterator<Item = Webhook>) -> Receiver {
     Receiver {
         name: name.into(),
-        webhooks: webhooks.into_iter().collect(),
-        log: false,
+        integrations: webhooks
+            .into_iter()
+            .map(|w| Integration::Webhook(Box::new(w)))
+            .collect(),
         fallback: None,
     }
 }
