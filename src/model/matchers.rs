@@ -34,10 +34,7 @@ impl Matcher {
         let mut matchers = Vec::new();
         for (from, part) in parts(&chars, start, end) {
             if matchers.len() == MAX_MATCHERS {
-                return Err(error(
-                    format!("more than {MAX_MATCHERS} conditions"),
-                    from,
-                ));
+                return Err(error(format!("more than {MAX_MATCHERS} conditions"), from));
             }
             matchers.push(parse_one(part, from)?);
         }
@@ -96,7 +93,9 @@ fn parse_one(chars: &[char], offset: usize) -> Result<Matcher, SelectorError> {
     };
     let is_space = |c: char| c.is_ascii_whitespace();
     let name_at = past(0, is_space);
-    let name_end = past(name_at, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
+    let name_end = past(name_at, |c| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | ':')
+    });
     let name: String = chars.iter().take(name_end).skip(name_at).collect();
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         let message = "expected a label name: letters, digits, `_` and `:`, no digit first";
@@ -167,7 +166,10 @@ mod tests {
             ("a=", r#"{a=""}"#),
             (r#"a="""#, r#"{a=""}"#),
             ("a=some words, b=c", r#"{a="some words",b="c"}"#),
-            (r#"{foo = "bar", dings != "bums", }"#, r#"{foo="bar",dings!="bums"}"#),
+            (
+                r#"{foo = "bar", dings != "bums", }"#,
+                r#"{foo="bar",dings!="bums"}"#,
+            ),
             ("", "{}"),
             ("{}", "{}"),
             (r#"a="x, y",b=z"#, r#"{a="x, y",b="z"}"#),
@@ -219,6 +221,9 @@ mod tests {
     #[test]
     fn they_are_sorted_as_in_group_keys() {
         let read = Matcher::parse_list("b=2,a!=1,b=~1,a=1").expect("conditions");
-        assert_eq!(Selector::sorted(read).to_string(), r#"{a="1",a!="1",b=~"1",b="2"}"#);
+        assert_eq!(
+            Selector::sorted(read).to_string(),
+            r#"{a="1",a!="1",b=~"1",b="2"}"#
+        );
     }
 }

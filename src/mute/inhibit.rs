@@ -93,7 +93,12 @@ impl Inhibitor {
                 return None;
             }
             let sources = self.sources.get(&(at, rule.key(labels)))?;
-            let both = || sources.targets.first().filter(|_| !rule.source.matches(labels));
+            let both = || {
+                sources
+                    .targets
+                    .first()
+                    .filter(|_| !rule.source.matches(labels))
+            };
             sources.plain.first().or_else(both).copied()
         };
         let found: BTreeSet<_> = self.rules.iter().enumerate().filter_map(by_rule).collect();
@@ -131,24 +136,56 @@ mod tests {
             inhibitor.fires(labels.fingerprint(), &labels);
         }
         let found = inhibitor.inhibited_by(&labels(target));
-        assert_eq!(!found.is_empty(), expected, "{target} by {sources:?}: {found:?}");
+        assert_eq!(
+            !found.is_empty(),
+            expected,
+            "{target} by {sources:?}: {found:?}"
+        );
     }
 
     #[test]
     fn a_source_inhibits_targets_that_agree_with_it() {
-        let rules: [(&str, &str, &[&str]); 1] =
-            [("{severity=critical}", "{severity=warning}", &["service", "zone"])];
+        let rules: [(&str, &str, &[&str]); 1] = [(
+            "{severity=critical}",
+            "{severity=warning}",
+            &["service", "zone"],
+        )];
         let inhibitor = inhibitor(&rules);
         let critical = "severity=critical service=pay";
-        check(&inhibitor, &[critical], "severity=warning service=pay", true);
-        check(&inhibitor, &[critical], "severity=warning service=pay x=y", true);
-        check(&inhibitor, &[critical], "severity=warning service=shop", false);
-        check(&inhibitor, &[critical], "severity=warning service=pay zone=a", false);
+        check(
+            &inhibitor,
+            &[critical],
+            "severity=warning service=pay",
+            true,
+        );
+        check(
+            &inhibitor,
+            &[critical],
+            "severity=warning service=pay x=y",
+            true,
+        );
+        check(
+            &inhibitor,
+            &[critical],
+            "severity=warning service=shop",
+            false,
+        );
+        check(
+            &inhibitor,
+            &[critical],
+            "severity=warning service=pay zone=a",
+            false,
+        );
         check(&inhibitor, &[critical], "severity=info service=pay", false);
         check(&inhibitor, &[critical], critical, false);
         check(&inhibitor, &[], "severity=warning service=pay", false);
         // Absent and empty are the same.
-        check(&inhibitor, &["severity=critical zone="], "severity=warning service=", true);
+        check(
+            &inhibitor,
+            &["severity=critical zone="],
+            "severity=warning service=",
+            true,
+        );
     }
 
     #[test]
@@ -163,8 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_over_inhibits_nothing() {
-        let rules: [(&str, &str, &[&str]); 2] =
-            [("{a=x}", "{b=y}", &[]), ("{c=z}", "{b=y}", &[])];
+        let rules: [(&str, &str, &[&str]); 2] = [("{a=x}", "{b=y}", &[]), ("{c=z}", "{b=y}", &[])];
         let mut inhibitor = inhibitor(&rules);
         let (first, second) = (labels("a=x"), labels("a=x c=z"));
         inhibitor.fires(first.fingerprint(), &first);

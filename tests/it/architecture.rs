@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("notify", &["dispatch"]),
     ("modes", &[]),
     ("storage", &[]),
-    ("publish", &["mute"]),
+    ("publish", &["mute", "dispatch"]),
     ("expose", &["publish"]),
     ("shutdown", &[]),
 ];
