@@ -12,6 +12,8 @@ pub struct Grounds {
     pub sentence: String,
     /// What number was judged.
     pub measure: Measure,
+    /// Unit of the signal's own values, where the number judged is another one; may be empty.
+    pub signal_unit: String,
     /// Least value of the episode's anomalous samples.
     pub least: Option<f64>,
     /// Greatest value of the episode's anomalous samples.
