@@ -31,6 +31,10 @@ pub struct Grounds {
     pub relevelled_from: Option<f64>,
     /// The level that is normal since.
     pub relevelled_to: Option<f64>,
+    /// How often it fired lately, where that is too often to tell each time; 0 where it is not.
+    pub flaps: u32,
+    /// Within so many seconds.
+    pub flapping_seconds: u64,
     /// Other signals that moved at about the same time, the first first; at most eight.
     pub moved: Vec<Moved>,
     /// Attribute values that carry the change, where they tell what moved from what did not.
