@@ -46,6 +46,8 @@ pub struct Telemetry {
     pub notification_groups: IntGauge,
     /// Alerts that are not notified because there were too many.
     pub notification_refused: IntCounter,
+    /// Alerts that come and go too often to tell each time.
+    pub flapping_alerts: IntGauge,
     /// Deliveries by receiver and result: `delivered`, `retried`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
     /// From the decision to the delivery of a notification, by receiver.
@@ -147,6 +149,11 @@ impl Telemetry {
                 r,
                 "tidewatch_notification_refused_alerts_total",
                 "Alerts not notified because there were too many.",
+            ),
+            flapping_alerts: gauge(
+                r,
+                "tidewatch_flapping_alerts",
+                "Alerts that fire so often that they are held until they stay calm.",
             ),
             notifications: counters(
                 r,

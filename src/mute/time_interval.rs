@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn minutes(from: u16, to: u16) -> Option<Vec<Range<u16>>> {
-        Some(Vec::from([from..to]))
+        Some(std::iter::once(from..to).collect())
     }
 
     #[track_caller]
