@@ -137,7 +137,7 @@ routes:
     receiver: b
   - matchers: ['unset=', regex=~x.z]
     receiver: b
-  - matchers: ['regex !~ x.*', regex != '']
+  - matchers: ['regex !~ x.*', 'regex != \"\"']
     receiver: c
   - matchers: [number = 1]
     receiver: b
