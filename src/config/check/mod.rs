@@ -10,7 +10,8 @@ use crate::config::{Config, Period};
 mod learning;
 mod listening;
 mod modes;
-mod notifications;
+mod routing;
+mod receivers;
 mod rules;
 
 /// What the configuration may refer to, known elsewhere in the daemon.
@@ -49,7 +50,8 @@ pub(in crate::config) fn check(
     for (at, rule) in config.rules.iter().enumerate() {
         checker.rule(config, rule, &format!("rules[{at}]"));
     }
-    checker.notifications(config);
+    checker.routing(config);
+    checker.receivers(config);
     checker.modes(config);
     checker.found
 }
