@@ -7,6 +7,7 @@ mod limits;
 mod memory;
 mod own;
 mod pipeline;
+mod receivers;
 mod replay;
 mod report;
 mod settings;
@@ -41,6 +42,7 @@ pub fn known() -> Known {
     Known {
         detectors: detect::names().collect(),
         template: alert::validate_template,
+        text: receivers::check_text,
     }
 }
 

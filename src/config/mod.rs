@@ -44,7 +44,12 @@ pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
-pub use receiver::{LOG_RECEIVER, Receiver, Webhook};
+pub use receiver::{
+    Alertmanager, Authorization, BasicAuth, Card, Email, Global, HostPort, HttpConfig,
+    LOG_RECEIVER, LogFile, Opsgenie, PagerDuty, PagerDutyImage, PagerDutyLink, Receiver, Responder,
+    Slack, SlackAction, SlackField, Teams, TemplateError, TemplateFile, TextKind, Texts, TimeZone,
+    TlsConfig, Webhook, read_templates,
+};
 pub use route::Route;
 pub use rule::{
     BurnRate, BurnSeverity, Direction, Hold, Objective, Resolve, Rule, RuleWindow, SelectorText,
@@ -71,6 +76,12 @@ pub struct Config {
     /// Which signals are watched, how, and what a deviation is called. Absent: the built-in rules, which
     /// watch latency, errors, rate and values of everything. `[]`: none.
     pub rules: Vec<Rule>,
+    /// What receivers take where they do not say themselves.
+    pub global: Global,
+    /// Files of templates that texts of receivers may include and import by name; `*` in the name stands
+    /// for any characters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<String>,
     /// Which receiver gets the alerts, in which portions.
     pub route: Route,
     /// Those who can be told. `log` is always there.
@@ -90,6 +101,8 @@ impl Default for Config {
             window: Window::default(),
             limits: Limits::default(),
             rules: builtin_rules(),
+            global: Global::default(),
+            templates: Vec::new(),
             route: Route::default(),
             receivers: Vec::new(),
             modes: Modes::default(),
@@ -107,6 +120,17 @@ impl Config {
             .iter()
             .flat_map(|rule| rule.to_models(window, self.window.tick))
             .collect()
+    }
+
+    /// Makes relative paths of receivers and templates ones below `base`, as Alertmanager takes them.
+    fn below(&mut self, base: &Path) {
+        self.global.below(base);
+        for receiver in &mut self.receivers {
+            receiver.below(base);
+        }
+        for pattern in &mut self.templates {
+            *pattern = base.join(&*pattern).display().to_string();
+        }
     }
 
     /// The configuration in force as YAML, defaults written out and secrets hidden: for people to read,
@@ -227,6 +251,9 @@ pub fn parse(
         hint: mistake.hint,
     }));
     let mut config = decoded.value;
+    if let Some(config) = &mut config {
+        config.below(Path::new(file).parent().unwrap_or(Path::new("")));
+    }
     if let Some(config) = &config {
         let place = check::Place {
             file,
