@@ -131,7 +131,7 @@ pub struct SlackField {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlackAction {
-    /// Only `button`.
+    /// Only `button` is known.
     #[serde(default = "button")]
     pub r#type: String,
     /// What stands on it. A template.

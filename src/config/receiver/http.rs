@@ -41,7 +41,7 @@ pub struct HttpConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Authorization {
-    /// The scheme.
+    /// The scheme, as `Bearer`.
     pub r#type: String,
     /// What follows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,9 +65,9 @@ impl Default for Authorization {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BasicAuth {
-    /// The name.
+    /// The name of the user.
     pub username: String,
-    /// The password.
+    /// The password of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
     /// A file that holds the password, read at each attempt.
@@ -86,7 +86,7 @@ pub struct TlsConfig {
     /// Tidewatch's own certificate in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
-    /// Its key in PEM.
+    /// The key of that certificate in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// Only `false`: there is no way not to check a certificate.

@@ -41,7 +41,7 @@ const TIMEOUT: Period = Period::secs(10);
 pub struct Receiver {
     /// Its name, which routes refer to. `log` is taken.
     pub name: String,
-    /// HTTP addresses.
+    /// HTTP addresses that take JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub webhook_configs: Vec<Webhook>,
     /// Channels of Slack.
@@ -59,13 +59,13 @@ pub struct Receiver {
     /// The same; Alertmanager keeps its two kinds of webhooks apart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub msteamsv2_configs: Vec<Teams>,
-    /// Mail.
+    /// People who get mail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub email_configs: Vec<Email>,
     /// Other Alertmanagers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alertmanager_configs: Vec<Alertmanager>,
-    /// Log files.
+    /// Log files, a line a notification.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_configs: Vec<LogFile>,
     /// In which time zone its texts say times. Unset: `global.time_zone`.

@@ -52,7 +52,7 @@ pub struct PagerDuty {
     /// Further facts, beside the built-in ones. Templates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, String>,
-    /// Pictures.
+    /// Pictures that the incident shows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<PagerDutyImage>,
     /// Links. Empty: one to the alert.
@@ -223,7 +223,7 @@ impl Default for Opsgenie {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Responder {
-    /// Id. A template.
+    /// Id of a team, user, schedule or escalation. A template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Name of a team, schedule or escalation. A template.

@@ -159,7 +159,7 @@ fn of_alerts(
         [alert] => message::url(alert, external_url),
         _ => message::base_url(external_url),
     };
-    Value::from_iter(Map::from([
+    Value::from(Map::from([
         ("receiver", receiver.into()),
         ("status", notification.status.name().into()),
         ("severity", words::severity(alerts).into()),
@@ -199,7 +199,7 @@ fn of_alert(alert: &Alert, now: Timestamp, external_url: &str, zone: &TimeZone) 
     };
     let finite = |number: f64| -> Value { number.is_finite().then_some(number).into() };
     let url = message::url(alert, external_url);
-    Value::from_iter(Map::from([
+    Value::from(Map::from([
         ("status", message::status(alert).into()),
         ("name", alert.name().into()),
         ("service", alert.service.as_str().into()),
@@ -255,13 +255,13 @@ fn of_mode(
     let nothing = || LabelSet::value(&crate::model::Labels::default());
     let none = || Value::from(Vec::<Value>::new());
     let state = &change.state;
-    let mode = Value::from_iter(Map::from([
+    let mode = Value::from(Map::from([
         ("service", state.service.as_str().into()),
         ("mode", state.mode.as_str().into()),
         ("from", change.from.as_str().into()),
         ("cause", change.cause.as_str().into()),
     ]));
-    Value::from_iter(Map::from([
+    Value::from(Map::from([
         ("receiver", receiver.into()),
         ("status", "".into()),
         ("severity", "".into()),
