@@ -315,6 +315,10 @@ impl Builder<'_> {
         let roots = read(tls.and_then(|tls| tls.ca_file.as_ref()))?;
         let certificate = read(tls.and_then(|tls| tls.cert_file.as_ref()))?;
         let key = read(tls.and_then(|tls| tls.key_file.as_ref()))?;
+        let trust = notify::Trust {
+            roots,
+            identity: certificate.zip(key),
+        };
         let is_required = one.require_tls.unwrap_or(global.smtp_require_tls);
         let part = |text: &Option<String>, target| {
             Ok::<_, anyhow::Error>(match text.as_deref() {
@@ -334,13 +338,10 @@ impl Builder<'_> {
             from: self.text(Target::Line, from.context("no `from`")?)?,
             to: self.text(Target::Line, one.to.as_ref().context("no `to`")?)?,
             auth,
-            // On port 465 there is no other way.
-            tls: match is_required || smarthost.port == 465 {
-                false => notify::Tls::Off,
-                true => notify::Tls::Required {
-                    roots,
-                    identity: certificate.zip(key),
-                },
+            tls: match (smarthost.port, is_required) {
+                (465, _) => notify::Tls::Implicit(trust),
+                (_, true) => notify::Tls::StartTls(trust),
+                (_, false) => notify::Tls::Off,
             },
             headers: self.details(&one.headers)?,
             html: part(&one.html, Target::Html)?,

@@ -26,7 +26,7 @@ mod tests;
 pub use integration::{
     Address, Alertmanager, AttemptError, Authorization, Card, Credential, Email, Endpoint, Http,
     Integration, LogFile, Opsgenie, PagerDuty, Part, Payload, Responder, Slack, Teams, Tls,
-    TransportSettings, Tree, Webhook,
+    TransportSettings, Tree, Trust, Webhook,
 };
 pub use message::{Message, Resolved};
 pub use receiver::Delivery;

@@ -22,4 +22,5 @@ mod modes;
 mod nab;
 mod own_telemetry;
 mod prometheus;
+mod receivers;
 mod state;

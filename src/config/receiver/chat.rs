@@ -23,7 +23,7 @@ pub struct Slack {
     /// Channel or user. Unset: that of the webhook. A template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// Name of the sender. A template.
+    /// Name of the sender. Unset: `Tidewatch`. A template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// Colour of the bar: `good`, `warning`, `danger` or `#rrggbb`. Unset: by status and severity. A template.
@@ -67,7 +67,7 @@ pub struct Slack {
     pub fields: Vec<SlackField>,
     /// Whether fields stand beside each other where they do not say themselves.
     pub short_fields: bool,
-    /// Links as buttons. Empty: one to the alert.
+    /// Links as buttons. The built-in text has a link to each alert.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<SlackAction>,
     /// Whether `@name` and `#channel` become links.

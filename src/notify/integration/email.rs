@@ -19,8 +19,8 @@ use crate::notify::address::Refused;
 use crate::notify::message::{Message, Resolved};
 use crate::notify::template::{Target, Text, View, words};
 
-/// The port of TLS from the first byte.
-const TLS_PORT: u16 = 465;
+/// A mail that was taken does not wait longer for the end of the connection.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// Headers that are ours to set.
 const RESERVED: [&str; 8] = [
     "from",
@@ -76,15 +76,21 @@ pub enum Part {
 /// How the way to the server is encrypted.
 #[derive(Debug, Clone)]
 pub enum Tls {
-    /// Not at all, except on port 465.
+    /// Not at all.
     Off,
-    /// Nothing is sent without it.
-    Required {
-        /// Certificate authorities in PEM that are trusted beside the machine's.
-        roots: Option<Vec<u8>>,
-        /// Our own certificate and its key in PEM.
-        identity: Option<(Vec<u8>, Vec<u8>)>,
-    },
+    /// Nothing is sent before the server has agreed to it.
+    StartTls(Trust),
+    /// From the first byte, as on port 465.
+    Implicit(Trust),
+}
+
+/// Who is trusted.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Certificate authorities in PEM beside the machine's.
+    pub roots: Option<Vec<u8>>,
+    /// Our own certificate and its key in PEM.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A mail, the same over all attempts but for its date.
@@ -105,7 +111,9 @@ impl Email {
     /// # Errors
     /// One cannot be read, or a header is ours to set.
     pub fn checked(self) -> Result<Self, String> {
-        self.tls_parameters().map_err(|error| causes(&error))?;
+        if let Tls::StartTls(trust) | Tls::Implicit(trust) = &self.tls {
+            self.tls_parameters(trust).map_err(|error| causes(&error))?;
+        }
         for (name, _) in &self.headers {
             header_name(name)?;
         }
@@ -165,16 +173,25 @@ impl Email {
         let message = mail
             .build(id, now)
             .map_err(|reason| AttemptError::Permanent { reason })?;
-        match tokio::time::timeout(self.timeout, self.send(client, &message)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(AttemptError::Retryable {
+        let sent = tokio::time::timeout(self.timeout, self.send(client, &message)).await;
+        let mut connection = sent.unwrap_or_else(|_| {
+            Err(AttemptError::Retryable {
                 after: None,
                 reason: format!("the server took longer than {:?}", self.timeout),
-            }),
-        }
+            })
+        })?;
+        // The server has the mail; how it says goodbye no longer matters.
+        drop(tokio::time::timeout(GOODBYE, connection.quit()).await);
+        Ok(())
     }
 
-    async fn send(&self, client: &Client, message: &lettre::Message) -> Result<(), AttemptError> {
+    /// Hands the mail to the server. A connection on which that fails is closed without a word: after a
+    /// failed handshake there is nothing to speak on, and a server that hangs must not hide the reason.
+    async fn send(
+        &self,
+        client: &Client,
+        message: &lettre::Message,
+    ) -> Result<AsyncSmtpConnection, AttemptError> {
         let (host, port) = (self.smarthost.0.as_str(), self.smarthost.1);
         let addresses = client.guard.lookup(host, port).await.map_err(|error| {
             let reason = format!("{host}: {error}");
@@ -187,13 +204,8 @@ impl Email {
             }
         })?;
         let mut connection = self.connect(client, &addresses).await.map_err(judge)?;
-        let outcome = self.talk(&mut connection, message).await;
-        match outcome {
-            // The server has the mail; how it says goodbye does not matter.
-            Ok(()) => drop(connection.quit().await),
-            Err(_) => connection.abort().await,
-        }
-        outcome
+        self.talk(&mut connection, message).await?;
+        Ok(connection)
     }
 
     async fn connect(
@@ -202,9 +214,9 @@ impl Email {
         addresses: &[SocketAddr],
     ) -> Result<AsyncSmtpConnection, lettre::transport::smtp::Error> {
         let hello = ClientId::Domain(self.hello.clone());
-        let tls = match self.smarthost.1 {
-            TLS_PORT => Some(self.tls_parameters()?),
-            _ => None,
+        let tls = match &self.tls {
+            Tls::Implicit(trust) => Some(self.tls_parameters(trust)?),
+            Tls::Off | Tls::StartTls(_) => None,
         };
         let timeout = Some(client.connect_timeout);
         AsyncSmtpConnection::connect_tokio1(addresses, timeout, &hello, tls, None).await
@@ -216,13 +228,13 @@ impl Email {
         message: &lettre::Message,
     ) -> Result<(), AttemptError> {
         let hello = ClientId::Domain(self.hello.clone());
-        if self.smarthost.1 != TLS_PORT && matches!(self.tls, Tls::Required { .. }) {
+        if let Tls::StartTls(trust) = &self.tls {
             if !connection.can_starttls() {
                 return Err(AttemptError::Permanent {
                     reason: "the server offers no STARTTLS, and nothing is sent without TLS".into(),
                 });
             }
-            let tls = self.tls_parameters().map_err(judge)?;
+            let tls = self.tls_parameters(trust).map_err(judge)?;
             connection.starttls(tls, &hello).await.map_err(judge)?;
         }
         if let Some((user, password)) = &self.auth {
@@ -237,15 +249,16 @@ impl Email {
         sent.await.map(drop).map_err(judge)
     }
 
-    fn tls_parameters(&self) -> Result<TlsParameters, lettre::transport::smtp::Error> {
+    fn tls_parameters(
+        &self,
+        trust: &Trust,
+    ) -> Result<TlsParameters, lettre::transport::smtp::Error> {
         let mut builder = TlsParameters::builder(self.smarthost.0.clone());
-        if let Tls::Required { roots, identity } = &self.tls {
-            if let Some(roots) = roots {
-                builder = builder.add_root_certificate(Certificate::from_pem(roots)?);
-            }
-            if let Some((certificate, key)) = identity {
-                builder = builder.identify_with(Identity::from_pem(certificate, key)?);
-            }
+        if let Some(roots) = &trust.roots {
+            builder = builder.add_root_certificate(Certificate::from_pem(roots)?);
+        }
+        if let Some((certificate, key)) = &trust.identity {
+            builder = builder.identify_with(Identity::from_pem(certificate, key)?);
         }
         builder.build()
     }

@@ -128,6 +128,9 @@ impl Slack {
                 place[*key] = text.into();
             }
         }
+        if message.get("username").is_none() {
+            message["username"] = "Tidewatch".into();
+        }
         message["attachments"] = Value::Array(vec![attachment]);
         message
     }

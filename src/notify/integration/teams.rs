@@ -107,7 +107,12 @@ impl Teams {
     }
 
     fn message_card(&self, view: &View<'_>) -> Value {
-        let (title, summary, text, url) = self.texts(view);
+        let (own, summary, text, url) = self.texts(view);
+        // Its title is no Markdown.
+        let title = match &self.title {
+            Some(_) => own,
+            None => view.text(None, words::TITLE, Target::Line),
+        };
         let mut card = json!({
             "@context": "https://schema.org/extensions",
             "@type": "MessageCard",

@@ -121,6 +121,10 @@ async fn slack_says_what_its_templates_say() {
             ),
             ("username", text(Target::Line, "{{ common_labels.nobody }}")),
             (
+                "icon_emoji",
+                text(Target::Line, "{{ common_labels.nobody }}"),
+            ),
+            (
                 "pretext",
                 text(Target::Slack, "<!here> {{ common_labels.team }}"),
             ),
@@ -149,7 +153,17 @@ async fn slack_says_what_its_templates_say() {
     let rig = told(Integration::Slack(Box::new(settings)));
     let body = sent(&mut hook, &rig, firing()).await.json();
     assert_eq!(body["channel"], "#checkout");
-    assert_eq!(body.get("username"), None, "what says nothing is left out");
+    assert_eq!(body["username"], "Tidewatch");
+    assert_eq!(
+        body.get("icon_emoji"),
+        None,
+        "what says nothing is left out"
+    );
+    assert_eq!(
+        body.get("icon_emoji"),
+        None,
+        "what says nothing is left out"
+    );
     assert_eq!(body["link_names"], true);
     let attachment = &body["attachments"][0];
     let pretext = attachment["pretext"].as_str().unwrap();

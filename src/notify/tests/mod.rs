@@ -4,6 +4,7 @@
 mod delivery;
 mod hostile;
 mod integrations;
+mod mail;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
