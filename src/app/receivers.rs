@@ -687,11 +687,46 @@ mod tests {
         write("own.j2", "{% macro %}");
         let found = parse().unwrap_err().to_string();
         assert!(
-            found.contains("templates: `own.j2`: bad template"),
+            found.contains("templates[0]: `own.j2`: bad template"),
             "{found}"
         );
         write("own.j2", "{{ nothing }}");
         let found = parse().unwrap_err().to_string();
         assert!(found.contains("there is no `nothing`"), "{found}");
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_work() {
+        let page = include_str!("../../docs/receivers.md");
+        let blocks: Vec<_> = page.split("```yaml\n").skip(1).collect();
+        assert!(blocks.len() > 2);
+        for block in blocks {
+            let (block, _) = block.split_once("```").unwrap();
+            let text = match block.starts_with("webhook_configs") {
+                true => format!(
+                    "receivers:\n  - name: a\n    {}",
+                    block.replace('\n', "\n    ")
+                ),
+                false => block.to_owned(),
+            };
+            let lookup = |name: &str| {
+                Some(
+                    if name.starts_with("SLACK") {
+                        "https://slack/x"
+                    } else {
+                        "hunter2"
+                    }
+                    .to_owned(),
+                )
+            };
+            let loaded = config::parse("t.yaml", &text, &lookup, &known());
+            let loaded = loaded.unwrap_or_else(|found| panic!("{found}\n{text}"));
+            let warnings: Vec<_> = loaded.warnings.0.iter().map(|w| &*w.message).collect();
+            assert!(
+                matches!(warnings[..], [] | ["names no file"]),
+                "{warnings:?}\n{text}"
+            );
+            super::receivers(&loaded.config).unwrap();
+        }
     }
 }
