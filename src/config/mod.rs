@@ -25,6 +25,7 @@ mod check;
 mod decode;
 mod diagnostic;
 mod env;
+mod flapping;
 mod learning;
 mod listen;
 mod modes;
@@ -41,6 +42,7 @@ pub use builtin::builtin_rules;
 pub use check::Known;
 pub use decode::BadText;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
+pub use flapping::Flapping;
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
@@ -50,7 +52,10 @@ pub use receiver::{
     Slack, SlackAction, SlackField, Teams, TemplateError, TemplateFile, TextKind, Texts, TimeZone,
     TlsConfig, Webhook, read_templates,
 };
-pub use route::Route;
+pub use route::{
+    DayRange, InhibitRule, Location, MatcherText, MonthRange, RegexText, Route, Span, TimeInterval,
+    TimeOfDay, TimeRange, WeekdayRange, YearRange,
+};
 pub use rule::{
     BurnRate, BurnSeverity, Direction, Hold, Objective, Resolve, Rule, RuleWindow, SelectorText,
     Sigma,
@@ -76,14 +81,26 @@ pub struct Config {
     /// Which signals are watched, how, and what a deviation is called. Absent: the built-in rules, which
     /// watch latency, errors, rate and values of everything. `[]`: none.
     pub rules: Vec<Rule>,
+    /// When an alert comes and goes too often to tell each time.
+    pub flapping: Flapping,
     /// What receivers take where they do not say themselves.
     pub global: Global,
     /// Files of templates that texts of receivers may include and import by name; `*` in the name stands
     /// for any characters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<String>,
-    /// Which receiver gets the alerts, in which portions.
+    /// Which receiver gets which alerts, in which portions. A `route` of Alertmanager means the same here.
+    /// Absent: all go to `log`, by service.
     pub route: Route,
+    /// Alerts that make others superfluous, as in Alertmanager.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inhibit_rules: Vec<InhibitRule>,
+    /// Spans of time that routes refer to, as in Alertmanager.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<TimeInterval>,
+    /// An older name of `time_intervals`; the two are one list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mute_time_intervals: Vec<TimeInterval>,
     /// Those who can be told. `log` is always there.
     pub receivers: Vec<Receiver>,
     /// Operating modes of services.
@@ -101,9 +118,13 @@ impl Default for Config {
             window: Window::default(),
             limits: Limits::default(),
             rules: builtin_rules(),
+            flapping: Flapping::default(),
+            route: Route::builtin(),
+            inhibit_rules: Vec::new(),
+            time_intervals: Vec::new(),
+            mute_time_intervals: Vec::new(),
             global: Global::default(),
             templates: Vec::new(),
-            route: Route::default(),
             receivers: Vec::new(),
             modes: Modes::default(),
             log: Log::default(),
@@ -137,6 +158,7 @@ impl Config {
     /// not to load again.
     pub fn to_yaml(&self) -> String {
         let mut shown = self.clone();
+        shown.route = shown.route.written_out();
         for rule in &mut shown.rules {
             rule.sigma = rule.has_sigma().then(|| rule.thresholds());
             rule.hold = Some(rule.holds());

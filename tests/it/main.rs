@@ -22,5 +22,6 @@ mod modes;
 mod nab;
 mod own_telemetry;
 mod prometheus;
+mod routing;
 mod receivers;
 mod state;

@@ -11,7 +11,7 @@ mod integrations;
 mod learning;
 mod listening;
 mod modes;
-mod notifications;
+mod routing;
 mod receivers;
 mod rules;
 
@@ -53,7 +53,7 @@ pub(in crate::config) fn check(
     for (at, rule) in config.rules.iter().enumerate() {
         checker.rule(config, rule, &format!("rules[{at}]"));
     }
-    checker.notifications(config);
+    checker.routing(config);
     checker.receivers(config);
     checker.modes(config);
     checker.found

@@ -19,6 +19,8 @@ mod calibration;
 mod event;
 mod level;
 mod novelty;
+mod rarity;
+mod recurrence;
 mod season;
 mod state;
 
@@ -30,7 +32,7 @@ use super::{Detector, Kind, MAX_SIGMA};
 use crate::model::{Evidence, Judged, Rule, Sample, SignalKind, Timestamp, Verdict};
 use crate::window::Window;
 use season::Period;
-use state::{Channel, State, Step, WARM_UP};
+use state::{Band, Channel, State, Step, WARM_UP};
 
 pub(super) const KIND: Kind = Kind {
     name: "adaptive",
@@ -46,8 +48,9 @@ pub(super) const KIND: Kind = Kind {
 /// O(1) a sample; keeps nothing in the window.
 struct Adaptive {
     /// Where the band ends.
-    warning: f64,
+    band: Band,
     min_samples: u32,
+    kind: SignalKind,
     scale: Scale,
     state: Option<Box<State>>,
     /// How many events there usually are behind a sample, where they are counted.
@@ -57,8 +60,9 @@ struct Adaptive {
 impl Adaptive {
     fn new(rule: &Rule, kind: SignalKind) -> Self {
         Self {
-            warning: rule.sigma.warning,
+            band: Band::at(rule.sigma.warning),
             min_samples: rule.min_samples.max(WARM_UP),
+            kind,
             scale: Scale::for_kind(kind),
             state: None,
             counts: Counts::new(kind),
@@ -71,7 +75,7 @@ impl Adaptive {
         let state = self
             .state
             .get_or_insert_with(|| Box::new(State::new(secs, value)));
-        state.step(secs, value, self.warning, self.counts.is_some())
+        state.step(secs, value, self.band, self.counts.is_some())
     }
 
     fn judged(&self, step: &Step, sample: Sample) -> Judged {
@@ -80,10 +84,21 @@ impl Adaptive {
         let expected = self.scale.back(step.expected);
         let sigma = step.sigma.min(MAX_SIGMA);
         let finite = |number: f64| number.clamp(-f64::MAX, f64::MAX);
+        let (mut lower, mut upper) = (
+            self.scale.back(step.expected - step.reach),
+            self.scale.back(step.expected + step.reach),
+        );
+        // A band that reaches where values cannot be is believed by nobody.
+        if state.is_some_and(State::is_never_negative) {
+            lower = lower.max(0.0).min(upper);
+        }
+        if self.kind == SignalKind::ErrorRatio && sample.value <= 1.0 {
+            upper = upper.min(1.0).max(lower);
+        }
         Judged {
             expected: finite(expected),
-            lower: self.scale.back(step.expected - step.reach),
-            upper: self.scale.back(step.expected + step.reach),
+            lower,
+            upper,
             sigma: if sample.value < expected {
                 -sigma
             } else {
@@ -134,9 +149,9 @@ impl Detector for Adaptive {
                         expected: self.scale.back(step.mean).max(judged.expected),
                         samples: f64::from(have.min(LONG_RUN)),
                     };
-                    counts.weigh(look, self.warning, &mut judged);
+                    counts.weigh(look, self.band.sigma, &mut judged);
                 }
-                deviates = judged.sigma.abs() >= self.warning;
+                deviates = judged.sigma.abs() >= self.band.sigma;
                 Verdict::Judged(judged)
             }
         };

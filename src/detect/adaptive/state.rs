@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, LARGEST};
-use super::event::{Course, OPENS, Reports, Run, Surprise};
+use super::event::{Course, Hold, OPENS, Reports, Run, Standing, Surprise};
 use super::level::Level;
 use super::novelty::Novelty;
+use super::rarity::Rarity;
+use super::recurrence::Recurrences;
 use super::season::{Period, Season};
 
 /// Samples before anything is judged.
@@ -55,6 +57,15 @@ const LONG_RUN: u32 = 4000;
 /// What is new relative to the time of day is so only after so many days, and samples.
 const SEASON_DAYS: f64 = 3.0;
 const SEASON_SAMPLES: u32 = 100;
+/// What lasts of a new value is as surprising as it began, where a signal is known for so many seconds and the
+/// gap is at least this, or where the value is a jump over a gap of this size.
+const HOLD_KNOWN: i64 = 2 * 86_400;
+const HOLD_GAP: f64 = 0.1;
+const HOLD_JUMP: f64 = 0.3;
+/// A sample belongs to it while it is beyond this share of the way from what was seen before.
+const HOLD_SHARE: f64 = 0.5;
+/// So much less surprising than where an event begins is a deviation that comes every day.
+const EXPECTED: f64 = 0.5;
 /// Values of an event that wait to be remembered.
 const WAITING: usize = 8;
 /// Values are taken as if they were at most so far from where the signal began.
@@ -66,6 +77,22 @@ const FLOOR: f64 = 1e-9;
 /// By channel: how many deviations in a row say as much as one. The mean of the last few hardly changes
 /// from one sample to the next.
 const ALIKE: [u8; 4] = [1, 1, 1, 10];
+
+/// Where the band of what is usual ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Band {
+    pub(super) sigma: f64,
+    rarity: Rarity,
+}
+
+impl Band {
+    pub(super) fn at(sigma: f64) -> Self {
+        Self {
+            sigma,
+            rarity: Rarity::of_sigma(sigma),
+        }
+    }
+}
 
 /// What deviates, and from what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +170,8 @@ pub(super) struct State {
     reports: Reports,
     /// The level before the last new one.
     before: Option<Level>,
+    recurrences: Recurrences,
+    hold: Hold,
 }
 
 /// Exponentially weighted mean and variance.
@@ -198,7 +227,14 @@ impl State {
             run: Run::default(),
             reports: Reports::default(),
             before: None,
+            recurrences: Recurrences::default(),
+            hold: Hold::default(),
         }
+    }
+
+    /// Whether no value was ever below zero.
+    pub(super) fn is_never_negative(&self) -> bool {
+        self.origin + self.values.lowest() >= 0.0 && self.origin + self.previous >= 0.0
     }
 
     /// The period that the expectation follows.
@@ -206,13 +242,13 @@ impl State {
         self.season.period()
     }
 
-    /// Judges a sample and learns from it. `warning` is where the band ends; `counted` tells that what few
+    /// Judges a sample and learns from it. `counted` tells that what few
     /// events do by chance is known from their number. `None` during the warm-up.
     pub(super) fn step(
         &mut self,
         secs: i64,
         value: f64,
-        warning: f64,
+        band: Band,
         counted: bool,
     ) -> Option<Step> {
         let sight = self.look(secs, value);
@@ -247,11 +283,29 @@ impl State {
         });
         let judged = self.samples >= WARM_UP;
         let alone = if judged { sigma } else { 0.0 };
+        let off = sight.value - sight.usual.unwrap_or(self.slow.mean);
+        let recurs = alone >= OPENS && self.recurrences.is_known(secs, off);
+        if alone >= OPENS && self.run.lasts() {
+            self.recurrences.note(secs, off, recurs);
+        }
+        // It is no news, and what it would teach is known, too.
+        let (alone, new) = if recurs {
+            (OPENS - EXPECTED, 0.0)
+        } else {
+            (alone, new)
+        };
         let sigma = self.held(&sight, alone);
+        if judged && new >= NEW {
+            self.hold_what_is_new(secs, &sight, new, of_new);
+        }
+        let sigma = match self.hold.observe(self.stands(&sight)) {
+            Some(held) => sigma.max(held),
+            None => sigma,
+        };
         let never_seen = judged && self.values.is_record(sight.value);
         let centre = self.centre(&sight, (sigma >= OPENS).then_some(spoke));
         let (expected, spread, _) = centre;
-        let reach = self.reach(&sight, sigma, warning, centre);
+        let reach = self.reach(&sight, sigma, band, centre);
         let report = self.reports.observe(alone, sigma);
         let residual = sight.usual.map(|usual| sight.value - usual);
         let (before, mean) = (self.before, self.slow.mean + self.origin);
@@ -270,6 +324,7 @@ impl State {
         if course == Course::NewNormal {
             self.relevel();
         }
+        let course = if recurs { Course::Aside } else { course };
         self.learn(secs, &sight, course);
         // What is outside of all that was ever seen by as much as that is wide is no chance, however little
         // was seen. It is severe; it is one event all the same, reported as often as any.
@@ -373,6 +428,41 @@ impl State {
         }
     }
 
+    /// A value is new only once, as it is remembered; while it lasts it is no less surprising than that.
+    fn hold_what_is_new(&mut self, secs: i64, sight: &Sight, sigma: f64, of: Channel) {
+        if self.hold.is_on() {
+            return;
+        }
+        let known = secs.saturating_sub(self.began) >= HOLD_KNOWN;
+        let gap = self.values.gap(sight.value, sight.floor);
+        let jumps = self.values.gap(self.previous, sight.floor) < 0.5 * GAP;
+        match of {
+            Channel::NewValue if known && gap >= HOLD_GAP || jumps && gap >= HOLD_JUMP => {
+                if let Some(edge) = self.values.outside(sight.value, HOLD_SHARE) {
+                    self.hold.begin(Standing::Value, edge, sight.value, sigma);
+                }
+            }
+            Channel::NewLevel if known => {
+                if let Some(edge) = self.levels.outside(sight.smooth, HOLD_SHARE) {
+                    self.hold.begin(Standing::Level, edge, sight.smooth, sigma);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the sample is where the new value was that is held.
+    fn stands(&self, sight: &Sight) -> bool {
+        match self.hold.standing {
+            Standing::Value => self.hold.is_beyond(sight.value),
+            Standing::Level => {
+                let (off, level) = (sight.value - self.slow.mean, sight.smooth - self.slow.mean);
+                let shares = off * level.signum() >= HOLD_SHARE * level.abs();
+                shares && self.hold.is_beyond(sight.smooth)
+            }
+        }
+    }
+
     /// What was expected, how far values stray from it, and the calibration that knows: of the channel
     /// that spoke, else of the one that strays least.
     fn centre(&self, sight: &Sight, spoke: Option<Channel>) -> (f64, f64, usize) {
@@ -398,18 +488,19 @@ impl State {
         }
     }
 
-    /// Half of the band's width: as far as the channel that knows best calls less than `warning`, and
+    /// Half of the band's width: as far as the channel that knows best calls less than the band's sigma, and
     /// so that a sample is beyond it if and only if its sigma is.
     fn reach(
         &self,
         sight: &Sight,
         sigma: f64,
-        warning: f64,
+        band: Band,
         (expected, spread, channel): (f64, f64, usize),
     ) -> f64 {
         let calibration = self.calibrations.get(channel);
         let known = calibration.filter(|calibration| calibration.seen() >= CALIBRATED);
-        let distance = known.map_or(warning, |calibration| calibration.deviation(warning));
+        let distance = known.map_or(band.sigma, |known| known.deviation(band.rarity));
+        let warning = band.sigma;
         let (reach, off) = (distance * spread, (sight.value - expected).abs());
         if sigma >= warning {
             reach.min(off * (warning / sigma))
@@ -594,6 +685,8 @@ impl State {
             && self.fast.variance >= 0.0
             && levels.iter().chain(&self.before).all(Level::is_sound)
             && self.run.is_sound()
+            && self.hold.is_sound()
+            && self.recurrences.is_sound()
             && self.season.is_sound()
             && self.calibrations.iter().all(Calibration::is_sound)
             && memories.iter().all(|memory| memory.is_sound())
@@ -616,6 +709,7 @@ impl State {
             .sum::<usize>()
             + memories.iter().map(|memory| memory.heap()).sum::<usize>()
             + self.season.heap()
+            + self.recurrences.heap()
             + self.waiting.capacity() * size_of::<(f32, Option<f32>)>()
     }
 }

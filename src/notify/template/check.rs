@@ -155,6 +155,7 @@ fn samples() -> Vec<View<'static>> {
             } else {
                 Status::Resolved
             },
+            reason: Default::default(),
             decided_at: Timestamp::from_secs(1_700_000_060),
             alerts,
         };
