@@ -319,6 +319,8 @@ impl Builder<'_> {
             roots,
             identity: certificate.zip(key),
         };
+        let secured =
+            || notify::Secured::towards(&smarthost.host, &trust).map_err(anyhow::Error::msg);
         let is_required = one.require_tls.unwrap_or(global.smtp_require_tls);
         let part = |text: &Option<String>, target| {
             Ok::<_, anyhow::Error>(match text.as_deref() {
@@ -339,8 +341,8 @@ impl Builder<'_> {
             to: self.text(Target::Line, one.to.as_ref().context("no `to`")?)?,
             auth,
             tls: match (smarthost.port, is_required) {
-                (465, _) => notify::Tls::Implicit(trust),
-                (_, true) => notify::Tls::StartTls(trust),
+                (465, _) => notify::Tls::Implicit(secured()?),
+                (_, true) => notify::Tls::StartTls(secured()?),
                 (_, false) => notify::Tls::Off,
             },
             headers: self.details(&one.headers)?,
@@ -495,4 +497,236 @@ fn http(config: &config::HttpConfig) -> anyhow::Result<Http> {
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::app::known;
+    use crate::config::{self, Diagnostics};
+
+    /// What is said of the keys of one integration, without file, place and path.
+    #[track_caller]
+    fn check(receiver: &str, expected: &[&str]) {
+        let lookup = |name: &str| (name == "KEY").then(|| "hunter2".to_owned());
+        let text = format!("receivers:\n  - name: a\n    {receiver}\n");
+        let found = match config::parse("t.yaml", &text, &lookup, &known()) {
+            Ok(loaded) => {
+                super::receivers(&loaded.config).expect("what is checked can be built");
+                loaded.warnings
+            }
+            Err(found) => found,
+        };
+        let Diagnostics(found) = found;
+        let lines: Vec<_> = found
+            .iter()
+            .map(|d| {
+                let path = d.path.strip_prefix("receivers[0].").unwrap_or(&d.path);
+                let hint = d.hint.as_deref().unwrap_or_default();
+                format!("{path}: {} | {hint}", d.message)
+            })
+            .collect();
+        assert_eq!(lines, expected, "{receiver}");
+        assert!(!format!("{found:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn good_receivers_are_taken_without_a_word() {
+        for good in [
+            "slack_configs: [{api_url: 'https://h/x', channel: '#a', text: \"{% for a in alerts %}{{ a.labels.x }}{% endfor %}\"}]",
+            "pagerduty_configs: [{routing_key: '${env:KEY}', details: {team: '{{ common_labels.team }}'}}]",
+            "opsgenie_configs: [{api_key: '${env:KEY}', responders: [{name: ops, type: team}]}]",
+            "msteams_configs: [{webhook_url: 'https://h/x', title: '{{ title }}'}]",
+            "msteamsv2_configs: [{webhook_url: 'https://h/x'}]",
+            "email_configs: [{to: a@b, from: b@c, smarthost: 'mail:25'}]",
+            "email_configs: [{to: a@b, from: b@c, smarthost: '[::1]:25', require_tls: false, auth_username: u, auth_password: '${env:KEY}'}]",
+            "alertmanager_configs: [{url: 'http://am:9093'}]",
+            "file_configs: [{path: alerts.log, text: \"{{ time | date('%H:%M', 'Europe/Berlin') }} {{ title }}\"}]",
+            "webhook_configs: [{url: 'https://h/x', max_alerts: 5, http_config: {basic_auth: {username: u, password_file: p}}, payload: {a: ['{{ alerts | length }}', 1, null]}}]",
+            "webhook_configs: [{url: 'https://h/x', payload: '{\"a\": {{ title }}, \"b\": {{ alerts }}}'}]",
+            "time_zone: Europe/Berlin\n    webhook_configs: [{url: 'https://h/x', http_config: {proxy_url: 'http://proxy:3128', enable_http2: false, follow_redirects: false}}]",
+        ] {
+            check(good, &[]);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_found_where_they_stand() {
+        let slack =
+            |text: &str| format!("slack_configs: [{{api_url: 'https://h/x', text: {text:?}}}]");
+        check(
+            &slack("{{ .CommonLabels.alertname }}"),
+            &[
+                "slack_configs[0].text: bad template: syntax error: unexpected `.` \
+               | this looks like a template of Go; here `{{ .CommonLabels.team }}` is \
+               `{{ common_labels.team }}`, see docs/receivers.md",
+            ],
+        );
+        check(
+            &slack("{% for a in alerts %}{{ a.anotations.x }}{% endfor %}"),
+            &[
+                "slack_configs[0].text: bad template: undefined value: `a.anotations` is undefined | templates look like \
+               \"{{ status }}: {{ common_labels.alertname }}\"",
+            ],
+        );
+        check(
+            &slack("{{ 1 | nonsense }}"),
+            &[
+                "slack_configs[0].text: bad template: unknown filter: filter nonsense is unknown | \
+               templates look like \"{{ status }}: {{ common_labels.alertname }}\"",
+            ],
+        );
+        // Also where no sample comes by.
+        check(
+            &slack("{% if status == 'never' %}{{ comon_labels.x }}{% endif %}"),
+            &[
+                "slack_configs[0].text: bad template: there is no `comon_labels` | there are alerts, \
+               common_annotations, common_labels, external_url, firing, group_key, group_labels, mode, \
+               receiver, resolved, severity, status, time, title, truncated_alerts, url",
+            ],
+        );
+        check(
+            &slack(
+                "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            ),
+            &[
+                "slack_configs[0].text: bad template: engine ran out of fuel | templates look like \
+               \"{{ status }}: {{ common_labels.alertname }}\"",
+            ],
+        );
+        check(
+            "webhook_configs: [{url: 'https://h/x', payload: '{\"a\": \"{{ title }}\"}'}]",
+            &[
+                "webhook_configs[0].payload: bad template: it does not yield JSON: expected `,` or `}` at \
+               line 1 column 9 | values are written as JSON: no quotes around {{ }}",
+            ],
+        );
+        check(
+            "webhook_configs: [{url: 'https://h/x', payload: {a: ['{{ alert.x }}']}}]",
+            &[
+                "webhook_configs[0].payload.a[0]: bad template: there is no `alert` | there are alerts, \
+               common_annotations, common_labels, external_url, firing, group_key, group_labels, mode, \
+               receiver, resolved, severity, status, time, title, truncated_alerts, url",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_twice_is_said() {
+        check(
+            "slack_configs: [{}]",
+            &[
+                "slack_configs[0]: the key `api_url` is missing | set `api_url`, `api_url_file` or \
+               `global.slack_api_url`",
+            ],
+        );
+        check(
+            "email_configs: [{to: a@b}]",
+            &[
+                "email_configs[0]: the key `from` is missing | set `from` or `global.smtp_from`",
+                "email_configs[0]: the key `smarthost` is missing | set `smarthost` or \
+                 `global.smtp_smarthost`",
+            ],
+        );
+        check(
+            "email_configs: [{to: a@b, from: b@c, smarthost: 'mail:25', require_tls: false, auth_username: u, auth_password: '${env:KEY}'}]",
+            &[
+                "email_configs[0].require_tls: the password would go over the network in clear | leave it \
+               out, or let the server be on this machine",
+            ],
+        );
+        check(
+            "pagerduty_configs: [{service_key: x}]",
+            &[
+                "pagerduty_configs[0]: unknown key `service_key` | only the Events API v2 is spoken: make \
+                 an integration key for it, `routing_key`",
+            ],
+        );
+        check(
+            "webhook_configs: [{url: 'https://h/x', url_file: y, http_config: {bearer_token: '${env:KEY}', basic_auth: {username: u}, follow_redirects: true, tls_config: {insecure_skip_verify: true, cert_file: c}}}]",
+            &[
+                "webhook_configs[0].url: is there twice, and as `url_file` | leave out one of them",
+                "webhook_configs[0].http_config: more than one kind of authentication | leave one of \
+                 `authorization`, `basic_auth` and `bearer_token`",
+                "webhook_configs[0].http_config.follow_redirects: redirects are never followed: they would \
+                 lead anywhere | give the address that the receiver redirects to",
+                "webhook_configs[0].http_config.tls_config: has one of `cert_file` and `key_file` | they \
+                 belong together",
+                "webhook_configs[0].http_config.tls_config.insecure_skip_verify: certificates are always \
+                 checked | name the certificate authority in `ca_file`",
+                "webhook_configs[0].http_config.tls_config.cert_file: c cannot be read: No such file or \
+                 directory (os error 2) | it must be there where the daemon runs",
+            ],
+        );
+        check(
+            "time_zone: Europe/Berln\n    telegram_configs: []",
+            &[
+                "time_zone: expected a time zone such as Europe/Berlin, found `Europe/Berln` | names are \
+                 those of the IANA database; `UTC` is one",
+                "receivers[0]: unknown key `telegram_configs` | not supported; `webhook_configs` with a \
+                 `payload` of your own reaches most",
+            ],
+        );
+    }
+
+    #[test]
+    fn texts_may_use_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        write(
+            "own.j2",
+            "{% macro who(a) %}{{ a.labels.service }}!{% endmacro %}",
+        );
+        let file = folder.path().join("t.yaml").display().to_string();
+        let text = "templates: ['*.j2']\nreceivers: [{name: a, webhook_configs: [{url: 'http://h', \
+                    payload: {a: \"{% import 'own.j2' as own %}{{ own.who(alerts[0]) }}\"}}]}]";
+        let parse = || config::parse(&file, text, &|_| None, &known());
+        let loaded = parse().unwrap();
+        super::receivers(&loaded.config).unwrap();
+        write("own.j2", "{% macro %}");
+        let found = parse().unwrap_err().to_string();
+        assert!(
+            found.contains("templates[0]: `own.j2`: bad template"),
+            "{found}"
+        );
+        write("own.j2", "{{ nothing }}");
+        let found = parse().unwrap_err().to_string();
+        assert!(found.contains("there is no `nothing`"), "{found}");
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_work() {
+        let page = include_str!("../../docs/receivers.md");
+        let blocks: Vec<_> = page.split("```yaml\n").skip(1).collect();
+        assert!(blocks.len() > 2);
+        for block in blocks {
+            let (block, _) = block.split_once("```").unwrap();
+            let text = match block.starts_with("webhook_configs") {
+                true => format!(
+                    "receivers:\n  - name: a\n    {}",
+                    block.replace('\n', "\n    ")
+                ),
+                false => block.to_owned(),
+            };
+            let lookup = |name: &str| {
+                Some(
+                    if name.starts_with("SLACK") {
+                        "https://slack/x"
+                    } else {
+                        "hunter2"
+                    }
+                    .to_owned(),
+                )
+            };
+            let loaded = config::parse("t.yaml", &text, &lookup, &known());
+            let loaded = loaded.unwrap_or_else(|found| panic!("{found}\n{text}"));
+            let warnings: Vec<_> = loaded.warnings.0.iter().map(|w| &*w.message).collect();
+            assert!(
+                matches!(warnings[..], [] | ["names no file"]),
+                "{warnings:?}\n{text}"
+            );
+            super::receivers(&loaded.config).unwrap();
+        }
+    }
 }

@@ -25,8 +25,8 @@ mod tests;
 
 pub use integration::{
     Address, Alertmanager, AttemptError, Authorization, Card, Credential, Email, Endpoint, Http,
-    Integration, LogFile, Opsgenie, PagerDuty, Part, Payload, Responder, Slack, Teams, Tls,
-    TransportSettings, Tree, Trust, Webhook,
+    Integration, LogFile, Opsgenie, PagerDuty, Part, Payload, Responder, Secured, Slack, Teams,
+    Tls, TransportSettings, Tree, Trust, Webhook,
 };
 pub use message::{Message, Resolved};
 pub use receiver::Delivery;

@@ -36,10 +36,20 @@ impl Checker<'_> {
                 return Vec::new();
             }
         };
+        for at in 0..patterns.len() {
+            if !files.iter().any(|file| file.at == at) {
+                let path = format!("templates[{at}]");
+                self.warn(
+                    &path,
+                    "names no file",
+                    "the path is relative to the configuration's",
+                );
+            }
+        }
         for file in &files {
             if let Err(reason) = (self.known.text)(&files, TextKind::Plain, &file.text) {
                 self.error(
-                    "templates",
+                    &format!("templates[{}]", file.at),
                     format!("`{}`: bad template: {reason}", file.name),
                     "see docs/receivers.md for what templates may say",
                 );

@@ -10,6 +10,8 @@ const MAX_BYTES: u64 = 1 << 20;
 /// A file of templates, known to texts by its name without the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateFile {
+    /// Which of the patterns names it.
+    pub at: usize,
     /// The name.
     pub name: String,
     /// What it holds.
@@ -30,7 +32,8 @@ pub struct TemplateError {
 /// `base`; in its last part `*` stands for any characters.
 ///
 /// # Errors
-/// A folder or file cannot be read, there are too many, or two have one name.
+/// A folder or file cannot be read, there are too many, or two have one name. A pattern with `*` may name
+/// none.
 pub fn read_templates(
     base: &Path,
     patterns: &[String],
@@ -48,7 +51,7 @@ pub fn read_templates(
                 return Err(failed(format!("there are more than {MAX_FILES} files")));
             }
             let text = read(&path).map_err(failed)?;
-            files.push(TemplateFile { name, text });
+            files.push(TemplateFile { at, name, text });
         }
     }
     Ok(files)
@@ -63,8 +66,15 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     if !last.contains('*') {
         return Ok(vec![pattern.to_owned()]);
     }
-    let entries = std::fs::read_dir(folder)
-        .map_err(|error| format!("the folder {} cannot be read: {error}", folder.display()))?;
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // A pattern may match nothing, as in Alertmanager.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            let folder = folder.display();
+            return Err(format!("the folder {folder} cannot be read: {error}"));
+        }
+    };
     let mut found: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
@@ -154,7 +164,7 @@ mod tests {
             read(&["t/*.j2", "d"]).map(names),
             Ok("a.j2=A b.j2=B d=D ".into())
         );
-        assert_eq!(read(&["none/*"]).unwrap_err().at, 0);
+        assert_eq!(read(&["none/*"]).map(names), Ok(String::new()));
         assert_eq!(read(&["d", "none"]).unwrap_err().at, 1);
         assert!(
             read(&["d", "d"])

@@ -1,6 +1,7 @@
 //! Mail by SMTP (RFC 5321): STARTTLS, or TLS from the first byte on port 465.
 
 use std::error::Error as _;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -79,9 +80,40 @@ pub enum Tls {
     /// Not at all.
     Off,
     /// Nothing is sent before the server has agreed to it.
-    StartTls(Trust),
+    StartTls(Secured),
     /// From the first byte, as on port 465.
-    Implicit(Trust),
+    Implicit(Secured),
+}
+
+/// How the server proves who it is. Cheap to clone.
+#[derive(Clone)]
+pub struct Secured(TlsParameters);
+
+impl Secured {
+    /// Towards `host`. Certificates are read now, those of the machine among them, which takes a while.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be read.
+    pub fn towards(host: &str, trust: &Trust) -> Result<Self, String> {
+        let build = || {
+            let mut builder = TlsParameters::builder(host.to_owned());
+            if let Some(roots) = &trust.roots {
+                builder = builder.add_root_certificate(Certificate::from_pem(roots)?);
+            }
+            if let Some((certificate, key)) = &trust.identity {
+                builder = builder.identify_with(Identity::from_pem(certificate, key)?);
+            }
+            builder.build()
+        };
+        let wrong = |error: lettre::transport::smtp::Error| causes(&error);
+        build().map(Self).map_err(wrong)
+    }
+}
+
+impl fmt::Debug for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secured(towards {})", self.0.domain())
+    }
 }
 
 /// Who is trusted.
@@ -106,14 +138,11 @@ pub(in crate::notify) struct Mail {
 }
 
 impl Email {
-    /// Reads certificates and keys now.
+    /// What is checked of it.
     ///
     /// # Errors
-    /// One cannot be read, or a header is ours to set.
+    /// A header is ours to set.
     pub fn checked(self) -> Result<Self, String> {
-        if let Tls::StartTls(trust) | Tls::Implicit(trust) = &self.tls {
-            self.tls_parameters(trust).map_err(|error| causes(&error))?;
-        }
         for (name, _) in &self.headers {
             header_name(name)?;
         }
@@ -215,7 +244,7 @@ impl Email {
     ) -> Result<AsyncSmtpConnection, lettre::transport::smtp::Error> {
         let hello = ClientId::Domain(self.hello.clone());
         let tls = match &self.tls {
-            Tls::Implicit(trust) => Some(self.tls_parameters(trust)?),
+            Tls::Implicit(secured) => Some(secured.0.clone()),
             Tls::Off | Tls::StartTls(_) => None,
         };
         let timeout = Some(client.connect_timeout);
@@ -228,14 +257,14 @@ impl Email {
         message: &lettre::Message,
     ) -> Result<(), AttemptError> {
         let hello = ClientId::Domain(self.hello.clone());
-        if let Tls::StartTls(trust) = &self.tls {
+        if let Tls::StartTls(secured) = &self.tls {
             if !connection.can_starttls() {
                 return Err(AttemptError::Permanent {
                     reason: "the server offers no STARTTLS, and nothing is sent without TLS".into(),
                 });
             }
-            let tls = self.tls_parameters(trust).map_err(judge)?;
-            connection.starttls(tls, &hello).await.map_err(judge)?;
+            let started = connection.starttls(secured.0.clone(), &hello).await;
+            started.map_err(judge)?;
         }
         if let Some((user, password)) = &self.auth {
             let credentials = Credentials::new(user.clone(), password.read().await?);
@@ -247,20 +276,6 @@ impl Email {
         let formatted = message.formatted();
         let sent = connection.send(message.envelope(), &formatted);
         sent.await.map(drop).map_err(judge)
-    }
-
-    fn tls_parameters(
-        &self,
-        trust: &Trust,
-    ) -> Result<TlsParameters, lettre::transport::smtp::Error> {
-        let mut builder = TlsParameters::builder(self.smarthost.0.clone());
-        if let Some(roots) = &trust.roots {
-            builder = builder.add_root_certificate(Certificate::from_pem(roots)?);
-        }
-        if let Some((certificate, key)) = &trust.identity {
-            builder = builder.identify_with(Identity::from_pem(certificate, key)?);
-        }
-        builder.build()
     }
 }
 

@@ -18,7 +18,7 @@ mod teams;
 mod webhook;
 
 pub use alertmanager::Alertmanager;
-pub use email::{Email, Part, Tls, Trust};
+pub use email::{Email, Part, Secured, Tls, Trust};
 pub use file::LogFile;
 pub(super) use http::Client;
 pub use http::{Address, Authorization, Credential, Endpoint, Http, TransportSettings};

@@ -11,6 +11,9 @@ use crate::dispatch::{Notification, Status};
 use crate::model::{Alert, AlertState, Labels, SeverityLabel, Timestamp};
 use crate::notify::message::{Message, Resolved};
 
+/// Longest piece of a template that is shown.
+const MAX_SHOWN_BYTES: usize = 100;
+
 /// Says what is wrong with a text that goes to `target` and may use `files`; what to do about it follows
 /// on a line of its own. `leaf` says that the text stands in a JSON tree.
 ///
@@ -108,9 +111,16 @@ pub(super) fn describe(error: &minijinja::Error) -> String {
     {
         innermost = cause;
     }
-    let what = match innermost.detail() {
-        Some(detail) => format!("{}: {detail}", innermost.kind()),
-        None => innermost.kind().to_string(),
+    let place = innermost
+        .range()
+        .zip(innermost.template_source())
+        .and_then(|(range, source)| source.get(range));
+    let what = match (innermost.detail(), place) {
+        (Some(detail), _) => format!("{}: {detail}", innermost.kind()),
+        (None, Some(place)) if place.len() <= MAX_SHOWN_BYTES && !place.contains('\n') => {
+            format!("{}: `{place}`", innermost.kind())
+        }
+        (None, _) => innermost.kind().to_string(),
     };
     match innermost.line() {
         Some(line) if line > 1 => format!("{what} (line {line} of the text)"),

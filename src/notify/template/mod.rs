@@ -236,6 +236,8 @@ fn environment(escape: Escape) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_fuel(Some(FUEL));
+    // So that an error says what it is about.
+    environment.set_debug(true);
     environment.set_recursion_limit(RECURSION);
     // By target, whatever a file is called: a macro from `texts.html` is text in a mail's text.
     environment.set_auto_escape_callback(move |_| match escape {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::{NOW, PATIENCE, context, notification};
-use crate::notify::integration::{AttemptError, Email, Integration, Part, Tls, Trust};
+use crate::notify::integration::{AttemptError, Email, Integration, Part, Secured, Tls, Trust};
 use crate::notify::{Message, Resolved, Target, Templates};
 
 /// What a server answers to the command that begins so; the first that fits. No answer: it hangs.
@@ -185,9 +185,17 @@ async fn tls_may_begin_with_the_first_byte() {
         roots: Some(made.cert.pem().into_bytes()),
         identity: None,
     };
-    let outcome = attempt(email(port, Tls::Implicit(trust))).await;
+    let outcome = attempt(email(
+        port,
+        Tls::Implicit(Secured::towards("127.0.0.1", &trust).unwrap()),
+    ))
+    .await;
     assert_eq!(kind(&outcome), "delivered", "{outcome:?}");
-    let outcome = attempt(email(port, Tls::Implicit(Trust::default()))).await;
+    let outcome = attempt(email(
+        port,
+        Tls::Implicit(Secured::towards("127.0.0.1", &Trust::default()).unwrap()),
+    ))
+    .await;
     assert_eq!(kind(&outcome), "again", "{outcome:?}");
 }
 
