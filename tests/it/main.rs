@@ -23,4 +23,5 @@ mod nab;
 mod own_telemetry;
 mod prometheus;
 mod routing;
+mod receivers;
 mod state;
