@@ -7,12 +7,19 @@
 //! What always holds: nothing here changes an alert; what is muted still fires, still flips modes and is
 //! still shown.
 
+mod silence;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::Fingerprint;
+
+pub use silence::{
+    Condition, Draft, Silence, SilenceError, SilenceSettings, SilenceState, Silences, comparison,
+    is_label_name,
+};
 
 /// Identifies a silence: a UUID, shown as `8-4-4-4-12` hexadecimal digits, as in Alertmanager.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
