@@ -28,6 +28,7 @@ mod env;
 mod learning;
 mod listen;
 mod modes;
+mod receiver;
 mod route;
 mod rule;
 mod secret;
@@ -43,7 +44,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
-pub use route::{LOG_RECEIVER, Receiver, Route, Webhook};
+pub use receiver::{LOG_RECEIVER, Receiver, Webhook};
+pub use route::Route;
 pub use rule::{
     BurnRate, BurnSeverity, Direction, Hold, Objective, Resolve, Rule, RuleWindow, SelectorText,
     Sigma,

@@ -7,19 +7,23 @@
 //! What always holds: nothing here changes an alert; what is muted still fires, still flips modes and is
 //! still shown.
 
+mod inhibit;
 mod silence;
+mod time_interval;
+
+pub use inhibit::{InhibitRule, Inhibitor};
+pub use silence::{
+    Condition, Draft, Silence, SilenceError, SilenceSettings, SilenceState, Silences, comparison,
+    is_label_name,
+};
+pub use time_interval::{Span, TimeInterval};
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::Fingerprint;
-
-pub use silence::{
-    Condition, Draft, Silence, SilenceError, SilenceSettings, SilenceState, Silences, comparison,
-    is_label_name,
-};
+use crate::model::{Fingerprint, Labels, Timestamp};
 
 /// Identifies a silence: a UUID, shown as `8-4-4-4-12` hexadecimal digits, as in Alertmanager.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +39,19 @@ pub struct Muted {
     /// The time intervals in which its route is mute (or outside of all of which it is), by name. In
     /// Alertmanager this belongs to a group, not to an alert.
     pub muted_by: Vec<String>,
+}
+
+/// Knows which alerts are silenced.
+pub trait Silencer {
+    /// The silences active at `now` that match an alert with these labels, sorted.
+    fn silenced_by(&self, labels: &Labels, now: Timestamp) -> Vec<SilenceId>;
+}
+
+/// Nothing is silenced.
+impl Silencer for () {
+    fn silenced_by(&self, _: &Labels, _: Timestamp) -> Vec<SilenceId> {
+        Vec::new()
+    }
 }
 
 impl Muted {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::SilenceId;
+use super::{SilenceId, Silencer};
 use crate::model::{Labels, MatchOp, Matcher, Timestamp};
 use index::Index;
 
@@ -351,6 +351,12 @@ impl Silences {
     }
 }
 
+impl Silencer for Silences {
+    fn silenced_by(&self, labels: &Labels, now: Timestamp) -> Vec<SilenceId> {
+        self.matching(labels, now)
+    }
+}
+
 fn check_times(now: Timestamp, draft: &Draft) -> Result<(), SilenceError> {
     let problem = if draft.starts_at >= draft.ends_at {
         "start time must be before end time"
@@ -443,7 +449,7 @@ mod conditions {
         let saved = Vec::<Saved>::deserialize(deserializer)?;
         let read = |saved: Saved| {
             let op = comparison(saved.is_regex, saved.is_equal);
-            Matcher::new(&saved.name, op, &saved.value)
+            Matcher::of_alertmanager(&saved.name, op, &saved.value)
         };
         let read: Result<_, _> = saved.into_iter().map(read).collect();
         read.map_err(serde::de::Error::custom)

@@ -11,6 +11,7 @@ mod learning;
 mod listening;
 mod modes;
 mod notifications;
+mod receivers;
 mod rules;
 
 /// What the configuration may refer to, known elsewhere in the daemon.
@@ -50,6 +51,7 @@ pub(in crate::config) fn check(
         checker.rule(config, rule, &format!("rules[{at}]"));
     }
     checker.notifications(config);
+    checker.receivers(config);
     checker.modes(config);
     checker.found
 }
