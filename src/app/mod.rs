@@ -1,6 +1,7 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod commands;
 mod decide;
 mod learning;
 mod limits;
@@ -26,7 +27,7 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, detect, dispatch, expose, notify};
+use crate::{alert, detect, dispatch, expose, mute, notify};
 
 use decide::Decider;
 use learning::Learning;
@@ -97,6 +98,11 @@ impl Daemon {
             now,
             recovered.take(Table::Dispatch),
         );
+        let (silences, s) = mute::Silences::restore(
+            mute::SilenceSettings::default(),
+            now,
+            recovered.take(Table::Silences),
+        );
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
         let (pipeline, p) = Pipeline::new(
@@ -121,6 +127,7 @@ impl Daemon {
             unread,
             p,
             d,
+            s,
             h,
         ];
         for warning in warnings.into_iter().flatten() {
@@ -153,6 +160,7 @@ impl Daemon {
             telemetry: telemetry.clone(),
             pipeline,
             dispatcher,
+            silences,
             notifier: notifier.clone(),
             store: store.clone(),
             board: board.clone(),

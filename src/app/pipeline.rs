@@ -59,7 +59,8 @@ pub(super) struct Settings {
 pub(super) struct Decisions {
     pub(super) transitions: Vec<Transition>,
     pub(super) modes: Vec<ModeChange>,
-    pub(super) freeze: Option<EventBody>,
+    /// What a person did besides.
+    pub(super) done: Option<EventBody>,
 }
 
 impl Pipeline {
@@ -153,7 +154,7 @@ impl Pipeline {
         Decisions {
             transitions,
             modes,
-            freeze: None,
+            done: None,
         }
     }
 
@@ -197,7 +198,7 @@ impl Pipeline {
         });
         let modes = decisions.modes.iter().cloned().map(EventBody::Mode);
         let mut events = Vec::new();
-        for mut body in alerts.chain(decisions.freeze.clone()).chain(modes) {
+        for mut body in alerts.chain(decisions.done.clone()).chain(modes) {
             self.sequence += 1;
             if let EventBody::Mode(change) = &mut body {
                 change.state.sequence = self.sequence;

@@ -8,6 +8,7 @@
 
 mod answer;
 mod api;
+mod ask;
 mod guard;
 mod health;
 mod metrics;

@@ -36,6 +36,33 @@ pub enum EventBody {
         /// Why.
         reason: String,
     },
+    /// A person set or ended a silence.
+    Silence {
+        /// What was done.
+        action: SilenceAction,
+        /// Id of the silence.
+        id: String,
+        /// What it silences: `{service="checkout"}`.
+        matchers: String,
+        /// From when on.
+        starts_at: Timestamp,
+        /// Until when.
+        ends_at: Timestamp,
+        /// Who made it.
+        author: String,
+        /// Why.
+        comment: String,
+    },
+}
+
+/// What was done to a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SilenceAction {
+    /// It was made or changed.
+    Set,
+    /// It was ended before its time.
+    Expired,
 }
 
 impl Event {
@@ -44,16 +71,17 @@ impl Event {
         match &self.body {
             EventBody::Alert { alert, .. } => Some(&alert.service),
             EventBody::Mode(change) => Some(&change.state.service),
-            EventBody::Freeze { .. } => None,
+            EventBody::Freeze { .. } | EventBody::Silence { .. } => None,
         }
     }
 
-    /// The SSE event name: `alert`, `mode` or `freeze`.
+    /// The SSE event name: `alert`, `mode`, `freeze` or `silence`.
     pub fn name(&self) -> &'static str {
         match &self.body {
             EventBody::Alert { .. } => "alert",
             EventBody::Mode(_) => "mode",
             EventBody::Freeze { .. } => "freeze",
+            EventBody::Silence { .. } => "silence",
         }
     }
 }

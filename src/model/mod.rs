@@ -23,7 +23,7 @@ pub use attributes::{AttributeValue, Attributes};
 pub use detector::{
     AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
 };
-pub use event::{Event, EventBody};
+pub use event::{Event, EventBody, SilenceAction};
 pub use grounds::{
     Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
     MovedQuestion, Movement, Subject,

@@ -118,9 +118,6 @@ pub enum SilenceError {
     /// There is none of that id.
     #[error("silence not found")]
     NotFound,
-    /// It is over already.
-    #[error("silence {0} already expired")]
-    Expired(SilenceId),
     /// It would silence nothing that is meant, or ends before it begins.
     #[error("{0}")]
     Invalid(String),
@@ -225,17 +222,16 @@ impl Silences {
         Ok(new)
     }
 
-    /// Ends a silence now.
+    /// Ends a silence now. One that is over stays as it is.
     ///
     /// # Errors
-    /// There is none of that id, or it is over.
+    /// There is none of that id.
     pub fn expire(&mut self, now: Timestamp, id: SilenceId) -> Result<(), SilenceError> {
         let silence = self.get(id).ok_or(SilenceError::NotFound)?;
-        if silence.state(now) == SilenceState::Expired {
-            return Err(SilenceError::Expired(id));
+        if silence.state(now) != SilenceState::Expired {
+            let silence = Silence::clone(silence);
+            self.end(now, silence);
         }
-        let silence = Silence::clone(silence);
-        self.end(now, silence);
         Ok(())
     }
 

@@ -51,13 +51,15 @@ pub enum Table {
     Outbox,
     /// Incidents, by id.
     Incidents,
+    /// Silences, by id.
+    Silences,
     /// Facts about the store itself and counters of its users.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Alerts,
         Self::Dispatch,
         Self::Modes,
@@ -65,6 +67,7 @@ impl Table {
         Self::Events,
         Self::Outbox,
         Self::Incidents,
+        Self::Silences,
         Self::Meta,
     ];
 
@@ -78,6 +81,7 @@ impl Table {
             Self::Events => "events",
             Self::Outbox => "outbox",
             Self::Incidents => "incidents",
+            Self::Silences => "silences",
             Self::Meta => "meta",
         }
     }

@@ -298,7 +298,7 @@ fn told(event: &Event) -> String {
             clean(&change.state.mode),
             clean(&change.cause),
         ),
-        EventBody::Freeze { .. } => String::new(),
+        EventBody::Freeze { .. } | EventBody::Silence { .. } => String::new(),
     }
 }
 

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use axum::{Json, extract};
 use serde::Serialize;
 
-use super::Error;
 use super::alerts::{GettableAlert, Receiver};
+use super::error::Error;
 use super::filter::Filter;
 use crate::expose::params::Params;
 use crate::expose::state::State;
@@ -25,7 +25,9 @@ pub(super) async fn list(
     let routing = &state.settings.routing;
     let by_all = routing.group_by.iter().any(|name| name == "...");
     let mut groups: BTreeMap<Labels, Vec<GettableAlert>> = BTreeMap::new();
-    for alert in Filter::from_params(&params)?.apply(&state) {
+    let filter = Filter::from_params(&params)?;
+    for shown in filter.apply(&state) {
+        let alert = &shown.alert;
         let is_by = |name: &str| routing.group_by.iter().any(|by| by == name);
         let mut labels: Labels = alert
             .labels
@@ -44,7 +46,7 @@ pub(super) async fn list(
         groups
             .entry(labels)
             .or_default()
-            .push(GettableAlert::of(&alert, &state));
+            .push(GettableAlert::of(&shown, &state));
     }
     let groups = groups.into_iter().map(|(labels, alerts)| Group {
         labels,
