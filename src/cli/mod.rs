@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod schema;
 mod series;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +66,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Show the alerts that fire now
     Alerts(alerts::AlertsArgs),
+    /// Show and set what nobody is to be told of for a while
+    Silence(silence::SilenceArgs),
     /// Show and set the modes of services
     Mode(mode::ModeArgs),
     /// Show signals with their window and baseline
@@ -106,6 +109,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Check(args) => args.execute(),
         Command::Schema(args) => args.execute(),
         Command::Alerts(args) => client::block_on(args.execute()),
+        Command::Silence(args) => client::block_on(args.execute()),
         Command::Mode(args) => client::block_on(args.execute()),
         Command::Series(args) => client::block_on(args.execute()),
         Command::Report(args) => client::block_on(args.execute()),
