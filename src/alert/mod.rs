@@ -14,10 +14,14 @@
 //! - values from outside are never read as templates, and memory is bounded by
 //!   [`Settings::max_active`].
 //!
+//! Alerts that other systems report are kept beside ([`External`]): they come as alerts, and only their end
+//! is decided here.
+//!
 //! It knows nothing of detectors, windows, routes and modes, and never asks for the time.
 
 mod entry;
 mod episode;
+mod external;
 mod labels;
 mod machine;
 mod past;
@@ -31,5 +35,6 @@ mod laws;
 #[cfg(test)]
 mod scenarios;
 
+pub use external::{External, ExternalSettings, Received};
 pub use machine::{Machine, Settings};
 pub use template::validate_template;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, Judged, Measure, SeverityLabel, Timestamp};
+use super::{Fingerprint, Judged, Labels, Measure, SeverityLabel, Timestamp};
 
 /// What the explanation of an alert rests on, as facts. Records of before there were any have none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,6 +39,22 @@ pub struct Grounds {
     pub origin: Option<LikelyOrigin>,
     /// Id of the incident that the alert is part of.
     pub incident: Option<String>,
+    /// What another system said, where the alert is its and not one of a rule here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
+}
+
+/// What another system, Prometheus for one, said of an alert of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Its annotations as they came.
+    pub annotations: Labels,
+    /// Where it is explained; may be empty.
+    pub generator_url: String,
+    /// It is over at this time unless it is reported again before.
+    pub ends_at: Timestamp,
+    /// Whether that time follows from there being none.
+    pub is_timeout: bool,
 }
 
 impl Grounds {

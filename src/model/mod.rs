@@ -18,7 +18,7 @@ mod timestamp;
 mod verdict;
 mod view;
 
-pub use alert::{Alert, AlertState, Fingerprint, Transition};
+pub use alert::{Alert, AlertState, Fingerprint, PostedAlert, Transition};
 pub use attributes::{AttributeValue, Attributes};
 pub use detector::{
     AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
@@ -26,7 +26,7 @@ pub use detector::{
 pub use event::{Event, EventBody, SilenceAction};
 pub use grounds::{
     Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
-    MovedQuestion, Movement, Subject,
+    MovedQuestion, Movement, Reported, Subject,
 };
 pub use labels::Labels;
 pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};

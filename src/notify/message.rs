@@ -160,8 +160,8 @@ impl<'a> AlertBody<'a> {
                 Some(at) if !is_firing(alert) => at.rfc3339(),
                 Some(_) | None => ZERO_TIME.into(),
             },
-            generator_url: match linkable {
-                true => format!("{external_url}/#{}", alert.signal_id),
+            generator_url: match linkable || alert.reported().is_some() {
+                true => alert.generator_url(external_url),
                 false => String::new(),
             },
             fingerprint: alert.fingerprint.to_string(),
