@@ -40,6 +40,8 @@ pub struct Telemetry {
     pub detection_lag: Histogram,
     /// Alerts by state (`pending`, `firing`).
     pub alerts: IntGaugeVec,
+    /// Alerts that come and go too often to tell each time.
+    pub flapping_alerts: IntGauge,
     /// Deliveries by receiver and result: `delivered`, `retried`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
     /// From the decision to the delivery of a notification, by receiver.
@@ -126,6 +128,11 @@ impl Telemetry {
                 "From the end of a tick to its alerts being decided.",
             ),
             alerts: gauges(r, "tidewatch_alerts", "Alerts by state.", &["state"]),
+            flapping_alerts: gauge(
+                r,
+                "tidewatch_flapping_alerts",
+                "Alerts that fire so often that they are held until they stay calm.",
+            ),
             notifications: counters(
                 r,
                 "tidewatch_notifications_total",

@@ -63,6 +63,11 @@ pub(super) fn alert(config: &Config) -> alert::Settings {
     alert::Settings {
         // A signal that comes once a minute must not be taken for silent between two samples.
         stale_after: config.window.tick.0.saturating_mul(10),
+        flapping: alert::Flapping {
+            fires: config.flapping.fires,
+            within: config.flapping.within.0,
+            hold: config.flapping.hold.0,
+        },
         ..alert::Settings::default()
     }
 }

@@ -25,6 +25,7 @@ mod check;
 mod decode;
 mod diagnostic;
 mod env;
+mod flapping;
 mod learning;
 mod listen;
 mod modes;
@@ -41,6 +42,7 @@ pub use builtin::builtin_rules;
 pub use check::Known;
 pub use decode::BadText;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
+pub use flapping::Flapping;
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
@@ -71,6 +73,8 @@ pub struct Config {
     /// Which signals are watched, how, and what a deviation is called. Absent: the built-in rules, which
     /// watch latency, errors, rate and values of everything. `[]`: none.
     pub rules: Vec<Rule>,
+    /// When an alert comes and goes too often to tell each time.
+    pub flapping: Flapping,
     /// Which receiver gets the alerts, in which portions.
     pub route: Route,
     /// Those who can be told. `log` is always there.
@@ -90,6 +94,7 @@ impl Default for Config {
             window: Window::default(),
             limits: Limits::default(),
             rules: builtin_rules(),
+            flapping: Flapping::default(),
             route: Route::default(),
             receivers: Vec::new(),
             modes: Modes::default(),

@@ -6,10 +6,11 @@
 //! Estimation for the Generalized Pareto Distribution*, 1987). Few excesses say little of the shape, so
 //! it starts from that of a heavy tail and is taken a standard error heavier than it looks.
 
-use std::f64::consts::SQRT_2;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
-use statrs::function::erf::{erfc, erfc_inv};
+
+use super::rarity::{Rarity, sigma_of};
 
 /// Logarithmic bins, five to an octave, from 2⁻² to 2⁸. The first also holds what is smaller, the last
 /// what is larger.
@@ -107,7 +108,9 @@ impl Calibration {
         if usize::from(fit.first) < BINS && deviation > from {
             let (scale, shape) = (f64::from(fit.scale), f64::from(fit.shape));
             let excess = (deviation - from) / scale;
-            return sigma_of(f64::from(fit.share) * beyond(excess, shape));
+            return Rarity::of(f64::from(fit.share))
+                .beyond(excess, shape)
+                .sigma();
         }
         let bin = bin_of(deviation);
         let above = self.above(bin + 1);
@@ -115,23 +118,18 @@ impl Calibration {
         let part = ((deviation - low) / (high - low)).clamp(0.0, 1.0);
         let here = f64::from(self.bins.get(bin).copied().unwrap_or(0.0));
         let mass = f64::from(above) + (1.0 - part) * here;
-        sigma_of(mass / total * fit.known() + fit.unknown())
+        sigma_of(fit.probability(mass / total))
     }
 
-    /// The deviation that is as surprising as `sigma`: the inverse of [`Calibration::sigma`].
-    pub(super) fn deviation(&self, sigma: f64) -> f64 {
+    /// The deviation that is so rare: the inverse of [`Calibration::sigma`].
+    pub(super) fn deviation(&self, rarity: Rarity) -> f64 {
         let fit = &self.fit;
-        let p = erfc(sigma / SQRT_2).max(1e-300);
-        let share = f64::from(fit.share);
-        if usize::from(fit.first) < BINS && p < share {
-            let (scale, shape) = (f64::from(fit.scale), f64::from(fit.shape));
-            let excess = if shape < 1e-4 {
-                (share / p).ln()
-            } else {
-                ((share / p).powf(shape) - 1.0) / shape
-            };
-            return (f64::from(fit.from) + scale * excess).min(LARGEST);
+        let tail = Rarity::of(f64::from(fit.share));
+        if usize::from(fit.first) < BINS && rarity > tail {
+            let excess = rarity.excess(tail, f64::from(fit.shape));
+            return (f64::from(fit.from) + f64::from(fit.scale) * excess).min(LARGEST);
         }
+        let p = rarity.probability();
         let mut mass = 0.0;
         for (bin, weight) in self.bins.iter().enumerate().rev() {
             mass += f64::from(*weight);
@@ -161,10 +159,10 @@ impl Calibration {
 
     /// Weight of the bins from `first` on.
     fn above(&self, first: usize) -> f32 {
-        // Four sums at a time, which the compiler makes one instruction of.
+        // Eight sums at a time, which the compiler makes two instructions of that need not wait for each other.
         let tail = self.bins.get(first..).unwrap_or_default();
-        let (chunks, rest) = tail.as_chunks::<4>();
-        let mut sums = [0.0f32; 4];
+        let (chunks, rest) = tail.as_chunks::<8>();
+        let mut sums = [0.0f32; 8];
         for chunk in chunks {
             for (sum, weight) in sums.iter_mut().zip(chunk) {
                 *sum += weight;
@@ -192,9 +190,9 @@ impl Calibration {
         }
         let from = edge(first.min(BINS - 1));
         let (mut sum, mut weighted, mut above) = (0.0, 0.0, 0.0);
-        for (bin, weight) in self.bins.iter().enumerate().skip(first).rev() {
+        for (centre, weight) in CENTRES.iter().zip(&self.bins).skip(first).rev() {
             let weight = f64::from(*weight);
-            let excess = centre(bin) - from;
+            let excess = centre - from;
             sum += weight * excess;
             // Each excess times the share of excesses that are larger.
             weighted += weight * excess * (above + 0.5 * weight);
@@ -224,29 +222,16 @@ impl Calibration {
             scale: (mean * (1.0 - shape)).max(0.05 * from).max(1e-6) as f32,
             shape: shape as f32,
         };
-        self.fit.share = (mass / total * self.fit.known() + self.fit.unknown()) as f32;
+        self.fit.share = self.fit.probability(mass / total) as f32;
     }
 }
 
 impl Fit {
-    /// What was seen counts as this, since one more sample than was seen is still to come …
-    fn known(&self) -> f64 {
+    /// How likely it is that the next deviation is among a `share` of those seen: as one more sample than
+    /// was seen is still to come, which may be a half of an observation never made.
+    fn probability(&self, share: f64) -> f64 {
         let count = f64::from(self.count);
-        count / (count + 1.0)
-    }
-
-    /// … and this is for what was never seen: half an observation.
-    fn unknown(&self) -> f64 {
-        0.5 / (f64::from(self.count) + 1.0)
-    }
-}
-
-/// Probability that an excess, in scales, is larger.
-fn beyond(excess: f64, shape: f64) -> f64 {
-    if shape < 1e-4 {
-        (-excess).exp()
-    } else {
-        (1.0 + shape * excess).powf(-1.0 / shape)
+        (share * count + 0.5) / (count + 1.0)
     }
 }
 
@@ -254,27 +239,36 @@ fn bin_of(deviation: f64) -> usize {
     if deviation <= LOWEST_OCTAVE.exp2() {
         return 0;
     }
-    (((deviation.log2() - LOWEST_OCTAVE) * BINS_PER_OCTAVE) as usize).min(BINS - 1)
+    // The octave is the number's exponent; where within it decides its mantissa. A logarithm says the same in
+    // four times the time.
+    let bits = deviation.to_bits();
+    let octave = (bits >> 52) as i64 - 1023 - LOWEST_OCTAVE as i64;
+    let mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1.0_f64.to_bits());
+    let within = WITHIN_OCTAVE.iter().filter(|at| mantissa >= **at).count();
+    (octave as usize * BINS_PER_OCTAVE as usize + within).min(BINS - 1)
 }
 
-/// Where a bin begins.
+/// Where the bins of an octave begin but the first: 2^(1/5) to 2^(4/5).
+const WITHIN_OCTAVE: [f64; 4] = [
+    1.148_698_354_997_035,
+    1.319_507_910_772_894_2,
+    1.515_716_566_510_398,
+    1.741_101_126_592_248_3,
+];
+
+/// Where each bin begins, and the end of the last.
+static EDGES: LazyLock<[f64; BINS + 1]> = LazyLock::new(|| {
+    std::array::from_fn(|bin| match bin {
+        0 => 0.0,
+        _ => (bin as f64 / BINS_PER_OCTAVE + LOWEST_OCTAVE).exp2(),
+    })
+});
+
+/// The middle of each bin, as its deviations lie.
+static CENTRES: LazyLock<[f64; BINS]> = LazyLock::new(|| {
+    std::array::from_fn(|bin| ((bin as f64 + 0.5) / BINS_PER_OCTAVE + LOWEST_OCTAVE).exp2())
+});
+
 fn edge(bin: usize) -> f64 {
-    if bin == 0 {
-        0.0
-    } else {
-        (bin as f64 / BINS_PER_OCTAVE + LOWEST_OCTAVE).exp2()
-    }
-}
-
-fn centre(bin: usize) -> f64 {
-    ((bin as f64 + 0.5) / BINS_PER_OCTAVE + LOWEST_OCTAVE).exp2()
-}
-
-/// The sigma beyond which both tails of a normal distribution together have the probability `p`.
-fn sigma_of(p: f64) -> f64 {
-    if p >= 1.0 {
-        0.0
-    } else {
-        (SQRT_2 * erfc_inv(p.max(1e-300))).clamp(0.0, 37.0)
-    }
+    EDGES.get(bin).copied().unwrap_or(LARGEST)
 }

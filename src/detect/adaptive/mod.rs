@@ -19,6 +19,7 @@ mod calibration;
 mod event;
 mod level;
 mod novelty;
+mod rarity;
 mod season;
 mod state;
 
@@ -30,7 +31,7 @@ use super::{Detector, Kind, MAX_SIGMA};
 use crate::model::{Evidence, Judged, Rule, Sample, SignalKind, Timestamp, Verdict};
 use crate::window::Window;
 use season::Period;
-use state::{Channel, State, Step, WARM_UP};
+use state::{Band, Channel, State, Step, WARM_UP};
 
 pub(super) const KIND: Kind = Kind {
     name: "adaptive",
@@ -46,7 +47,7 @@ pub(super) const KIND: Kind = Kind {
 /// O(1) a sample; keeps nothing in the window.
 struct Adaptive {
     /// Where the band ends.
-    warning: f64,
+    band: Band,
     min_samples: u32,
     scale: Scale,
     state: Option<Box<State>>,
@@ -57,7 +58,7 @@ struct Adaptive {
 impl Adaptive {
     fn new(rule: &Rule, kind: SignalKind) -> Self {
         Self {
-            warning: rule.sigma.warning,
+            band: Band::at(rule.sigma.warning),
             min_samples: rule.min_samples.max(WARM_UP),
             scale: Scale::for_kind(kind),
             state: None,
@@ -71,7 +72,7 @@ impl Adaptive {
         let state = self
             .state
             .get_or_insert_with(|| Box::new(State::new(secs, value)));
-        state.step(secs, value, self.warning, self.counts.is_some())
+        state.step(secs, value, self.band, self.counts.is_some())
     }
 
     fn judged(&self, step: &Step, sample: Sample) -> Judged {
@@ -134,9 +135,9 @@ impl Detector for Adaptive {
                         expected: self.scale.back(step.mean).max(judged.expected),
                         samples: f64::from(have.min(LONG_RUN)),
                     };
-                    counts.weigh(look, self.warning, &mut judged);
+                    counts.weigh(look, self.band.sigma, &mut judged);
                 }
-                deviates = judged.sigma.abs() >= self.warning;
+                deviates = judged.sigma.abs() >= self.band.sigma;
                 Verdict::Judged(judged)
             }
         };

@@ -6,6 +6,7 @@ use super::calibration::{Calibration, LARGEST};
 use super::event::{Course, OPENS, Reports, Run, Surprise};
 use super::level::Level;
 use super::novelty::Novelty;
+use super::rarity::Rarity;
 use super::season::{Period, Season};
 
 /// Samples before anything is judged.
@@ -66,6 +67,22 @@ const FLOOR: f64 = 1e-9;
 /// By channel: how many deviations in a row say as much as one. The mean of the last few hardly changes
 /// from one sample to the next.
 const ALIKE: [u8; 4] = [1, 1, 1, 10];
+
+/// Where the band of what is usual ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Band {
+    pub(super) sigma: f64,
+    rarity: Rarity,
+}
+
+impl Band {
+    pub(super) fn at(sigma: f64) -> Self {
+        Self {
+            sigma,
+            rarity: Rarity::of_sigma(sigma),
+        }
+    }
+}
 
 /// What deviates, and from what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,13 +223,13 @@ impl State {
         self.season.period()
     }
 
-    /// Judges a sample and learns from it. `warning` is where the band ends; `counted` tells that what few
+    /// Judges a sample and learns from it. `counted` tells that what few
     /// events do by chance is known from their number. `None` during the warm-up.
     pub(super) fn step(
         &mut self,
         secs: i64,
         value: f64,
-        warning: f64,
+        band: Band,
         counted: bool,
     ) -> Option<Step> {
         let sight = self.look(secs, value);
@@ -251,7 +268,7 @@ impl State {
         let never_seen = judged && self.values.is_record(sight.value);
         let centre = self.centre(&sight, (sigma >= OPENS).then_some(spoke));
         let (expected, spread, _) = centre;
-        let reach = self.reach(&sight, sigma, warning, centre);
+        let reach = self.reach(&sight, sigma, band, centre);
         let report = self.reports.observe(alone, sigma);
         let residual = sight.usual.map(|usual| sight.value - usual);
         let (before, mean) = (self.before, self.slow.mean + self.origin);
@@ -398,18 +415,19 @@ impl State {
         }
     }
 
-    /// Half of the band's width: as far as the channel that knows best calls less than `warning`, and
+    /// Half of the band's width: as far as the channel that knows best calls less than the band's sigma, and
     /// so that a sample is beyond it if and only if its sigma is.
     fn reach(
         &self,
         sight: &Sight,
         sigma: f64,
-        warning: f64,
+        band: Band,
         (expected, spread, channel): (f64, f64, usize),
     ) -> f64 {
         let calibration = self.calibrations.get(channel);
         let known = calibration.filter(|calibration| calibration.seen() >= CALIBRATED);
-        let distance = known.map_or(warning, |calibration| calibration.deviation(warning));
+        let distance = known.map_or(band.sigma, |known| known.deviation(band.rarity));
+        let warning = band.sigma;
         let (reach, off) = (distance * spread, (sight.value - expected).abs());
         if sigma >= warning {
             reach.min(off * (warning / sigma))
