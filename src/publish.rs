@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::model::{Alert, Event, Incident, Levels, ModeState, Override, Timestamp};
+use crate::model::{Alert, Event, Incident, Levels, ModeState, Override, PostedAlert, Timestamp};
 use crate::mute::{Draft, SilenceId, Silences};
 
 /// Events that a slow watcher may be behind before it is dropped.
@@ -78,6 +78,13 @@ pub enum Command {
         /// The answer: the silence's id.
         reply: oneshot::Sender<Result<SilenceId, CommandError>>,
     },
+    /// Take alerts that another system reports.
+    PostAlerts {
+        /// The alerts.
+        alerts: Vec<PostedAlert>,
+        /// What became of them.
+        reply: oneshot::Sender<Result<PostedAnswer, CommandError>>,
+    },
     /// End a silence.
     ExpireSilence {
         /// Which.
@@ -85,6 +92,15 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
+}
+
+/// What became of alerts that another system reports.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostedAnswer {
+    /// What is wrong with those that were not taken.
+    pub invalid: Vec<String>,
+    /// Those there was no room for.
+    pub refused: usize,
 }
 
 /// Why a command was not carried out.

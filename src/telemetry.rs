@@ -42,6 +42,9 @@ pub struct Telemetry {
     pub alerts: IntGaugeVec,
     /// Alerts that come and go too often to tell each time.
     pub flapping_alerts: IntGauge,
+    /// Alerts that other systems reported, by what became of them: `firing`, `resolved`, `invalid`,
+    /// `refused`.
+    pub received_alerts: IntCounterVec,
     /// Deliveries by receiver and result: `delivered`, `retried`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
     /// From the decision to the delivery of a notification, by receiver.
@@ -133,6 +136,12 @@ impl Telemetry {
                 "tidewatch_flapping_alerts",
                 "Alerts that fire so often that they are held until they stay calm.",
             ),
+            received_alerts: counters(
+                r,
+                "tidewatch_received_alerts_total",
+                "Alerts that other systems reported, by what became of them.",
+                &["result"],
+            ),
             notifications: counters(
                 r,
                 "tidewatch_notifications_total",
@@ -194,6 +203,9 @@ impl Telemetry {
         }
         for operation in ["commit", "snapshot", "open"] {
             telemetry.storage_errors.with_label_values(&[operation]);
+        }
+        for result in ["firing", "resolved", "invalid", "refused"] {
+            telemetry.received_alerts.with_label_values(&[result]);
         }
         for state in ["pending", "firing"] {
             telemetry.alerts.with_label_values(&[state]);

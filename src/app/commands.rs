@@ -2,10 +2,11 @@
 
 use super::decide::{Decider, event_change, keyed};
 use super::pipeline::Decisions;
-use crate::model::{EventBody, ModeChange, ModeState, SilenceAction, Timestamp};
+use crate::alert;
+use crate::model::{EventBody, ModeChange, ModeState, PostedAlert, SilenceAction, Timestamp};
 use crate::modes;
 use crate::mute::{Draft, Silence, SilenceError, SilenceId, SilenceState, Silences};
-use crate::publish::{Command, CommandError};
+use crate::publish::{Command, CommandError, PostedAnswer};
 use crate::storage::{Change, Table};
 
 impl Decider {
@@ -52,6 +53,9 @@ impl Decider {
                 let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
                 answer(reply, self.change_modes(now, apply, Some(event)).await);
             }
+            Command::PostAlerts { alerts, reply } => {
+                answer(reply, Ok(self.post_alerts(now, alerts).await));
+            }
             Command::SetSilence { draft, reply } => {
                 answer(reply, self.set_silence(now, draft).await);
             }
@@ -97,6 +101,29 @@ impl Decider {
             self.pipeline.modes = before;
         }
         committed
+    }
+
+    /// Takes alerts that another system reports. As with our own, they are taken even if the disk fails.
+    async fn post_alerts(&mut self, now: Timestamp, alerts: Vec<PostedAlert>) -> PostedAnswer {
+        let (decisions, received) = self.pipeline.post(now, alerts).await;
+        self.settle(now, decisions).await;
+        let alert::Received {
+            firing,
+            resolved,
+            invalid,
+            refused,
+        } = received;
+        for (result, count) in [
+            ("firing", firing),
+            ("resolved", resolved),
+            ("invalid", invalid.len()),
+            ("refused", refused),
+        ] {
+            let counter = &self.telemetry.received_alerts;
+            let counter = counter.with_label_values(&[result]);
+            counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+        PostedAnswer { invalid, refused }
     }
 
     fn is_over(&self, now: Timestamp, id: SilenceId) -> bool {

@@ -108,14 +108,13 @@ impl Decider {
     async fn reconcile(&mut self) {
         let now = self.clock.now();
         let decisions = self.pipeline.reconcile(now);
-        self.dispatcher
-            .reconcile(now, &self.pipeline.alerts.snapshot());
+        self.dispatcher.reconcile(now, &self.pipeline.snapshot());
         self.board.set_silences(self.silences.clone());
         self.settle(now, decisions).await;
     }
 
     /// Makes decisions durable, then public: events, notifications, snapshots.
-    async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
+    pub(super) async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
         for warning in self.pipeline.modes.take_warnings() {
             tracing::warn!("{warning}");
         }
@@ -124,6 +123,7 @@ impl Decider {
             self.dispatcher.on_transition(now, transition);
         }
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.changes());
+        changes.extend(keyed(Table::External, self.pipeline.external.changes()));
         changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
         changes.extend(events.iter().map(event_change));
@@ -185,7 +185,7 @@ impl Decider {
     }
 
     pub(super) fn publish(&self, now: Timestamp, events: Vec<Event>) {
-        let alerts = self.pipeline.alerts.snapshot();
+        let alerts = self.pipeline.snapshot();
         for state in [AlertState::Pending, AlertState::Firing] {
             let count = alerts.iter().filter(|alert| alert.state == state).count();
             let gauge = self.telemetry.alerts.with_label_values(&[state.name()]);
@@ -217,8 +217,7 @@ impl Decider {
         if self.dispatcher.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        self.dispatcher
-            .reconcile(now, &self.pipeline.alerts.snapshot());
+        self.dispatcher.reconcile(now, &self.pipeline.snapshot());
         let notifications = self.dispatcher.flush(now);
         let changes = keyed(Table::Dispatch, self.dispatcher.changes());
         self.record(changes).await;

@@ -110,12 +110,14 @@ impl Daemon {
             &rules,
             pipeline::Settings {
                 alert: settings::alert(config),
+                external: settings::external(config),
                 modes: settings::modes(config)?,
                 tick,
             },
             now,
             pipeline::Saved {
                 alerts: recovered.take(Table::Alerts),
+                external: recovered.take(Table::External),
                 modes: recovered.take(Table::Modes),
                 incidents: recovered.take(Table::Incidents),
                 sequence: history.last().map_or(0, |event| event.sequence),

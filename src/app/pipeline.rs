@@ -16,14 +16,20 @@ use crate::derive::tick_end;
 use crate::engine::{self, TickReport};
 use crate::explain;
 use crate::model::{
-    Alert, AlertState, Event, EventBody, ModeChange, Query as _, Rule, Timestamp, Transition,
+    Alert, AlertState, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule, Timestamp,
+    Transition,
 };
 use crate::modes;
+
+/// For so many ticks after an alert was reported it is explained anew in each.
+const FRESH_TICKS: u32 = 5;
 
 /// The engine and everything that decides by it.
 pub(super) struct Pipeline {
     pub(super) engine: engine::Handle,
     pub(super) alerts: alert::Machine,
+    /// Alerts of other systems.
+    pub(super) external: alert::External,
     pub(super) modes: modes::Machine,
     pub(super) explainer: explain::Explainer,
     /// The built-in alert about limits.
@@ -40,6 +46,7 @@ pub(super) struct Pipeline {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Saved {
     pub(super) alerts: BTreeMap<String, Vec<u8>>,
+    pub(super) external: BTreeMap<String, Vec<u8>>,
     pub(super) modes: BTreeMap<String, Vec<u8>>,
     pub(super) incidents: BTreeMap<String, Vec<u8>>,
     /// Number of its newest event.
@@ -49,6 +56,7 @@ pub(super) struct Saved {
 /// How the machines are set up.
 pub(super) struct Settings {
     pub(super) alert: alert::Settings,
+    pub(super) external: alert::ExternalSettings,
     pub(super) modes: modes::Settings,
     /// Length of a tick, which is the engine's.
     pub(super) tick: Duration,
@@ -76,6 +84,9 @@ impl Pipeline {
         let (rules, limits) = with_limit_rule(rules);
         let (alerts, mut warnings) =
             alert::Machine::restore(rules, settings.alert, now, saved.alerts);
+        let (external, of_external) =
+            alert::External::restore(settings.external, now, saved.external);
+        warnings.extend(of_external);
         let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
         warnings.extend(of_modes);
         let (explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
@@ -84,6 +95,7 @@ impl Pipeline {
         let pipeline = Self {
             engine,
             alerts,
+            external,
             modes,
             explainer,
             limits,
@@ -102,7 +114,11 @@ impl Pipeline {
 
     /// When [`Pipeline::expire`] has something to do, ticks aside.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        let deadlines = [self.alerts.next_deadline(), self.modes.next_deadline()];
+        let deadlines = [
+            self.alerts.next_deadline(),
+            self.external.next_deadline(),
+            self.modes.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -111,6 +127,8 @@ impl Pipeline {
     pub(super) fn save(&mut self) -> Saved {
         Saved {
             alerts: self.alerts.entries(),
+            // Nobody reports to a replay.
+            external: BTreeMap::new(),
             modes: self.modes.entries().into_iter().collect(),
             incidents: BTreeMap::new(),
             sequence: self.sequence,
@@ -166,8 +184,10 @@ impl Pipeline {
     /// Decides what the passing of time alone decides: ends of silent alerts, of overrides, of holds.
     pub(super) async fn expire(&mut self, now: Timestamp) -> Decisions {
         let mut decisions = Decisions::default();
-        if self.alerts.next_deadline().is_some_and(|at| at <= now) {
-            let transitions = self.alerts.expire(now);
+        let is_due = |deadline: Option<Timestamp>| deadline.is_some_and(|at| at <= now);
+        if is_due(self.alerts.next_deadline()) || is_due(self.external.next_deadline()) {
+            let mut transitions = self.alerts.expire(now);
+            transitions.extend(self.external.expire(now));
             decisions = self.conclude(now, transitions).await;
         }
         if self.modes.next_deadline().is_some_and(|at| at <= now) {
@@ -176,10 +196,35 @@ impl Pipeline {
         decisions
     }
 
+    /// Takes alerts that another system reports.
+    pub(super) async fn post(
+        &mut self,
+        now: Timestamp,
+        posted: Vec<PostedAlert>,
+    ) -> (Decisions, alert::Received) {
+        let (transitions, received) = self.external.post(now, posted);
+        // Mostly the same is merely reported again.
+        if transitions.is_empty() && !self.external.is_touched() {
+            return (Decisions::default(), received);
+        }
+        (self.conclude(now, transitions).await, received)
+    }
+
+    /// All alerts that are pending, firing or were resolved lately, by fingerprint.
+    pub(super) fn snapshot(&self) -> Vec<Arc<Alert>> {
+        if self.external.is_quiet() {
+            return self.alerts.snapshot();
+        }
+        let mut all = self.external.snapshot();
+        // Should another system report an alert with the very labels of one of ours, ours is told.
+        let own = self.alerts.snapshot().into_iter();
+        all.extend(own.map(|alert| (alert.fingerprint, alert)));
+        all.into_values().collect()
+    }
+
     /// Brings modes in line with the alerts that were restored.
     pub(super) fn reconcile(&mut self, now: Timestamp) -> Decisions {
         let firing: Vec<Arc<Alert>> = self
-            .alerts
             .snapshot()
             .into_iter()
             .filter(|alert| alert.state == AlertState::Firing)
@@ -215,7 +260,12 @@ impl Pipeline {
 
     /// Groups the alerts into incidents, and brings the annotations of those that changed up to date.
     async fn explain(&mut self, now: Timestamp, transitions: &mut [Transition]) {
-        let all = self.alerts.snapshot();
+        // Of an alert whose labels name no service there is nothing to know.
+        let named = |all: Vec<Arc<Alert>>| -> Vec<_> {
+            let all = all.into_iter();
+            all.filter(|alert| !alert.service.is_empty()).collect()
+        };
+        let all = named(self.snapshot());
         // Without alerts there is nothing to look up; what has gathered is handed over all the same.
         let (edges, services) = if all.is_empty() {
             (Vec::new(), Vec::new())
@@ -233,10 +283,16 @@ impl Pipeline {
         facts.movements = &movements;
         let outdated = self.explainer.step(now, facts);
         self.alerts.touch(&outdated);
+        self.external.touch(&outdated);
+        // What moved with it may come some ticks later.
+        self.external
+            .touch_fresh(now.minus(self.tick.saturating_mul(FRESH_TICKS)));
         drop(all);
         let explainer = &self.explainer;
         self.alerts
             .annotate(transitions, |rule, alert| explainer.annotate(rule, alert));
-        self.explainer.tell(&self.alerts.snapshot());
+        self.external
+            .annotate(transitions, |alert| explainer.annotate_external(alert));
+        self.explainer.tell(&named(self.snapshot()));
     }
 }

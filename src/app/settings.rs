@@ -72,6 +72,10 @@ pub(super) fn alert(config: &Config) -> alert::Settings {
     }
 }
 
+pub(super) fn external(_config: &Config) -> alert::ExternalSettings {
+    alert::ExternalSettings::default()
+}
+
 pub(super) fn dispatch(config: &Config) -> dispatch::Settings {
     let route = &config.route;
     dispatch::Settings {

@@ -15,7 +15,7 @@ const MAX_ATTRIBUTES: usize = 4;
 /// Longest text from outside within a sentence, in characters.
 const MAX_WORD_CHARS: usize = 120;
 /// Signals that moved too, named in the explanation; all are in their own annotation.
-const MAX_MOVED: usize = 3;
+pub(super) const MAX_MOVED: usize = 3;
 
 /// What an alert's incident says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,7 +280,7 @@ pub(super) fn appeared(version: &Appeared, since: Timestamp) -> String {
 }
 
 /// `rate of POST /pay (server) −60 % since 12:00:05Z`.
-fn moved_too(moved: &Moved, near: Timestamp) -> String {
+pub(super) fn moved_too(moved: &Moved, near: Timestamp) -> String {
     let style = Style::of_signal(&moved.signal, &moved.unit, &[moved.value, moved.usual]);
     let change = match moved.change().filter(|_| style != Style::Share) {
         Some(change) if change.abs() < 2.0 => {
@@ -342,7 +342,7 @@ pub(super) fn signal_name(
 }
 
 /// `Callee payment deviates since 12:00:00Z.`
-fn comes_from(origin: &LikelyOrigin, over: bool, near: Timestamp) -> String {
+pub(super) fn comes_from(origin: &LikelyOrigin, over: bool, near: Timestamp) -> String {
     let since = clock(origin.since, near);
     let path: Vec<_> = origin.path.iter().map(|service| clean(service)).collect();
     let service = clean(origin.service());

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::annotate::annotate;
 use super::context::{Context, Facts};
+use super::external;
 use super::incident::Incidents;
 use crate::model::{Alert, Fingerprint, Incident, Rule, Timestamp};
 
@@ -34,6 +35,11 @@ impl Explainer {
     /// Brings the annotations and the grounds of an alert up to date.
     pub fn annotate(&self, rule: &Rule, alert: &mut Alert) {
         annotate(rule, alert, &self.context, self.incidents.part(alert));
+    }
+
+    /// The same for an alert that another system reports.
+    pub fn annotate_external(&self, alert: &mut Alert) {
+        external::annotate(alert, &self.context, self.incidents.part(alert));
     }
 
     /// Explains the incidents by their alerts as they are annotated.

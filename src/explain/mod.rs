@@ -13,6 +13,7 @@ mod annotate;
 mod cause;
 mod context;
 mod explainer;
+mod external;
 mod incident;
 mod quantity;
 mod recommendation;

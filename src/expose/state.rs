@@ -38,6 +38,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Largest body of a request. Default 64 KiB.
     pub max_body_bytes: usize,
+    /// Largest list of alerts that another system may send. Default 4 MiB.
+    pub max_alerts_bytes: usize,
     /// Bounds of the doors to modes and events.
     pub modes: modes::Limits,
     /// Time that requests in work have to end at shutdown. Default 5 s.
@@ -72,6 +74,7 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: 64 * 1024,
+            max_alerts_bytes: 4 << 20,
             modes: modes::Limits::default(),
             drain: Duration::from_secs(5),
             routing: Routing::default(),

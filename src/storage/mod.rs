@@ -53,13 +53,15 @@ pub enum Table {
     Incidents,
     /// Silences, by id.
     Silences,
+    /// Alerts that other systems report, by fingerprint.
+    External,
     /// Facts about the store itself and counters of its users.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Alerts,
         Self::Dispatch,
         Self::Modes,
@@ -68,6 +70,7 @@ impl Table {
         Self::Outbox,
         Self::Incidents,
         Self::Silences,
+        Self::External,
         Self::Meta,
     ];
 
@@ -82,6 +85,7 @@ impl Table {
             Self::Outbox => "outbox",
             Self::Incidents => "incidents",
             Self::Silences => "silences",
+            Self::External => "external",
             Self::Meta => "meta",
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct GettableAlert {
     starts_at: Timestamp,
     status: AlertStatus,
     updated_at: Timestamp,
-    #[serde(rename = "generatorURL")]
+    #[serde(rename = "generatorURL", skip_serializing_if = "String::is_empty")]
     generator_url: String,
     labels: Labels,
 }
@@ -76,7 +76,10 @@ impl GettableAlert {
         let muted = !shown.silenced_by.is_empty() || !shown.inhibited_by.is_empty();
         Self {
             annotations: alert.annotations.clone(),
-            ends_at: state.clock.now().plus(RESOLVE_TIMEOUT),
+            ends_at: match alert.reported() {
+                Some(reported) => reported.ends_at,
+                None => state.clock.now().plus(RESOLVE_TIMEOUT),
+            },
             fingerprint: alert.fingerprint,
             receivers: shown
                 .receivers
@@ -90,7 +93,7 @@ impl GettableAlert {
                 state: if muted { "suppressed" } else { "active" },
             },
             updated_at: alert.updated_at,
-            generator_url: format!("{}/#{}", state.base_url, alert.signal_id),
+            generator_url: alert.generator_url(&state.base_url),
             labels: alert.labels.clone(),
         }
     }

@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::error::Error;
-use crate::model::Timestamp;
+use crate::model::{Labels, Timestamp};
 
 /// A body as it came.
 pub(super) type Body = Result<Bytes, BytesRejection>;
@@ -86,6 +86,17 @@ impl<'a> Object<'a> {
             time.map_err(|_| self.wrong(name, "a time as RFC 3339 writes it"))
         };
         self.text(name)?.map(read).transpose()
+    }
+
+    pub(super) fn labels(&self, name: &str) -> Result<Option<Labels>, Error> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let read = |value: &'a Value| {
+            let pairs = value.as_object()?.iter();
+            let pairs = pairs.map(|(key, value)| Some((key.clone(), text(value)?)));
+            pairs.collect::<Option<_>>().map(Labels)
+        };
+        let read = |value| read(value).ok_or_else(|| self.wrong(name, "an object of strings"));
+        self.get(name).map(read).transpose()
     }
 
     pub(super) fn list(&self, name: &str) -> Result<Option<&'a [Value]>, Error> {

@@ -9,10 +9,12 @@ mod body;
 mod error;
 mod filter;
 mod groups;
+mod posted;
 mod silences;
 mod status;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use http::Method;
 
@@ -21,7 +23,13 @@ use error::Error;
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
-        .route("/alerts", get(alerts::list).fallback(only_get))
+        .route(
+            "/alerts",
+            get(alerts::list)
+                .post(posted::take)
+                .layer(DefaultBodyLimit::disable())
+                .fallback(only_get_and_post),
+        )
         .route("/alerts/groups", get(groups::list).fallback(only_get))
         .route("/receivers", get(status::receivers).fallback(only_get))
         .route("/status", get(status::status).fallback(only_get))

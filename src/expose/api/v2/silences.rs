@@ -18,7 +18,7 @@ use crate::mute::{Condition, Draft, Silence, SilenceId, SilenceState, comparison
 use crate::publish::Command;
 
 /// How long the decision task may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The body's name in the API's description.
 const SILENCE: &str = "silence";
 
