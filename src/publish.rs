@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::model::{Alert, Event, Incident, Levels, ModeState, Override, PostedAlert, Timestamp};
+use crate::model::{
+    Alert, Event, Fingerprint, Incident, Levels, ModeState, Override, PostedAlert, Timestamp,
+};
 use crate::mute::{Draft, SilenceId, Silences};
 
 /// Events that a slow watcher may be behind before it is dropped.
@@ -84,6 +86,17 @@ pub enum Command {
         alerts: Vec<PostedAlert>,
         /// What became of them.
         reply: oneshot::Sender<Result<PostedAnswer, CommandError>>,
+    },
+    /// Take the deviation of an alert for normal.
+    Dismiss {
+        /// Which alert.
+        fingerprint: Fingerprint,
+        /// Who.
+        author: String,
+        /// Why.
+        comment: String,
+        /// The answer: the alert as it ended.
+        reply: oneshot::Sender<Result<Arc<Alert>, CommandError>>,
     },
     /// End a silence.
     ExpireSilence {

@@ -1,9 +1,14 @@
 //! What people tell the decision task: each command is carried out once it is durable, or not at all.
 
+use std::sync::Arc;
+
 use super::decide::{Decider, event_change, keyed};
 use super::pipeline::Decisions;
 use crate::alert;
-use crate::model::{EventBody, ModeChange, ModeState, PostedAlert, SilenceAction, Timestamp};
+use crate::model::{
+    Alert, AlertState, Dismissal, EventBody, Fingerprint, ModeChange, ModeState, PostedAlert,
+    SilenceAction, Timestamp,
+};
 use crate::modes;
 use crate::mute::{Draft, Silence, SilenceError, SilenceId, SilenceState, Silences};
 use crate::publish::{Command, CommandError, PostedAnswer};
@@ -53,6 +58,19 @@ impl Decider {
                 let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
                 answer(reply, self.change_modes(now, apply, Some(event)).await);
             }
+            Command::Dismiss {
+                fingerprint,
+                author,
+                comment,
+                reply,
+            } => {
+                let dismissal = Dismissal {
+                    author,
+                    comment,
+                    at: now,
+                };
+                answer(reply, self.dismiss(now, fingerprint, dismissal).await);
+            }
             Command::PostAlerts { alerts, reply } => {
                 answer(reply, Ok(self.post_alerts(now, alerts).await));
             }
@@ -101,6 +119,42 @@ impl Decider {
             self.pipeline.modes = before;
         }
         committed
+    }
+
+    /// Teaches the detectors of an alert that what deviates is normal, and ends it. Of one that is over
+    /// already there is nothing to teach; that it was normal is remembered all the same.
+    async fn dismiss(
+        &mut self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        dismissal: Dismissal,
+    ) -> Result<Arc<Alert>, CommandError> {
+        let alerts = self.pipeline.snapshot();
+        let mut alerts = alerts.iter();
+        let alert = alerts.find(|alert| alert.fingerprint == fingerprint);
+        let unknown = || CommandError::NotFound("there is no such alert".into());
+        let alert = Arc::clone(alert.ok_or_else(unknown)?);
+        let invalid = |message: &str| Err(CommandError::Invalid(message.into()));
+        if alert.reported().is_some() {
+            return invalid(
+                "another system reports this alert, and would go on to: silence it, or change its rule there",
+            );
+        }
+        let mut taught = alert.state == AlertState::Resolved;
+        for (signal, rule, since) in self.pipeline.alerts.grounds_of(fingerprint) {
+            let rules = self.pipeline.engine.accept(signal, since).await;
+            taught |= rules.contains(&rule);
+        }
+        if !taught {
+            return invalid(
+                "the rule of this alert does not learn what is normal, so that it would fire again: silence the alert, or change the rule",
+            );
+        }
+        let decisions = self.pipeline.dismiss(now, &alert, dismissal).await;
+        let ended = decisions.transitions.last().map(|t| Arc::clone(&t.alert));
+        self.settle(now, decisions).await;
+        self.save_learning.notify_one();
+        Ok(ended.unwrap_or(alert))
     }
 
     /// Takes alerts that another system reports. As with our own, they are taken even if the disk fails.

@@ -2,9 +2,10 @@
 //! brought, makes their decisions durable, and only then shows them to anyone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -32,6 +33,8 @@ pub(super) struct Decider {
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
     pub(super) board: Board,
+    /// Saves what the detectors have learned soon.
+    pub(super) save_learning: Arc<Notify>,
     /// Who is told of mode changes.
     pub(super) mode_receiver: Option<String>,
 }
@@ -126,6 +129,8 @@ impl Decider {
         changes.extend(keyed(Table::External, self.pipeline.external.changes()));
         changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
+        let dismissals = self.pipeline.explainer.changes_of_dismissals();
+        changes.extend(keyed(Table::Dismissals, dismissals));
         changes.extend(events.iter().map(event_change));
         self.record(changes).await;
         self.tell(&decisions.transitions, &events, now);

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -120,6 +121,7 @@ impl Daemon {
                 external: recovered.take(Table::External),
                 modes: recovered.take(Table::Modes),
                 incidents: recovered.take(Table::Incidents),
+                dismissals: recovered.take(Table::Dismissals),
                 sequence: history.last().map_or(0, |event| event.sequence),
             },
         );
@@ -157,6 +159,7 @@ impl Daemon {
             &shutdown.notify,
         )?;
 
+        let save_learning = Arc::new(Notify::new());
         let decider = Decider {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
@@ -166,6 +169,7 @@ impl Daemon {
             notifier: notifier.clone(),
             store: store.clone(),
             board: board.clone(),
+            save_learning: Arc::clone(&save_learning),
             mode_receiver: config.modes.receiver.clone(),
         };
         let learning = Learning {
@@ -173,6 +177,7 @@ impl Daemon {
             directory,
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            soon: save_learning,
         };
         let sink = Arc::new(EngineSink {
             engine: engine.clone(),

@@ -16,8 +16,8 @@ use crate::derive::tick_end;
 use crate::engine::{self, TickReport};
 use crate::explain;
 use crate::model::{
-    Alert, AlertState, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule, Timestamp,
-    Transition,
+    Alert, AlertState, Dismissal, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule,
+    Timestamp, Transition,
 };
 use crate::modes;
 
@@ -49,6 +49,7 @@ pub(super) struct Saved {
     pub(super) external: BTreeMap<String, Vec<u8>>,
     pub(super) modes: BTreeMap<String, Vec<u8>>,
     pub(super) incidents: BTreeMap<String, Vec<u8>>,
+    pub(super) dismissals: BTreeMap<String, Vec<u8>>,
     /// Number of its newest event.
     pub(super) sequence: u64,
 }
@@ -89,8 +90,9 @@ impl Pipeline {
         warnings.extend(of_external);
         let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
         warnings.extend(of_modes);
-        let (explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
+        let (mut explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
         warnings.extend(of_incidents);
+        warnings.extend(explainer.restore_dismissals(saved.dismissals));
         let tick = settings.tick;
         let pipeline = Self {
             engine,
@@ -131,6 +133,8 @@ impl Pipeline {
             external: BTreeMap::new(),
             modes: self.modes.entries().into_iter().collect(),
             incidents: BTreeMap::new(),
+            // Nor does anybody answer it.
+            dismissals: BTreeMap::new(),
             sequence: self.sequence,
         }
     }
@@ -208,6 +212,32 @@ impl Pipeline {
             return (Decisions::default(), received);
         }
         (self.conclude(now, transitions).await, received)
+    }
+
+    /// Ends an alert of ours, because a person calls its deviation normal. Its detectors were told before.
+    pub(super) async fn dismiss(
+        &mut self,
+        now: Timestamp,
+        alert: &Alert,
+        dismissal: Dismissal,
+    ) -> Decisions {
+        let Dismissal {
+            author, comment, ..
+        } = &dismissal;
+        let reason = format!("called normal by {author}: {comment}");
+        let transitions = self.alerts.dismiss(now, alert.fingerprint, &reason);
+        let done = EventBody::Dismissed {
+            fingerprint: alert.fingerprint,
+            alertname: alert.name().to_owned(),
+            service: alert.service.clone(),
+            author: author.clone(),
+            comment: comment.clone(),
+        };
+        self.explainer.note_dismissal(alert, dismissal);
+        Decisions {
+            done: Some(done),
+            ..self.conclude(now, transitions).await
+        }
     }
 
     /// All alerts that are pending, firing or were resolved lately, by fingerprint.

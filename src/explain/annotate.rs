@@ -7,7 +7,8 @@ use super::quantity::{Style, sigma, spoken_sigma};
 use super::recommendation::{Hints, Kind, Side, recommendation};
 use super::words::{clock, duration, sentence};
 use crate::model::{
-    Alert, AlertState, Appeared, Carrier, Grounds, LikelyOrigin, Measure, Moved, Rule, Timestamp,
+    Alert, AlertState, Appeared, Carrier, Dismissal, Grounds, LikelyOrigin, Measure, Moved, Rule,
+    Timestamp,
 };
 
 /// Attributes named in an explanation; an alert may have many, a sentence not.
@@ -69,6 +70,7 @@ pub(super) fn annotate(rule: &Rule, alert: &mut Alert, context: &Context, part: 
                 .map(|version| appeared(version, alert.since)),
         ),
         ("flapping", flapping(grounds)),
+        ("dismissed", grounds.dismissed.as_ref().map(dismissed)),
         ("incident", grounds.incident.clone()),
         ("incident_summary", part.map(|part| part.summary.to_owned())),
         ("observed", Some(style.value(alert.observed))),
@@ -188,10 +190,24 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     if let Some(origin) = &grounds.origin {
         say(comes_from(origin, over, near));
     }
+    if let Some(dismissal) = &grounds.dismissed {
+        say(format!("Earlier: {}.", dismissed(dismissal)));
+    }
     if let Some(part) = part.filter(|part| part.has_more) {
         say(part.summary.to_owned());
     }
     text
+}
+
+/// `called normal by ada on 2026-01-01T12:00:05Z: nightly import`.
+fn dismissed(dismissal: &Dismissal) -> String {
+    format!(
+        "called normal by {} on {}: {}",
+        clean(&dismissal.author),
+        // Nobody reads fractions of a second.
+        Timestamp::from_secs(dismissal.at.as_nanos().div_euclid(1_000_000_000)),
+        clean(&dismissal.comment)
+    )
 }
 
 /// `fired 4 times in 42 min, and is held until it stays calm`; `None` where it does not flap.

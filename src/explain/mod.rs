@@ -12,6 +12,7 @@
 mod annotate;
 mod cause;
 mod context;
+mod dismissals;
 mod explainer;
 mod external;
 mod incident;

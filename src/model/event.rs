@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Alert, AlertState, ModeChange, Timestamp};
+use super::{Alert, AlertState, Fingerprint, ModeChange, Timestamp};
 
 /// One entry of the event log that `/api/v1/events` streams. Numbers grow by one and are never used
 /// twice over the life of the store.
@@ -35,6 +35,19 @@ pub enum EventBody {
         author: String,
         /// Why.
         reason: String,
+    },
+    /// A person called the deviation of an alert normal.
+    Dismissed {
+        /// Identity of the alert.
+        fingerprint: Fingerprint,
+        /// The rule's name.
+        alertname: String,
+        /// The service that it is about.
+        service: String,
+        /// Who.
+        author: String,
+        /// Why.
+        comment: String,
     },
     /// A person set or ended a silence.
     Silence {
@@ -71,17 +84,19 @@ impl Event {
         match &self.body {
             EventBody::Alert { alert, .. } => Some(&alert.service),
             EventBody::Mode(change) => Some(&change.state.service),
+            EventBody::Dismissed { service, .. } => Some(service),
             EventBody::Freeze { .. } | EventBody::Silence { .. } => None,
         }
     }
 
-    /// The SSE event name: `alert`, `mode`, `freeze` or `silence`.
+    /// The SSE event name: `alert`, `mode`, `freeze`, `silence` or `dismissed`.
     pub fn name(&self) -> &'static str {
         match &self.body {
             EventBody::Alert { .. } => "alert",
             EventBody::Mode(_) => "mode",
             EventBody::Freeze { .. } => "freeze",
             EventBody::Silence { .. } => "silence",
+            EventBody::Dismissed { .. } => "dismissed",
         }
     }
 }

@@ -45,9 +45,23 @@ pub struct Grounds {
     pub origin: Option<LikelyOrigin>,
     /// Id of the incident that the alert is part of.
     pub incident: Option<String>,
+    /// Who called an earlier deviation of the same alert or signal normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dismissed: Option<Dismissal>,
     /// What another system said, where the alert is its and not one of a rule here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported: Option<Reported>,
+}
+
+/// "This was normal": what a person answered to an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dismissal {
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// What another system, Prometheus for one, said of an alert of its own.

@@ -25,8 +25,8 @@ pub use detector::{
 };
 pub use event::{Event, EventBody, SilenceAction};
 pub use grounds::{
-    Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
-    MovedQuestion, Movement, Reported, Subject,
+    Appeared, Carrier, Dismissal, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin,
+    Moved, MovedQuestion, Movement, Reported, Subject,
 };
 pub use labels::Labels;
 pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};

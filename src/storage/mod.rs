@@ -55,13 +55,15 @@ pub enum Table {
     Silences,
     /// Alerts that other systems report, by fingerprint.
     External,
+    /// What people called normal, by the alert's fingerprint.
+    Dismissals,
     /// Facts about the store itself and counters of its users.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Alerts,
         Self::Dispatch,
         Self::Modes,
@@ -71,6 +73,7 @@ impl Table {
         Self::Incidents,
         Self::Silences,
         Self::External,
+        Self::Dismissals,
         Self::Meta,
     ];
 
@@ -86,6 +89,7 @@ impl Table {
             Self::Incidents => "incidents",
             Self::Silences => "silences",
             Self::External => "external",
+            Self::Dismissals => "dismissals",
             Self::Meta => "meta",
         }
     }

@@ -62,7 +62,8 @@ fn told(replay: &mut Replay) -> Vec<String> {
         EventBody::Alert { .. }
         | EventBody::Mode(_)
         | EventBody::Freeze { .. }
-        | EventBody::Silence { .. } => None,
+        | EventBody::Silence { .. }
+        | EventBody::Dismissed { .. } => None,
     });
     alerts.collect()
 }
