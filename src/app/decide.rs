@@ -13,7 +13,7 @@ use super::pipeline::{Decisions, Pipeline};
 use crate::clock::Clock;
 use crate::dispatch;
 use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
-use crate::mute;
+use crate::mute::{Muted, Silences};
 use crate::notify;
 use crate::publish::{Board, Command, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
@@ -29,7 +29,7 @@ pub(super) struct Decider {
     /// What decides; the rest tells.
     pub(super) pipeline: Pipeline,
     pub(super) dispatcher: dispatch::Dispatcher,
-    pub(super) silences: mute::Silences,
+    pub(super) silences: Silences,
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
     pub(super) board: Board,
@@ -201,6 +201,7 @@ impl Decider {
             .flapping_alerts
             .set(flapping.unwrap_or(i64::MAX));
         self.board.set_alerts(alerts);
+        self.show_notifying(now);
         self.board
             .set_incidents(self.pipeline.explainer.incidents());
         let view = self.pipeline.modes.view(now);
@@ -216,6 +217,32 @@ impl Decider {
         self.board.append(events);
     }
 
+    /// Publishes who is notified of what.
+    fn show_notifying(&self, now: Timestamp) {
+        let view = self.dispatcher.view(now, &self.silences);
+        let notifying = view.alerts.values();
+        let (mut silenced, mut inhibited, mut mute) = (0, 0, 0);
+        for Muted {
+            silenced_by,
+            inhibited_by,
+            muted_by,
+        } in notifying.map(|alert| &alert.muted)
+        {
+            silenced += i64::from(!silenced_by.is_empty());
+            inhibited += i64::from(!inhibited_by.is_empty());
+            mute += i64::from(!muted_by.is_empty());
+        }
+        let muted = &self.telemetry.alerts_muted;
+        muted.with_label_values(&["silence"]).set(silenced);
+        muted.with_label_values(&["inhibition"]).set(inhibited);
+        muted.with_label_values(&["time_interval"]).set(mute);
+        let groups = i64::try_from(view.groups.len()).unwrap_or(i64::MAX);
+        self.telemetry.notification_groups.set(groups);
+        let refused = &self.telemetry.notification_refused;
+        refused.inc_by(self.dispatcher.refused().saturating_sub(refused.get()));
+        self.board.set_notifying(view);
+    }
+
     /// Sends what is due. Groups are durable before they are sent, so that a restart neither forgets
     /// one nor tells it twice without need.
     async fn notify(&mut self, now: Timestamp) {
@@ -223,12 +250,13 @@ impl Decider {
             return;
         }
         self.dispatcher.reconcile(now, &self.pipeline.snapshot());
-        let notifications = self.dispatcher.flush(now);
+        let notifications = self.dispatcher.flush(now, &self.silences);
         let changes = keyed(Table::Dispatch, self.dispatcher.changes());
         self.record(changes).await;
         for notification in notifications {
             self.notifier.send(notification);
         }
+        self.show_notifying(now);
     }
 }
 

@@ -10,6 +10,7 @@ mod own;
 mod pipeline;
 mod replay;
 mod report;
+mod routing;
 mod settings;
 
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use pipeline::Pipeline;
 pub(crate) use own::colours;
 pub use own::{LogFormat, OwnTelemetry};
 pub use replay::{Pace, Replay, ReplaySettings, SavedReplay};
+pub use routing::routing;
 
 /// What a configuration may refer to.
 pub fn known() -> Known {
@@ -94,11 +96,8 @@ impl Daemon {
             chunks,
         )?;
 
-        let (dispatcher, d) = dispatch::Dispatcher::restore(
-            settings::dispatch(config),
-            now,
-            recovered.take(Table::Dispatch),
-        );
+        let (dispatcher, d) =
+            dispatch::Dispatcher::restore(routing(config), now, recovered.take(Table::Dispatch));
         let (silences, s) = mute::Silences::restore(
             mute::SilenceSettings::default(),
             now,

@@ -47,7 +47,10 @@ pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
 pub use receiver::{LOG_RECEIVER, Receiver, Webhook};
-pub use route::Route;
+pub use route::{
+    DayRange, InhibitRule, Location, MatcherText, MonthRange, RegexText, Route, Span, TimeInterval,
+    TimeOfDay, TimeRange, WeekdayRange, YearRange,
+};
 pub use rule::{
     BurnRate, BurnSeverity, Direction, Hold, Objective, Resolve, Rule, RuleWindow, SelectorText,
     Sigma,
@@ -75,8 +78,18 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When an alert comes and goes too often to tell each time.
     pub flapping: Flapping,
-    /// Which receiver gets the alerts, in which portions.
+    /// Which receiver gets which alerts, in which portions. A `route` of Alertmanager means the same here.
+    /// Absent: all go to `log`, by service.
     pub route: Route,
+    /// Alerts that make others superfluous, as in Alertmanager.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inhibit_rules: Vec<InhibitRule>,
+    /// Spans of time that routes refer to, as in Alertmanager.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<TimeInterval>,
+    /// An older name of `time_intervals`; the two are one list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mute_time_intervals: Vec<TimeInterval>,
     /// Those who can be told. `log` is always there.
     pub receivers: Vec<Receiver>,
     /// Operating modes of services.
@@ -95,7 +108,10 @@ impl Default for Config {
             limits: Limits::default(),
             rules: builtin_rules(),
             flapping: Flapping::default(),
-            route: Route::default(),
+            route: Route::builtin(),
+            inhibit_rules: Vec::new(),
+            time_intervals: Vec::new(),
+            mute_time_intervals: Vec::new(),
             receivers: Vec::new(),
             modes: Modes::default(),
             log: Log::default(),
@@ -118,6 +134,7 @@ impl Config {
     /// not to load again.
     pub fn to_yaml(&self) -> String {
         let mut shown = self.clone();
+        shown.route = shown.route.written_out();
         for rule in &mut shown.rules {
             rule.sigma = rule.has_sigma().then(|| rule.thresholds());
             rule.hold = Some(rule.holds());

@@ -97,6 +97,10 @@ mod tests {
         }
     }
 
+    fn minutes(from: u16, to: u16) -> Option<Vec<Range<u16>>> {
+        Some(std::iter::once(from..to).collect())
+    }
+
     #[track_caller]
     fn check(span: &Span, when: &[(&str, bool)]) {
         for (time, expected) in when {
@@ -123,7 +127,7 @@ mod tests {
     #[test]
     fn office_hours_follow_the_clocks_of_the_place() {
         let office = Span {
-            times: Some(vec![9 * 60..17 * 60]),
+            times: minutes(9 * 60, 17 * 60),
             weekdays: Some(vec![1..=5]),
             ..span("Europe/Berlin")
         };
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn the_hour_that_is_skipped_or_repeated() {
         let early = Span {
-            times: Some(vec![2 * 60..3 * 60]),
+            times: minutes(2 * 60, 3 * 60),
             ..span("America/New_York")
         };
         check(
@@ -172,7 +176,7 @@ mod tests {
             ],
         );
         let twice = Span {
-            times: Some(vec![60..2 * 60]),
+            times: minutes(60, 2 * 60),
             ..span("America/New_York")
         };
         check(
@@ -238,7 +242,7 @@ mod tests {
         let summer = Span {
             months: Some(vec![6..=8]),
             years: Some(vec![2025..=2026, 2030..=2030]),
-            times: Some(vec![23 * 60..24 * 60]),
+            times: minutes(23 * 60, 24 * 60),
             ..Span::default()
         };
         check(

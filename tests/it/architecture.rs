@@ -27,8 +27,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("notify", &["dispatch"]),
     ("modes", &[]),
     ("storage", &[]),
-    ("publish", &["mute"]),
-    ("expose", &["publish", "mute"]),
+    ("publish", &["mute", "dispatch"]),
+    ("expose", &["publish", "mute", "dispatch"]),
     ("shutdown", &[]),
 ];
 

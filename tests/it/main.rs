@@ -24,4 +24,5 @@ mod nab;
 mod own_telemetry;
 mod prometheus;
 mod prometheus_alerts;
+mod routing;
 mod state;

@@ -10,7 +10,7 @@ use crate::config::{Config, Period};
 mod learning;
 mod listening;
 mod modes;
-mod notifications;
+mod routing;
 mod receivers;
 mod rules;
 
@@ -50,7 +50,7 @@ pub(in crate::config) fn check(
     for (at, rule) in config.rules.iter().enumerate() {
         checker.rule(config, rule, &format!("rules[{at}]"));
     }
-    checker.notifications(config);
+    checker.routing(config);
     checker.receivers(config);
     checker.modes(config);
     checker.found
