@@ -44,21 +44,10 @@ pub struct Settings {
     pub modes: modes::Limits,
     /// Time that requests in work have to end at shutdown. Default 5 s.
     pub drain: Duration,
-    /// Who is notified, as the Alertmanager API shows it.
-    pub routing: Routing,
+    /// The names of all receivers.
+    pub receivers: Vec<String>,
     /// The configuration in force with its secrets hidden, for `/api/v2/status`; may be empty.
     pub configuration: String,
-}
-
-/// Who is notified of which alerts, as far as the Alertmanager API shows it.
-#[derive(Debug, Clone, Default)]
-pub struct Routing {
-    /// The receiver of every alert.
-    pub receiver: String,
-    /// All receivers there are.
-    pub receivers: Vec<String>,
-    /// Labels that alerts are grouped by; `...` means all of them.
-    pub group_by: Vec<String>,
 }
 
 impl Default for Settings {
@@ -77,7 +66,7 @@ impl Default for Settings {
             max_alerts_bytes: 4 << 20,
             modes: modes::Limits::default(),
             drain: Duration::from_secs(5),
-            routing: Routing::default(),
+            receivers: Vec::new(),
             configuration: String::new(),
         }
     }

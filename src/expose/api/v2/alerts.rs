@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::error::Error;
 use super::filter::Filter;
+use crate::dispatch::Notifying;
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Alert, Fingerprint, Labels, Timestamp};
@@ -19,7 +20,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) alert: Arc<Alert>,
-    pub(super) receivers: Vec<String>,
+    pub(super) receivers: Vec<Arc<str>>,
     pub(super) silenced_by: Vec<SilenceId>,
     pub(super) inhibited_by: Vec<Fingerprint>,
 }
@@ -28,15 +29,17 @@ impl Shown {
     pub(super) fn new(
         alert: &Arc<Alert>,
         silences: &Silences,
+        notifying: &Notifying,
         now: Timestamp,
-        state: &State,
     ) -> Self {
+        let view = notifying.alerts.get(&alert.fingerprint);
         Self {
             alert: Arc::clone(alert),
-            receivers: vec![state.settings.routing.receiver.clone()],
-            // Not what was said at the last flush: who has just silenced an alert wants to see it.
+            receivers: view.map_or_else(Vec::new, |view| view.receivers.clone()),
+            // As of now: who has just silenced an alert wants to see it, and who waits for the end of a
+            // silence too.
             silenced_by: silences.matching(&alert.labels, now),
-            inhibited_by: Vec::new(),
+            inhibited_by: view.map_or_else(Vec::new, |view| view.muted.inhibited_by.clone()),
         }
     }
 }
@@ -84,7 +87,9 @@ impl GettableAlert {
             receivers: shown
                 .receivers
                 .iter()
-                .map(|name| Receiver { name: name.clone() })
+                .map(|name| Receiver {
+                    name: name.to_string(),
+                })
                 .collect(),
             starts_at: alert.fired_at.unwrap_or(alert.since),
             status: AlertStatus {

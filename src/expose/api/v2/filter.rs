@@ -38,10 +38,10 @@ impl Filter {
     }
 
     /// The firing alerts that are meant, by fingerprint.
-    pub(super) fn apply<'s>(&'s self, state: &'s State) -> Vec<Shown> {
+    pub(super) fn apply(&self, state: &State) -> Vec<Shown> {
         let silences = state.board.silences();
         let now = state.clock.now();
-        let alerts = state.board.alerts();
+        let (alerts, notifying) = (state.board.alerts(), state.board.notifying());
         let meant = alerts
             .iter()
             .filter(|alert| alert.state == AlertState::Firing)
@@ -50,9 +50,12 @@ impl Filter {
                     .iter()
                     .all(|matcher| matcher.matches(alert.labels.get(&matcher.name).unwrap_or("")))
             })
-            .map(|alert| Shown::new(alert, &silences, now, state))
+            .map(|alert| Shown::new(alert, &silences, &notifying, now))
             .filter(|shown| self.wants_state(shown))
-            .filter(|shown| shown.receivers.iter().any(|name| self.wants_receiver(name)));
+            .filter(|shown| {
+                let mut receivers = shown.receivers.iter();
+                self.receiver.is_none() || receivers.any(|name| self.wants_receiver(name))
+            });
         let mut meant: Vec<_> = meant.collect();
         meant.sort_by_key(|shown| shown.alert.fingerprint);
         meant

@@ -5,23 +5,58 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
+use crate::dispatch::{AlertView, GroupView, Notifying};
+use crate::expose::Settings;
 use crate::expose::fakes::{Answer, FakeEngine, Site, alert};
-use crate::expose::{Routing, Settings};
-use crate::model::AlertState;
+use crate::model::{AlertState, Fingerprint, Labels};
+use crate::mute::Muted;
+
+fn fingerprint(name: &str) -> Fingerprint {
+    alert(name, "checkout", AlertState::Firing).fingerprint
+}
+
+/// Both alerts of one service go to one receiver, those of one name to another one beside.
+fn notifying() -> Notifying {
+    let group = |receiver: &str, labels: Labels, mut alerts: Vec<Fingerprint>| {
+        alerts.sort_unstable();
+        GroupView {
+            key: format!("{{}}:{labels:?}"),
+            receiver: receiver.into(),
+            labels: Arc::new(labels),
+            alerts,
+            muted_by: Vec::new(),
+        }
+    };
+    let (slow, errors) = (fingerprint("Slow"), fingerprint("Errors"));
+    let view = |receivers: &[&str]| AlertView {
+        receivers: receivers.iter().map(|name| Arc::from(*name)).collect(),
+        muted: Muted::default(),
+    };
+    let by_name = [("alertname", "Errors")].into_iter().collect();
+    let by_service = [("service", "checkout")].into_iter().collect();
+    Notifying {
+        alerts: [
+            (slow, view(&["oncall"])),
+            (errors, view(&["oncall", "team"])),
+        ]
+        .into(),
+        groups: vec![
+            group("team", by_name, vec![errors]),
+            group("oncall", by_service, vec![slow, errors]),
+        ],
+    }
+}
 
 /// Two alerts fire, one is pending, one over.
 fn site() -> Site {
     let settings = Settings {
-        routing: Routing {
-            receiver: "oncall".into(),
-            receivers: vec!["log".into(), "oncall".into()],
-            group_by: vec!["service".into()],
-        },
+        receivers: vec!["log".into(), "oncall".into()],
         external_url: Some("https://tide.example.com/".into()),
         configuration: "route: {receiver: oncall}\n".into(),
         ..Settings::default()
     };
     let site = Site::build(FakeEngine::default(), settings);
+    site.board.set_notifying(notifying());
     site.board.set_alerts(vec![
         Arc::new(alert("Slow", "checkout", AlertState::Firing)),
         Arc::new(alert("Errors", "checkout", AlertState::Firing)),
@@ -90,6 +125,7 @@ async fn filters_choose_as_alertmanagers_do() {
         ),
         ("receiver=on.*", vec!["Errors", "Slow"]),
         ("receiver=other", vec![]),
+        ("receiver=team", vec!["Errors"]),
         ("receiver=", vec!["Errors", "Slow"]),
     ] {
         let answer = site.get(&format!("/api/v2/alerts?{query}")).await.json();
@@ -112,13 +148,28 @@ async fn filters_choose_as_alertmanagers_do() {
 #[tokio::test]
 async fn groups_hold_what_is_notified_together() {
     let site = site();
-    let answer = site.get("/api/v2/alerts/groups").await.json();
-    let [group] = answer.as_array().expect("a list").as_slice() else {
-        panic!("one group: {answer}");
+    let groups = async |query: &str| -> Vec<(Value, String, usize)> {
+        let path = format!("/api/v2/alerts/groups{query}");
+        let answer = site.get(&path).await.json();
+        let groups = answer.as_array().expect("a list").iter();
+        let receiver = |group: &Value| group["receiver"]["name"].as_str().map(str::to_owned);
+        groups
+            .map(|group| {
+                let count = names(&group["alerts"]).len();
+                (
+                    group["labels"].clone(),
+                    receiver(group).expect("a receiver"),
+                    count,
+                )
+            })
+            .collect()
     };
-    assert_eq!(group["labels"], json!({"service": "checkout"}));
-    assert_eq!(group["receiver"], json!({"name": "oncall"}));
-    assert_eq!(names(&group["alerts"]), ["Errors", "Slow"]);
+    let by_name = (json!({"alertname": "Errors"}), "team".to_owned(), 1);
+    let by_service = (json!({"service": "checkout"}), "oncall".to_owned(), 2);
+    assert_eq!(groups("").await, [by_name.clone(), by_service.clone()]);
+    assert_eq!(groups("?receiver=on.*").await, [by_service]);
+    assert_eq!(groups("?filter=alertname=Slow").await.len(), 1);
+    assert_eq!(groups("?receiver=team").await, [by_name]);
     let none = site.get("/api/v2/alerts/groups?active=false").await.json();
     assert_eq!(none, json!([]));
 }
