@@ -12,8 +12,8 @@ use super::plan::Plan;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    MetricKind, MetricPoint, Observation, PointData, Reject, Rejections, SeriesId, SeriesIdentity,
-    SignalId, SpanRecord, Timestamp,
+    MetricKind, MetricPoint, Observation, PointData, Reject, Rejections, RuleId, SeriesId,
+    SeriesIdentity, SignalId, SpanRecord, Timestamp,
 };
 
 /// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
@@ -127,6 +127,14 @@ impl Shard {
             .into_iter()
             .flat_map(move |ids| ids.range((from, Bound::Unbounded)))
             .copied()
+    }
+
+    /// See [`super::Handle::accept`].
+    pub(super) fn accept(&mut self, signal: SignalId, since: Timestamp) -> Vec<RuleId> {
+        let series = self.series.get_mut(&signal.series);
+        let signals = series.map(|series| &mut series.signals);
+        let found = signals.and_then(|all| all.iter_mut().find(|s| s.kind == signal.kind));
+        found.map_or_else(Vec::new, |found| found.accept(since))
     }
 
     /// Applies points of known series, and spans.

@@ -7,7 +7,8 @@ use super::quantity::{Style, sigma, spoken_sigma};
 use super::recommendation::{Hints, Kind, Side, recommendation};
 use super::words::{clock, duration, runs_out, sentence};
 use crate::model::{
-    Alert, AlertState, Appeared, Carrier, Grounds, LikelyOrigin, Measure, Moved, Rule, Timestamp,
+    Alert, AlertState, Appeared, Carrier, Dismissal, Grounds, LikelyOrigin, Measure, Moved, Rule,
+    Timestamp,
 };
 
 /// Attributes named in an explanation; an alert may have many, a sentence not.
@@ -17,7 +18,7 @@ const MAX_CALLERS: usize = 4;
 /// Longest text from outside within a sentence, in characters.
 const MAX_WORD_CHARS: usize = 120;
 /// Signals that moved too, named in the explanation; all are in their own annotation.
-const MAX_MOVED: usize = 3;
+pub(super) const MAX_MOVED: usize = 3;
 
 /// What an alert's incident says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,7 @@ pub(super) fn annotate(rule: &Rule, alert: &mut Alert, context: &Context, part: 
                 .map(|version| appeared(version, alert.since)),
         ),
         ("flapping", flapping(grounds)),
+        ("dismissed", grounds.dismissed.as_ref().map(dismissed)),
         ("incident", grounds.incident.clone()),
         ("incident_summary", part.map(|part| part.summary.to_owned())),
         ("observed", Some(style.value(alert.observed))),
@@ -209,10 +211,24 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     if let Some(origin) = &grounds.origin {
         say(comes_from(origin, over, near));
     }
+    if let Some(dismissal) = &grounds.dismissed {
+        say(format!("Earlier: {}.", dismissed(dismissal)));
+    }
     if let Some(part) = part.filter(|part| part.has_more) {
         say(part.summary.to_owned());
     }
     text
+}
+
+/// `called normal by ada on 2026-01-01T12:00:05Z: nightly import`.
+fn dismissed(dismissal: &Dismissal) -> String {
+    format!(
+        "called normal by {} on {}: {}",
+        clean(&dismissal.author),
+        // Nobody reads fractions of a second.
+        Timestamp::from_secs(dismissal.at.as_nanos().div_euclid(1_000_000_000)),
+        clean(&dismissal.comment)
+    )
 }
 
 /// `fired 4 times in 42 min, and is held until it stays calm`; `None` where it does not flap.
@@ -322,7 +338,7 @@ pub(super) fn uncalled(callers: &[String]) -> Option<String> {
 }
 
 /// `rate of POST /pay (server) −60 % since 12:00:05Z`.
-fn moved_too(moved: &Moved, near: Timestamp) -> String {
+pub(super) fn moved_too(moved: &Moved, near: Timestamp) -> String {
     let style = Style::of_signal(&moved.signal, &moved.unit, &[moved.value, moved.usual]);
     let change = match moved.change().filter(|_| style != Style::Share) {
         Some(change) if change.abs() < 2.0 => {
@@ -386,7 +402,7 @@ pub(super) fn signal_name(
 }
 
 /// `Callee payment deviates since 12:00:00Z.`
-fn comes_from(origin: &LikelyOrigin, over: bool, near: Timestamp) -> String {
+pub(super) fn comes_from(origin: &LikelyOrigin, over: bool, near: Timestamp) -> String {
     let since = clock(origin.since, near);
     let path: Vec<_> = origin.path.iter().map(|service| clean(service)).collect();
     let service = clean(origin.service());

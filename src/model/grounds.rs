@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, Judged, Measure, SeverityLabel, Timestamp};
+use super::{Fingerprint, Judged, Labels, Measure, SeverityLabel, Timestamp};
 
 /// What the explanation of an alert rests on, as facts. Records of before there were any have none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -49,6 +49,36 @@ pub struct Grounds {
     pub uncalled_by: Vec<String>,
     /// Id of the incident that the alert is part of.
     pub incident: Option<String>,
+    /// Who called an earlier deviation of the same alert or signal normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dismissed: Option<Dismissal>,
+    /// What another system said, where the alert is its and not one of a rule here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
+}
+
+/// "This was normal": what a person answered to an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dismissal {
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What another system, Prometheus for one, said of an alert of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Its annotations as they came.
+    pub annotations: Labels,
+    /// Where it is explained; may be empty.
+    pub generator_url: String,
+    /// It is over at this time unless it is reported again before.
+    pub ends_at: Timestamp,
+    /// Whether that time follows from there being none.
+    pub is_timeout: bool,
 }
 
 impl Grounds {

@@ -188,7 +188,10 @@ impl<'a> AlertBody<'a> {
                 Some(at) if !is_firing(alert) => at.rfc3339(),
                 Some(_) | None => ZERO_TIME.into(),
             },
-            generator_url: url(alert, external_url),
+            generator_url: match alert.reported() {
+                Some(reported) => reported.generator_url.clone(),
+                None => url(alert, external_url),
+            },
             fingerprint: alert.fingerprint.to_string(),
         }
     }
