@@ -22,6 +22,10 @@ use crate::telemetry::Telemetry;
 /// Longest sleep of the task: a clock that jumps is noticed within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// How long what is muted may be shown as it was: silences and time intervals begin and end by
+/// themselves, and to look at every alert takes a while when there are very many.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+
 /// Everything that decides.
 pub(super) struct Decider {
     pub(super) clock: Clock,
@@ -30,6 +34,8 @@ pub(super) struct Decider {
     pub(super) pipeline: Pipeline,
     pub(super) dispatcher: dispatch::Dispatcher,
     pub(super) silences: Silences,
+    /// Of which version the published view of the dispatcher is, and when it was made.
+    pub(super) shown: (u64, Timestamp),
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
     pub(super) board: Board,
@@ -189,7 +195,7 @@ impl Decider {
         }
     }
 
-    pub(super) fn publish(&self, now: Timestamp, events: Vec<Event>) {
+    pub(super) fn publish(&mut self, now: Timestamp, events: Vec<Event>) {
         let alerts = self.pipeline.snapshot();
         for state in [AlertState::Pending, AlertState::Firing] {
             let count = alerts.iter().filter(|alert| alert.state == state).count();
@@ -218,7 +224,12 @@ impl Decider {
     }
 
     /// Publishes who is notified of what.
-    fn show_notifying(&self, now: Timestamp) {
+    fn show_notifying(&mut self, now: Timestamp) {
+        let (version, at) = self.shown;
+        if version == self.dispatcher.version() && at <= now && now.since(at) < LONGEST_LOOK {
+            return;
+        }
+        self.shown = (self.dispatcher.version(), now);
         let view = self.dispatcher.view(now, &self.silences);
         let notifying = view.alerts.values();
         let (mut silenced, mut inhibited, mut mute) = (0, 0, 0);

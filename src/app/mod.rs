@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Known};
 use crate::engine::{self, Engine};
 use crate::ingest::{self, Admission, Cause};
-use crate::model::{Batch, BoxFuture, Rejections};
+use crate::model::{Batch, BoxFuture, Rejections, Timestamp};
 use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
@@ -166,6 +166,7 @@ impl Daemon {
             telemetry: telemetry.clone(),
             pipeline,
             dispatcher,
+            shown: (0, Timestamp::EPOCH),
             silences,
             notifier: notifier.clone(),
             store: store.clone(),

@@ -56,6 +56,7 @@ pub struct Dispatcher {
     pub(super) alerts: usize,
     pub(super) journal: Journal,
     refused: u64,
+    version: u64,
 }
 
 impl Dispatcher {
@@ -71,6 +72,7 @@ impl Dispatcher {
             alerts: 0,
             journal: Journal::default(),
             refused: 0,
+            version: 0,
         }
     }
 
@@ -170,6 +172,12 @@ impl Dispatcher {
     /// How many alerts found no room since the start; see [`Settings::max_alerts`].
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Another number after every change in which alerts are in which groups, so that a
+    /// [`Dispatcher::view`] of the same number differs at most in what is muted.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The tree of routes.
@@ -335,6 +343,7 @@ impl Dispatcher {
 
     /// Brings the schedule in line with a group, which is removed when it is empty.
     pub(super) fn schedule(&mut self, id: &GroupId) {
+        self.version = self.version.wrapping_add(1);
         let Some(group) = self.groups.get_mut(id) else {
             return;
         };

@@ -7,25 +7,11 @@ use std::time::Duration;
 use tidewatch::app;
 use tidewatch::config;
 use tidewatch::dispatch::{Dispatcher, Notification, Reason};
-use tidewatch::model::{
-    Alert, AlertState, Labels, Matcher, Selector, SeverityLabel, Timestamp, Transition,
-};
-use tidewatch::mute::{SilenceId, Silencer};
+use tidewatch::model::{Alert, AlertState, Labels, Matcher, SeverityLabel, Timestamp, Transition};
+use tidewatch::mute::{Draft, SilenceId, Silences};
 
 use super::Told;
 use super::cases::{CASES, END, Step};
-
-/// The silences that are active, by case and name.
-#[derive(Default)]
-struct Silences(BTreeMap<(&'static str, &'static str), Selector>);
-
-impl Silencer for Silences {
-    fn silenced_by(&self, labels: &Labels, _: Timestamp) -> Vec<SilenceId> {
-        let active = self.0.values().zip(0..);
-        let matching = active.filter(|(selector, _)| selector.matches(labels));
-        matching.map(|(_, number)| SilenceId(number)).collect()
-    }
-}
 
 /// The labels of an alert of the table: `NAME label=value …`, with `_` for a space.
 pub fn labels(case: &str, text: &str) -> Labels {
@@ -51,6 +37,7 @@ pub fn play(began: Timestamp) -> Vec<Told> {
     let loaded = loaded.unwrap_or_else(|found| panic!("{found}\n{text}"));
     let mut dispatcher = Dispatcher::new(app::routing(&loaded.config));
     let mut silences = Silences::default();
+    let mut names = BTreeMap::new();
     let mut told = Vec::new();
     let mut steps: Vec<_> = CASES
         .iter()
@@ -76,10 +63,21 @@ pub fn play(began: Timestamp) -> Vec<Told> {
             Step::Silence(name, conditions) => {
                 let conditions = format!("case={case},{conditions}");
                 let matchers = Matcher::parse_list(&conditions).expect("conditions");
-                silences.0.insert((case, *name), Selector::new(matchers));
+                let draft = Draft {
+                    id: None,
+                    matchers,
+                    starts_at: now,
+                    ends_at: now.plus(Duration::from_secs(3600)),
+                    created_by: "test".into(),
+                    comment: (*name).into(),
+                };
+                let id = SilenceId(u128::from(at) * 1_000 + names.len() as u128 + 1);
+                let id = silences.set(now, draft, id).expect("a silence");
+                names.insert((case, *name), id);
             }
             Step::Unsilence(name) => {
-                silences.0.remove(&(case, *name)).expect("a silence");
+                let id = names.remove(&(case, *name)).expect("a silence");
+                silences.expire(now, id).expect("a silence");
             }
         }
     }
