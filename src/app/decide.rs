@@ -8,12 +8,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::deliver;
 use super::pipeline::{Decisions, Pipeline};
 use crate::clock::Clock;
 use crate::dispatch;
 use crate::model::{AlertState, Event, EventBody, ModeChange, ModeState, Timestamp, Transition};
 use crate::modes;
-use crate::notify;
+use crate::notify::{self, Parcel};
 use crate::publish::{Board, Command, CommandError, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
 use crate::telemetry::Telemetry;
@@ -106,8 +107,8 @@ impl Decider {
     async fn reconcile(&mut self) {
         let now = self.clock.now();
         let decisions = self.pipeline.reconcile(now);
-        self.dispatcher
-            .reconcile(now, &self.pipeline.alerts.snapshot());
+        let alerts = deliver::routed(self.pipeline.alerts.snapshot());
+        self.dispatcher.reconcile(now, &alerts);
         self.settle(now, decisions).await;
     }
 
@@ -117,15 +118,18 @@ impl Decider {
             tracing::warn!("{warning}");
         }
         let events = self.pipeline.events(now, &decisions);
-        for transition in &decisions.transitions {
+        for transition in deliver::routed_transitions(&decisions.transitions) {
             self.dispatcher.on_transition(now, transition);
         }
+        let parcel = self.at_once(now, &decisions.transitions, &events);
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.changes());
         changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
         changes.extend(events.iter().map(event_change));
+        changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
-        self.tell(&decisions.transitions, &events, now);
+        self.notifier.deliver(parcel);
+        self.tell(&decisions.transitions, &events);
         self.publish(now, events);
     }
 
@@ -139,7 +143,13 @@ impl Decider {
         }
     }
 
-    fn tell(&self, transitions: &[Transition], events: &[Event], now: Timestamp) {
+    /// What is to be told at once.
+    fn at_once(&self, now: Timestamp, transitions: &[Transition], events: &[Event]) -> Parcel {
+        let receiver = self.mode_receiver.as_deref();
+        deliver::at_once(&self.notifier, receiver, now, transitions, events)
+    }
+
+    fn tell(&self, transitions: &[Transition], events: &[Event]) {
         for transition in transitions {
             let alert = &transition.alert;
             let explanation = alert.annotations.get("explanation").unwrap_or_default();
@@ -175,9 +185,6 @@ impl Decider {
                 "mode: {}",
                 change.cause
             );
-            if let Some(receiver) = &self.mode_receiver {
-                self.notifier.send_mode(receiver, change.clone(), now);
-            }
         }
     }
 
@@ -204,20 +211,19 @@ impl Decider {
         self.board.append(events);
     }
 
-    /// Sends what is due. Groups are durable before they are sent, so that a restart neither forgets
-    /// one nor tells it twice without need.
+    /// Sends what is due. That a group was told, and what it was told, are durable together and before
+    /// anything is sent, so that a restart neither forgets one nor tells it twice without need.
     async fn notify(&mut self, now: Timestamp) {
         if self.dispatcher.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        self.dispatcher
-            .reconcile(now, &self.pipeline.alerts.snapshot());
-        let notifications = self.dispatcher.flush(now);
-        let changes = keyed(Table::Dispatch, self.dispatcher.changes());
+        let alerts = deliver::routed(self.pipeline.alerts.snapshot());
+        self.dispatcher.reconcile(now, &alerts);
+        let parcel = self.notifier.pack(self.dispatcher.flush(now));
+        let mut changes = keyed(Table::Dispatch, self.dispatcher.changes());
+        changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
-        for notification in notifications {
-            self.notifier.send(notification);
-        }
+        self.notifier.deliver(parcel);
     }
 
     /// Carries out what a person wants, once it is durable.
@@ -291,13 +297,16 @@ impl Decider {
         let events = self.pipeline.events(now, &decisions);
         let mut changes = keyed(Table::Modes, self.pipeline.modes.changes());
         changes.extend(events.iter().map(event_change));
+        let parcel = self.at_once(now, &[], &events);
+        changes.extend(deliver::changes(&parcel));
         if let Err(error) = self.store.commit(changes).await {
             (self.pipeline.modes, self.pipeline.sequence) = (before, sequence);
             return Err(CommandError::Unavailable(format!(
                 "it cannot be made durable: {error}"
             )));
         }
-        self.tell(&[], &events, now);
+        self.notifier.deliver(parcel);
+        self.tell(&[], &events);
         self.publish(now, events);
         Ok(())
     }

@@ -52,6 +52,12 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// The notification about one alert that takes no route: it is a group of its own.
+    pub fn alone(receiver: &str, alert: Arc<Alert>, now: Timestamp) -> Self {
+        let labels = alert.labels.clone();
+        Self::new(receiver, &labels, vec![alert], now)
+    }
+
     /// The notification about `alerts`, which may be in any order.
     pub(super) fn new(
         receiver: &str,

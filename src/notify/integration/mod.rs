@@ -24,6 +24,14 @@ pub enum AttemptError {
         /// What happened.
         reason: String,
     },
+    /// The receiver works, but takes no more for now. It is left alone as a whole until then.
+    #[error("{reason}")]
+    Limited {
+        /// How long it asked to be left alone; `None`: it did not say.
+        after: Option<Duration>,
+        /// What happened.
+        reason: String,
+    },
     /// The same again would fail the same way.
     #[error("{reason}")]
     Permanent {
@@ -65,6 +73,14 @@ pub(super) enum Prepared<'a> {
 }
 
 impl Integration {
+    /// The word for its kind, as in `KIND_configs`.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Log => "log",
+        }
+    }
+
     /// Its name in logs and on the API; shows no secrets.
     pub(super) fn name(&self) -> String {
         match self {

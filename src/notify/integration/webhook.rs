@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
 
 use super::AttemptError;
@@ -16,6 +16,7 @@ use crate::model::Timestamp;
 use crate::notify::address::{Guard, Refused};
 use crate::notify::message::Resolved;
 use crate::notify::signature::{self, Secret};
+use crate::notify::wish;
 
 /// More of an answer is not read.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -187,7 +188,7 @@ impl Client {
             drop(tokio::time::timeout(DRAIN, read_answer(response)).await);
             return Ok(());
         }
-        let after = retry_after(response.headers(), now);
+        let after = wish::read(status, response.headers(), now);
         let answer = read_answer(response).await;
         Err(judge(status, after, &answer))
     }
@@ -202,9 +203,8 @@ fn judge(status: StatusCode, after: Option<Duration>, answer: &str) -> AttemptEr
     }
     match status {
         StatusCode::GONE => AttemptError::Gone { reason },
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            AttemptError::Retryable { after, reason }
-        }
+        StatusCode::TOO_MANY_REQUESTS => AttemptError::Limited { after, reason },
+        StatusCode::REQUEST_TIMEOUT => AttemptError::Retryable { after, reason },
         status if status.is_server_error() => AttemptError::Retryable { after, reason },
         _ => AttemptError::Permanent { reason },
     }
@@ -248,25 +248,11 @@ async fn read_answer(mut response: reqwest::Response) -> String {
         .collect()
 }
 
-/// How long the receiver asks to be left alone: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let date = i64::try_from(date.as_nanosecond()).ok()?;
-    Some(Timestamp::from_nanos(date).since(now))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use http::StatusCode;
 
-    use http::{HeaderMap, StatusCode};
-
-    use super::{AttemptError, Webhook, judge, retry_after};
-    use crate::model::Timestamp;
+    use super::{AttemptError, Webhook, judge};
     use crate::notify::signature::Secret;
 
     #[test]
@@ -275,11 +261,13 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             match judge(status, None, "") {
                 AttemptError::Retryable { .. } => "again",
+                AttemptError::Limited { .. } => "later",
                 AttemptError::Permanent { .. } => "final",
                 AttemptError::Gone { .. } => "gone",
             }
         };
-        for status in [408, 429, 500, 502, 503, 504, 529, 599] {
+        assert_eq!(kind(429), "later");
+        for status in [408, 500, 502, 503, 504, 529, 599] {
             assert_eq!(kind(status), "again", "{status}");
         }
         for status in [
@@ -288,29 +276,6 @@ mod tests {
             assert_eq!(kind(status), "final", "{status}");
         }
         assert_eq!(kind(410), "gone");
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = Timestamp::parse_rfc3339("2026-11-06T08:49:00Z").unwrap();
-        let cases = [
-            ("7", Some(7)),
-            (" 120 ", Some(120)),
-            ("Fri, 06 Nov 2026 08:49:37 GMT", Some(37)),
-            ("Fri, 06 Nov 2026 08:48:37 GMT", Some(0)),
-            ("18446744073709551616", None),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
-        ];
-        for (text, seconds) in cases {
-            let headers =
-                HeaderMap::from_iter([(http::header::RETRY_AFTER, text.parse().unwrap())]);
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(retry_after(&headers, now), expected, "{text:?}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 
     #[test]
