@@ -23,6 +23,7 @@ use crate::model;
 mod builtin;
 mod check;
 mod decode;
+mod delivery;
 mod diagnostic;
 mod env;
 mod learning;
@@ -39,6 +40,7 @@ mod yaml;
 pub use builtin::builtin_rules;
 pub use check::Known;
 pub use decode::BadText;
+pub use delivery::{Breaker, Concurrency, Delivery, Outbox, Retry};
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
@@ -73,6 +75,8 @@ pub struct Config {
     pub route: Route,
     /// Those who can be told. `log` is always there.
     pub receivers: Vec<Receiver>,
+    /// How notifications are delivered, and what happens when a receiver is in trouble.
+    pub delivery: Delivery,
     /// Operating modes of services.
     pub modes: Modes,
     /// The daemon's own log, on standard error.
@@ -90,6 +94,7 @@ impl Default for Config {
             rules: builtin_rules(),
             route: Route::default(),
             receivers: Vec::new(),
+            delivery: Delivery::default(),
             modes: Modes::default(),
             log: Log::default(),
         }

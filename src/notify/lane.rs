@@ -292,9 +292,9 @@ impl Lane {
                     latency_seconds: now.since(job.message.decided_at()).as_secs_f64(),
                     failed_attempts: job.attempts,
                 };
-                locked(&self.record).settled(now, fate, None);
                 shared.outbox.delivered(&job.id, self.id);
                 self.done(&job);
+                locked(&self.record).settled(now, fate, None);
                 None
             }
             Ended::Final(reason) => {
@@ -366,19 +366,18 @@ impl Lane {
     /// of the receiver, unless it is known already.
     fn hand_over(&self, shared: &Shared, job: &Job, reason: &str, trouble: Option<&str>) {
         let (id, receiver, integration) = (&job.id, &self.receiver, &self.name);
-        let fate = match shared.outbox.failed(&job.id, self.id) {
+        let (fate, assigned) = match shared.outbox.failed(&job.id, self.id) {
             Heir::Fallback(fallback, assigned) => {
                 tracing::warn!(%id, %receiver, %integration, reason, %fallback, "notification goes to the fallback");
-                shared.assign(assigned);
-                Fate::FallenBack
+                (Fate::FallenBack, assigned)
             }
             Heir::Already(fallback) => {
                 tracing::warn!(%id, %receiver, %integration, reason, %fallback, "notification failed; the fallback has it already");
-                Fate::FallenBack
+                (Fate::FallenBack, Vec::new())
             }
             Heir::None => {
                 tracing::error!(%id, %receiver, %integration, reason, "notification failed");
-                Fate::Failed
+                (Fate::Failed, Vec::new())
             }
         };
         let mut record = locked(&self.record);
@@ -386,6 +385,7 @@ impl Lane {
         self.keep(shared, &mut record);
         drop(record);
         self.done(job);
+        shared.assign(assigned);
     }
 
     fn keep(&self, shared: &Shared, record: &mut Record) {

@@ -14,6 +14,7 @@ mod calibration;
 mod calm;
 mod cli;
 mod clients;
+mod delivery;
 mod detectors;
 mod incidents;
 mod limits;

@@ -7,6 +7,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::yaml::{Node, NodeId, Value};
 use crate::config::{Config, Period};
 
+mod delivery;
 mod learning;
 mod listening;
 mod modes;
@@ -50,6 +51,7 @@ pub(in crate::config) fn check(
         checker.rule(config, rule, &format!("rules[{at}]"));
     }
     checker.notifications(config);
+    checker.delivery(config);
     checker.modes(config);
     checker.found
 }

@@ -1,0 +1,71 @@
+//! Ten thousand alerts at once.
+
+use super::{RULE, high, pending};
+use crate::harness::hook::Hook;
+use crate::harness::{Daemon, eventually, otlp};
+
+const SERVICES: usize = 40;
+const ALERTS: usize = 10_000;
+
+/// The most memory that a process has had, in bytes.
+fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kilobytes.expect("VmHWM") * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_alerts_become_grouped_notifications_with_counts() {
+    let hook = Hook::start().await;
+    let daemon = Daemon::start(&format!(
+        r#"{RULE}
+log: {{level: error}}
+route: {{receiver: oncall, group_by: [service], group_wait: 5s, group_interval: 5s}}
+receivers: [{{name: oncall, webhook_configs: [{{url: {:?}}}]}}]
+"#,
+        hook.url
+    ))
+    .await;
+    let before = peak_memory(daemon.pid());
+    let began = tokio::time::Instant::now();
+    for service in 0..SERVICES {
+        let name = format!("service-{service}");
+        let parts = 0..ALERTS / SERVICES;
+        let series = parts.map(|part| (name.as_str(), format!("part-{part}")));
+        otlp::post_metrics(&daemon.http, &high(series)).await;
+    }
+    eventually("all fire", || async {
+        let firing = daemon.metric(r#"tidewatch_alerts{state="firing"}"#).await;
+        (firing == Some(ALERTS as f64)).then_some(())
+    })
+    .await;
+    let fired = began.elapsed();
+    let told = eventually("all are told", || async {
+        let deliveries = hook.deliveries();
+        let mut last = std::collections::BTreeMap::new();
+        for delivery in &deliveries {
+            let alerts = delivery.body["alerts"].as_array().expect("alerts").len() as u64;
+            assert!(alerts <= 100, "no body without bound");
+            let more = delivery.body["truncatedAlerts"].as_u64().expect("a count");
+            last.insert(delivery.body["groupKey"].to_string(), alerts + more);
+        }
+        (last.values().sum::<u64>() == ALERTS as u64).then_some(deliveries.len())
+    })
+    .await;
+    eventually("the outbox is empty", || async {
+        (pending(&daemon, "oncall").await == 0).then_some(())
+    })
+    .await;
+    let grown = peak_memory(daemon.pid()).saturating_sub(before);
+    let largest = hook.deliveries().iter().map(|d| d.raw.len()).max();
+    eprintln!(
+        "{ALERTS} alerts fired after {fired:.1?} and were told by {told} notifications after {:.1?}; \
+         the largest has {} KiB; memory grew by {} MiB",
+        began.elapsed(),
+        largest.unwrap_or(0) >> 10,
+        grown >> 20,
+    );
+    assert!(told <= 3 * SERVICES, "{told} notifications");
+    assert!(grown < 512 << 20, "{} MiB", grown >> 20);
+}
