@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{RULE, high, receiver};
 use crate::harness::hook::{Delivery, Hook};
-use crate::harness::{Daemon, eventually, otlp};
+use crate::harness::{Daemon, eventually};
 
 /// What a server does with a request.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +131,9 @@ delivery:
         good.url, spare.url
     ))
     .await;
-    otlp::post_metrics(&daemon.http, &high([("checkout", String::new())])).await;
+    daemon
+        .post_metrics(&high([("checkout", String::new())]))
+        .await;
     eventually("the one that is well is told", || async {
         (about(&good.deliveries(), "LevelHigh").len() == 1).then_some(())
     })
@@ -221,7 +223,9 @@ delivery:
         hook.url, spare.url
     ))
     .await;
-    otlp::post_metrics(&daemon.http, &high([("checkout", String::new())])).await;
+    daemon
+        .post_metrics(&high([("checkout", String::new())]))
+        .await;
     eventually("the fallback has both", || async {
         let deliveries = spare.deliveries();
         let both = ["LevelHigh", "ReceiverFailing"].map(|name| about(&deliveries, name).len());
@@ -236,7 +240,7 @@ delivery:
         let (daemon, spare) = (&daemon, &spare);
         async move {
             let series = [(service.as_str(), String::new())];
-            otlp::post_metrics(&daemon.http, &high(series)).await;
+            daemon.post_metrics(&high(series)).await;
             let own = about(&spare.deliveries(), "ReceiverFailing");
             own.iter()
                 .any(|one| one.body["status"] == "resolved")

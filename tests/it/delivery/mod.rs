@@ -54,3 +54,9 @@ async fn pending(daemon: &Daemon, receiver: &str) -> u64 {
         .as_u64()
         .expect("pending")
 }
+
+/// A daemon that does not log what it decides and delivers, for there is a lot of it.
+async fn quiet(config: &str) -> Daemon {
+    let filter = "error,tidewatch::app=info,tidewatch::app::decide=error";
+    Daemon::start_with(config, &[("RUST_LOG", filter)]).await
+}

@@ -1,8 +1,8 @@
 //! Ten thousand alerts at once.
 
-use super::{RULE, high, pending};
+use super::{RULE, high, pending, quiet};
+use crate::harness::eventually;
 use crate::harness::hook::Hook;
-use crate::harness::{Daemon, eventually, otlp};
 
 const SERVICES: usize = 40;
 const ALERTS: usize = 10_000;
@@ -18,9 +18,8 @@ fn peak_memory(pid: u32) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_alerts_become_grouped_notifications_with_counts() {
     let hook = Hook::start().await;
-    let daemon = Daemon::start(&format!(
+    let daemon = quiet(&format!(
         r#"{RULE}
-log: {{level: error}}
 route: {{receiver: oncall, group_by: [service], group_wait: 5s, group_interval: 5s}}
 receivers: [{{name: oncall, webhook_configs: [{{url: {:?}}}]}}]
 "#,
@@ -33,7 +32,7 @@ receivers: [{{name: oncall, webhook_configs: [{{url: {:?}}}]}}]
         let name = format!("service-{service}");
         let parts = 0..ALERTS / SERVICES;
         let series = parts.map(|part| (name.as_str(), format!("part-{part}")));
-        otlp::post_metrics(&daemon.http, &high(series)).await;
+        daemon.post_metrics(&high(series)).await;
     }
     eventually("all fire", || async {
         let firing = daemon.metric(r#"tidewatch_alerts{state="firing"}"#).await;
@@ -41,6 +40,7 @@ receivers: [{{name: oncall, webhook_configs: [{{url: {:?}}}]}}]
     })
     .await;
     let fired = began.elapsed();
+    let alerted = peak_memory(daemon.pid()).saturating_sub(before);
     let told = eventually("all are told", || async {
         let deliveries = hook.deliveries();
         let mut last = std::collections::BTreeMap::new();
@@ -61,10 +61,12 @@ receivers: [{{name: oncall, webhook_configs: [{{url: {:?}}}]}}]
     let largest = hook.deliveries().iter().map(|d| d.raw.len()).max();
     eprintln!(
         "{ALERTS} alerts fired after {fired:.1?} and were told by {told} notifications after {:.1?}; \
-         the largest has {} KiB; memory grew by {} MiB",
+         the largest has {} KiB; memory grew by {} MiB, by {} MiB for \
+         the alerts themselves",
         began.elapsed(),
         largest.unwrap_or(0) >> 10,
         grown >> 20,
+        alerted >> 20,
     );
     assert!(told <= 3 * SERVICES, "{told} notifications");
     assert!(grown < 512 << 20, "{} MiB", grown >> 20);
