@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{RULE, high, receiver};
+use super::{RULE, TICK, high, receiver};
 use crate::harness::hook::{Delivery, Hook};
 use crate::harness::{Daemon, eventually};
 
@@ -115,7 +115,8 @@ async fn every_fault_ends_at_the_fallback_and_delays_nobody() {
         .map(|url| format!("      - {{url: {url:?}, timeout: 300ms}}\n"))
         .collect();
     let daemon = Daemon::start(&format!(
-        r#"{RULE}
+        r#"{TICK}
+{RULE}
 route: {{receiver: oncall, group_by: [service], group_wait: 0}}
 receivers:
   - name: oncall
@@ -211,7 +212,8 @@ async fn a_receiver_that_is_well_again_is_said_to_be() {
     let (hook, spare) = (Hook::start().await, Hook::start().await);
     hook.answer(&[500, 500, 500]);
     let daemon = Daemon::start(&format!(
-        r#"{RULE}
+        r#"{TICK}
+{RULE}
 route: {{receiver: oncall, group_by: [service], group_wait: 0}}
 receivers:
   - {{name: oncall, fallback: spare, webhook_configs: [{{url: {:?}}}]}}

@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
-use super::{RULE, high, pending, quiet};
+use super::{RULE, TICK, high, pending, quiet};
 use crate::harness::{Daemon, eventually};
 
 const KILLS: usize = 200;
@@ -110,7 +110,8 @@ async fn kill_minus_nine_200_times_with_notifications_pending() {
     let began = tokio::time::Instant::now();
     let (hook, url) = Hook::start().await;
     let mut daemon = quiet(&format!(
-        r#"{RULE}
+        r#"{TICK}
+{RULE}
 route: {{receiver: oncall, group_by: [service], group_wait: 0, group_interval: 1h, repeat_interval: 24h}}
 receivers: [{{name: oncall, webhook_configs: [{{url: "{url}"}}]}}]
 delivery:

@@ -8,17 +8,19 @@ use serde_json::{Value, json};
 
 use crate::harness::{Daemon, otlp};
 
-/// A rule that fires at once for every series of `level` above 100, and ticks that are over soon.
+/// A rule that fires at once for every series of `level` above 100.
 const RULE: &str = r#"
-window: {tick: 100ms, samples: 10}
 rules:
   - {alert: LevelHigh, match: '{metric="level"}', detector: threshold, upper: 100, for: 1 of 1}
 "#;
 
+/// Ticks that are over soon.
+const TICK: &str = "window: {tick: 100ms, samples: 10}";
+
 /// A request with one point above the threshold for each of `series` (service, attribute).
 fn high<'s>(series: impl IntoIterator<Item = (&'s str, String)>) -> Value {
-    // In the past, so that its tick is over.
-    let time = (otlp::now_nanos() - 300_000_000).to_string();
+    // In the past, so that its tick is over whatever its length.
+    let time = (otlp::now_nanos() - 1_500_000_000).to_string();
     let mut services: std::collections::BTreeMap<&str, Vec<Value>> = Default::default();
     for (service, part) in series {
         services.entry(service).or_default().push(json!({
