@@ -15,6 +15,7 @@ pub mod detect;
 pub mod engine;
 pub mod alert;
 pub mod explain;
+pub mod mute;
 pub mod dispatch;
 pub mod notify;
 pub mod modes;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::dispatch::Notifying;
 use crate::model::{Alert, Event, Incident, Levels, ModeState, Override, Timestamp};
 
 /// Events that a slow watcher may be behind before it is dropped.
@@ -90,6 +91,7 @@ pub enum CommandError {
 #[derive(Debug, Clone)]
 pub struct Board {
     alerts: Arc<ArcSwap<Vec<Arc<Alert>>>>,
+    notifying: Arc<ArcSwap<Notifying>>,
     incidents: Arc<ArcSwap<Vec<Arc<Incident>>>>,
     modes: Arc<ArcSwap<ModesView>>,
     readiness: Arc<ArcSwap<Option<String>>>,
@@ -122,6 +124,7 @@ impl Board {
         }
         let board = Self {
             alerts: Arc::default(),
+            notifying: Arc::default(),
             incidents: Arc::default(),
             modes: Arc::default(),
             readiness: Arc::new(ArcSwap::from_pointee(Some("starting".into()))),
@@ -135,6 +138,11 @@ impl Board {
     /// Alerts that are pending or firing, and those resolved a short while ago.
     pub fn alerts(&self) -> Arc<Vec<Arc<Alert>>> {
         self.alerts.load_full()
+    }
+
+    /// Who is notified of which alerts, and which are not notified and why.
+    pub fn notifying(&self) -> Arc<Notifying> {
+        self.notifying.load_full()
     }
 
     /// Incidents that go on, then those that ended within a day, the newest first.
@@ -193,6 +201,11 @@ impl Board {
     /// Publishes alerts. For the decision task only.
     pub fn set_alerts(&self, alerts: Vec<Arc<Alert>>) {
         self.alerts.store(Arc::new(alerts));
+    }
+
+    /// Publishes who is notified of what. For the decision task only.
+    pub fn set_notifying(&self, notifying: Notifying) {
+        self.notifying.store(Arc::new(notifying));
     }
 
     /// Publishes incidents. For the decision task only.

@@ -40,6 +40,14 @@ pub struct Telemetry {
     pub detection_lag: Histogram,
     /// Alerts by state (`pending`, `firing`).
     pub alerts: IntGaugeVec,
+    /// Firing alerts that are not notified, by what mutes them: `silence`, `inhibition`, `time_interval`.
+    pub alerts_muted: IntGaugeVec,
+    /// Groups of alerts that are notified together.
+    pub notification_groups: IntGauge,
+    /// Alerts that are not notified because there were too many.
+    pub notification_refused: IntCounter,
+    /// Alerts that come and go too often to tell each time.
+    pub flapping_alerts: IntGauge,
     /// What became of notifications, by receiver and result: `delivered`, `retried`, `recovered`,
     /// `resumed`, `fallen_back`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
@@ -142,6 +150,27 @@ impl Telemetry {
                 "From the end of a tick to its alerts being decided.",
             ),
             alerts: gauges(r, "tidewatch_alerts", "Alerts by state.", &["state"]),
+            alerts_muted: gauges(
+                r,
+                "tidewatch_alerts_muted",
+                "Firing alerts that are not notified, by what mutes them.",
+                &["by"],
+            ),
+            notification_groups: gauge(
+                r,
+                "tidewatch_notification_groups",
+                "Groups of alerts that are notified together.",
+            ),
+            notification_refused: counter(
+                r,
+                "tidewatch_notification_refused_alerts_total",
+                "Alerts not notified because there were too many.",
+            ),
+            flapping_alerts: gauge(
+                r,
+                "tidewatch_flapping_alerts",
+                "Alerts that fire so often that they are held until they stay calm.",
+            ),
             notifications: counters(
                 r,
                 "tidewatch_notifications_total",

@@ -57,7 +57,7 @@ struct Options {
 fn main() {
     // `cargo test` runs benchmarks, too; the test of this one is `tests/it/calibration.rs`.
     if !std::env::args().any(|argument| argument == "--bench") {
-        return Default::default();
+        return;
     }
     let options = Options::parse();
     let detectors: Vec<String> = if options.detector.is_empty() {

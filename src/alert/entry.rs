@@ -109,9 +109,10 @@ impl Entry {
         }
         let or = |end: f64, open: f64| if end.is_nan() { open } else { end };
         alert.signal_id = observation.signal.id.to_string();
-        alert.unit = match judged.evidence.measure.unit() {
-            Some(unit) => unit.to_owned(),
-            None => observation.signal.unit().into_owned(),
+        let own = observation.signal.unit();
+        (alert.unit, alert.grounds.signal_unit) = match judged.evidence.measure.unit() {
+            Some(unit) => (unit.to_owned(), own.into_owned()),
+            None => (own.into_owned(), String::new()),
         };
         alert.observed = finite(observation.sample.value);
         alert.expected = finite(judged.expected);

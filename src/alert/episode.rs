@@ -21,11 +21,13 @@ pub(super) enum Outcome {
     Stays,
     /// It has held for long enough.
     Fires,
+    /// It was held in its calm, and deviates again.
+    Returns,
     /// It is over: the condition no longer holds, whether or not it had fired.
     Ends,
 }
 
-/// What the machine knows of one episode; 64 bytes.
+/// What the machine knows of one episode; 80 bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Episode {
     pub(super) phase: Phase,
@@ -33,6 +35,9 @@ pub(super) struct Episode {
     ring: u64,
     /// Calm samples in a row. Only while firing.
     calm: u32,
+    /// It would be over, but the alert flaps: it ends at this time if nothing happens before.
+    #[serde(default)]
+    pub(super) held_until: Option<Timestamp>,
     /// First anomalous sample.
     pub(super) since: Timestamp,
     /// How many anomalous samples there were.
@@ -52,6 +57,7 @@ impl Episode {
             phase: Phase::Pending,
             ring: 0,
             calm: 0,
+            held_until: None,
             since: observation.sample.time,
             anomalous_samples: 0,
             score: 0.0,
@@ -83,11 +89,12 @@ impl Episode {
 
     /// What of the episode must survive a crash at once. Numbers that grow with every sample are
     /// durable in steps of two, so that a long incident does not write in every tick.
-    pub(super) fn durable(&self) -> (Phase, u64, u32, u32) {
+    pub(super) fn durable(&self) -> (Phase, u64, u32, Option<Timestamp>, u32) {
         (
             self.phase,
             self.ring,
             self.calm,
+            self.held_until,
             self.anomalous_samples.checked_ilog2().unwrap_or(0),
         )
     }
@@ -120,6 +127,14 @@ impl Episode {
     }
 
     fn calm_down(&mut self, rule: &Rule, observation: &Observation) -> Outcome {
+        if self.held_until.is_some() {
+            // Only an anomaly ends the calm that it is held in.
+            if observation.anomaly.is_none() {
+                return Outcome::Stays;
+            }
+            (self.held_until, self.calm) = (None, 0);
+            return Outcome::Returns;
+        }
         if !is_calm(rule, observation) {
             self.calm = 0;
             return Outcome::Stays;
@@ -181,6 +196,7 @@ mod tests {
             match episode.observe(rule, &observation, observation.sample.time) {
                 Outcome::Stays => seen.push('-'),
                 Outcome::Fires => seen.push('f'),
+                Outcome::Returns => seen.push('r'),
                 Outcome::Ends => {
                     seen.push('e');
                     break;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::entry::{Entry, Key};
 use super::episode::{Episode, Outcome};
+use super::flapping::{Fires, Flapping};
 use super::labels;
 use super::past::Past;
 use super::store::Journal;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// How long a resolved alert stays in the snapshot (default 5 minutes).
     pub keep_resolved: Duration,
+    /// When an alert comes and goes too often to tell each time.
+    pub flapping: Flapping,
 }
 
 impl Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             max_active: 100_000,
             stale_after: Self::LEAST_STALE_AFTER,
             keep_resolved: Duration::from_mins(5),
+            flapping: Flapping::default(),
         }
     }
 }
@@ -60,6 +64,7 @@ pub struct Machine {
     /// Firing alerts from before a restart whose rule is gone; resolved at the next call.
     pub(super) orphans: BTreeMap<Fingerprint, Arc<Alert>>,
     pub(super) past: Past,
+    pub(super) fires: Fires,
     pub(super) journal: Journal,
     /// Alerts that changed since the last [`Machine::annotate`], with the rule that speaks for them.
     touched: BTreeMap<Fingerprint, RuleId>,
@@ -77,6 +82,7 @@ impl Machine {
             index: BTreeMap::new(),
             orphans: BTreeMap::new(),
             past: Past::default(),
+            fires: Fires::default(),
             journal: Journal::default(),
             touched: BTreeMap::new(),
             refused: 0,
@@ -112,18 +118,18 @@ impl Machine {
     pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {
         let mut out = Vec::new();
         self.resolve_orphans(now, &mut out);
-        let stale_after = self.settings.stale_after();
         let mut silent = Vec::new();
         for entry in self.entries.values() {
             let reason = format!("no data since {}", entry.alert.updated_at);
             for (key, episode) in &entry.episodes {
-                if episode.heard_at.plus(stale_after) <= now {
-                    silent.push((*key, reason.clone()));
+                if self.ends(episode) <= now {
+                    let held = episode.held_until.is_some();
+                    silent.push((*key, (!held).then(|| reason.clone())));
                 }
             }
         }
         for (key, reason) in silent {
-            self.leave(now, key, Some(&reason), &mut out);
+            self.leave(now, key, reason.as_deref(), &mut out);
         }
         self.forget_past(now);
         out
@@ -134,19 +140,28 @@ impl Machine {
         if !self.orphans.is_empty() {
             return Some(Timestamp::EPOCH);
         }
-        let stale_after = self.settings.stale_after();
         let heard = self
             .entries
             .values()
             .flat_map(|entry| entry.episodes.values());
-        let silent = heard
-            .map(|episode| episode.heard_at.plus(stale_after))
-            .min();
+        let silent = heard.map(|episode| self.ends(episode)).min();
         let past = self
             .past
             .oldest()
             .map(|at| at.plus(self.settings.keep_resolved));
         silent.into_iter().chain(past).min()
+    }
+
+    /// When an episode ends if nothing more is heard.
+    fn ends(&self, episode: &Episode) -> Timestamp {
+        let silent = episode.heard_at.plus(self.settings.stale_after());
+        episode.held_until.unwrap_or(silent)
+    }
+
+    /// How many alerts flap at present.
+    pub fn flapping(&self) -> usize {
+        let alerts = self.entries.values().map(|entry| &entry.alert);
+        alerts.filter(|alert| alert.grounds.flaps > 0).count()
     }
 
     /// All alerts that are pending, firing or were resolved within [`Settings::keep_resolved`], by
@@ -269,6 +284,17 @@ impl Machine {
             alert.state = AlertState::Firing;
             alert.fired_at = Some(now);
         }
+        if fires || outcome == Outcome::Returns {
+            self.fires.note(now, fingerprint);
+            self.journal.fired(fingerprint);
+            let within = self.settings.flapping.within;
+            let (times, first) = self.fires.count(now, fingerprint, within);
+            let often = self.settings.flapping.fires;
+            if often > 0 && times >= often {
+                alert.grounds.flaps = times;
+                alert.grounds.flapping_seconds = first.as_secs();
+            }
+        }
         let worsens = alert.state == AlertState::Firing && alert.severity > severity;
         if is_new || fires || worsens {
             let alert = Arc::clone(&entry.alert);
@@ -285,6 +311,13 @@ impl Machine {
         }
         let (_, lead) = entry.lead().unwrap_or(key);
         self.touched.insert(fingerprint, lead);
+        let relevels = observation.judged.evidence.relevelled_from.is_some();
+        let is_held = outcome == Outcome::Ends && entry.alert.grounds.flaps > 0 && !relevels;
+        if is_held && let Some(episode) = entry.episodes.get_mut(&key) {
+            episode.held_until = Some(now.plus(self.settings.flapping.hold));
+            self.journal.decided(fingerprint);
+            return;
+        }
         if let Some(before) = observation.judged.evidence.relevelled_from {
             // What was a deviation has lasted for so long that it is what is normal now.
             let reason = "the new level has become the normal one";
@@ -378,6 +411,10 @@ impl Machine {
         let until = now.minus(self.settings.keep_resolved);
         while let Some(fingerprint) = self.past.pop(until, self.settings.max_active) {
             self.journal.resolved(fingerprint);
+        }
+        let until = now.minus(self.settings.flapping.within);
+        while let Some(fingerprint) = self.fires.forget(until, self.settings.max_active) {
+            self.journal.fired(fingerprint);
         }
     }
 }

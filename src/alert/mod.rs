@@ -11,6 +11,8 @@
 //! - the same observations give the same transitions, with or without a restart between them;
 //! - series that differ only in what is no label (the instance or version that reports) are one alert:
 //!   it fires when the first of them does and resolves when the last of them has calmed down;
+//! - an alert that fired often lately is held: it resolves only once it was calm for long
+//!   ([`Flapping`]);
 //! - values from outside are never read as templates, and memory is bounded by
 //!   [`Settings::max_active`].
 //!
@@ -18,6 +20,7 @@
 
 mod entry;
 mod episode;
+mod flapping;
 mod labels;
 mod machine;
 mod past;
@@ -31,5 +34,6 @@ mod laws;
 #[cfg(test)]
 mod scenarios;
 
+pub use flapping::Flapping;
 pub use machine::{Machine, Settings};
 pub use template::validate_template;

@@ -238,7 +238,7 @@ fn a_long_incident_is_not_written_every_tick() {
         see(&mut machine, feed.anomaly(2.0));
         written += machine.changes().len();
     }
-    assert_eq!(written, 10);
+    assert_eq!(written, 11);
     assert_eq!(machine.all_changes().len(), 1);
     assert!(machine.all_changes().is_empty());
 }
@@ -290,4 +290,78 @@ fn a_long_stop_of_the_daemon_is_no_silence_of_the_service() {
         .minus(Duration::from_secs(1))
         .plus(Duration::from_mins(5));
     assert_eq!(after.next_deadline(), Some(deadline));
+}
+
+#[test]
+fn an_alert_that_comes_and_goes_is_held_until_it_stays_calm() {
+    let mut machine = machine([rule("Slow")]);
+    let mut feed = Feed::new();
+    let come_and_go = |machine: &mut Machine, feed: &mut Feed| {
+        let mut seen = names(&see(machine, feed.anomaly(2.0)));
+        for _ in 0..3 {
+            seen.extend(names(&see(machine, feed.normal(0.0))));
+        }
+        feed.skip(Duration::from_mins(1));
+        seen
+    };
+    for _ in 0..2 {
+        let seen = come_and_go(&mut machine, &mut feed);
+        assert_eq!(seen, ["new>firing", "firing>resolved"]);
+        assert_eq!((machine.flapping(), only(&machine).grounds.flaps), (0, 0));
+    }
+    // Marked when it fires for the third time, and held from then on.
+    assert_eq!(come_and_go(&mut machine, &mut feed), ["new>firing"]);
+    assert_eq!((machine.flapping(), only(&machine).grounds.flaps), (1, 3));
+    // Calm samples do not prolong it, anomalies do, and are counted; a restart changes nothing.
+    assert!(see(&mut machine, feed.normal(0.0)).is_empty());
+    assert!(come_and_go(&mut machine, &mut feed).is_empty());
+    let rules: Arc<[Rule]> = [rule("Slow")].into();
+    let (mut machine, warnings) =
+        Machine::restore(rules, Settings::default(), feed.now(), machine.entries());
+    assert_eq!(warnings, Vec::<String>::new());
+    assert!(come_and_go(&mut machine, &mut feed).is_empty());
+    assert_eq!((machine.flapping(), only(&machine).grounds.flaps), (1, 5));
+    let calm = feed.now().minus(Duration::from_secs(61));
+    assert!(see(&mut machine, feed.normal(0.0)).is_empty());
+    let end = loop {
+        let due = machine.next_deadline().expect("it ends");
+        let ended = machine.expire(due);
+        if !ended.is_empty() {
+            assert_eq!(names(&ended), ["firing>resolved"]);
+            break due;
+        }
+    };
+    assert_eq!(end, calm.plus(Duration::from_mins(15)));
+    assert_eq!(only(&machine).annotations.get("resolved_reason"), None);
+    assert_eq!(machine.flapping(), 0);
+
+    // After an hour without it is an alert as any.
+    feed.skip(Duration::from_hours(1));
+    machine.expire(feed.now());
+    let seen = come_and_go(&mut machine, &mut feed);
+    assert_eq!(seen, ["new>firing", "firing>resolved"]);
+}
+
+#[test]
+fn nothing_flaps_where_that_is_switched_off_and_a_new_normal_ends_it() {
+    let mut settings = Settings::default();
+    settings.flapping.fires = 0;
+    let mut never = Machine::new([rule("Slow")].into(), settings);
+    let mut held = machine([rule("Slow")]);
+    let mut feed = Feed::new();
+    for _ in 0..9 {
+        for observation in [
+            feed.anomaly(2.0),
+            feed.normal(0.0),
+            feed.normal(0.0),
+            feed.normal(0.0),
+        ] {
+            see(&mut never, observation.clone());
+            see(&mut held, observation);
+        }
+    }
+    assert_eq!((never.flapping(), held.flapping()), (0, 1));
+    let mut relevelled = feed.anomaly(2.0);
+    relevelled.judged.evidence.relevelled_from = Some(1.0);
+    assert_eq!(names(&see(&mut held, relevelled)), ["firing>resolved"]);
 }

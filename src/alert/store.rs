@@ -1,6 +1,6 @@
 //! What must survive a crash, and how it comes back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use crate::model::{Alert, AlertState, Fingerprint, Rule, RuleId, SignalId, Times
 const VERSION: u32 = 1;
 const ACTIVE: &str = "active/";
 const RESOLVED: &str = "resolved/";
+const FIRES: &str = "fires/";
 
 /// Which entries changed since they were last written.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct Journal {
     /// Changed in numbers only.
     counted: BTreeSet<Fingerprint>,
     resolved: BTreeSet<Fingerprint>,
+    /// Fired, or did so too long ago to count.
+    fired: BTreeSet<Fingerprint>,
     /// Entries that could not be read.
     damaged: Vec<String>,
 }
@@ -35,6 +38,11 @@ impl Journal {
     /// A pending or firing alert changed in its numbers.
     pub(super) fn counted(&mut self, fingerprint: Fingerprint) {
         self.counted.insert(fingerprint);
+    }
+
+    /// When an alert fired changed.
+    pub(super) fn fired(&mut self, fingerprint: Fingerprint) {
+        self.fired.insert(fingerprint);
     }
 
     /// A resolved alert came or went.
@@ -96,6 +104,10 @@ impl Machine {
                 .and_then(|alert| save(alert, Vec::new()));
             changes.push((format!("{RESOLVED}{fingerprint}"), value));
         }
+        for fingerprint in std::mem::take(&mut self.journal.fired) {
+            let value = self.fires.times(fingerprint).and_then(save_fires);
+            changes.push((format!("{FIRES}{fingerprint}"), value));
+        }
         changes
     }
 
@@ -123,9 +135,14 @@ impl Machine {
             let value = save(alert, Vec::new());
             (format!("{RESOLVED}{}", alert.fingerprint), value)
         });
+        let fires = self.fires.all().map(|(fingerprint, times)| {
+            let value = save_fires(times);
+            (format!("{FIRES}{fingerprint}"), value)
+        });
         active
             .chain(orphans)
             .chain(resolved)
+            .chain(fires)
             .filter_map(|(key, value)| Some((key, value?)))
             .collect()
     }
@@ -163,13 +180,15 @@ impl Machine {
         key: &str,
         value: &[u8],
     ) -> Result<(), String> {
-        let saved: Saved = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-        if saved.version != VERSION {
-            return Err(format!(
-                "version {} of the form, known is {VERSION}",
-                saved.version
-            ));
+        if let Some(fingerprint) = key.strip_prefix(FIRES) {
+            let saved: SavedFires =
+                serde_json::from_slice(value).map_err(|error| error.to_string())?;
+            check_version(saved.version)?;
+            self.fires.restore(fingerprint.parse()?, saved.times);
+            return Ok(());
         }
+        let saved: Saved = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        check_version(saved.version)?;
         let alert = saved.alert;
         let fingerprint = alert.fingerprint;
         if key == format!("{RESOLVED}{fingerprint}") && alert.state == AlertState::Resolved {
@@ -207,6 +226,28 @@ impl Machine {
             .extend(episodes.keys().map(|key| (*key, fingerprint)));
         self.entries.insert(fingerprint, Entry { alert, episodes });
         Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedFires {
+    version: u32,
+    times: Vec<Timestamp>,
+}
+
+fn save_fires(times: &VecDeque<Timestamp>) -> Option<Vec<u8>> {
+    let saved = SavedFires {
+        version: VERSION,
+        times: times.iter().copied().collect(),
+    };
+    serde_json::to_vec(&saved).ok()
+}
+
+fn check_version(version: u32) -> Result<(), String> {
+    if version == VERSION {
+        Ok(())
+    } else {
+        Err(format!("version {version} of the form, known is {VERSION}"))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::dispatch;
 use crate::model::{AlertState, Event, EventBody, ModeChange, ModeState, Timestamp, Transition};
 use crate::modes;
+use crate::mute::Muted;
 use crate::notify::{self, Parcel};
 use crate::publish::{Board, Command, CommandError, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
@@ -195,7 +196,12 @@ impl Decider {
             let gauge = self.telemetry.alerts.with_label_values(&[state.name()]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        let flapping = i64::try_from(self.pipeline.alerts.flapping());
+        self.telemetry
+            .flapping_alerts
+            .set(flapping.unwrap_or(i64::MAX));
         self.board.set_alerts(alerts);
+        self.show_notifying(now);
         self.board
             .set_incidents(self.pipeline.explainer.incidents());
         let view = self.pipeline.modes.view(now);
@@ -211,6 +217,32 @@ impl Decider {
         self.board.append(events);
     }
 
+    /// Publishes who is notified of what.
+    fn show_notifying(&self, now: Timestamp) {
+        let view = self.dispatcher.view(now, &());
+        let notifying = view.alerts.values();
+        let (mut silenced, mut inhibited, mut mute) = (0, 0, 0);
+        for Muted {
+            silenced_by,
+            inhibited_by,
+            muted_by,
+        } in notifying.map(|alert| &alert.muted)
+        {
+            silenced += i64::from(!silenced_by.is_empty());
+            inhibited += i64::from(!inhibited_by.is_empty());
+            mute += i64::from(!muted_by.is_empty());
+        }
+        let muted = &self.telemetry.alerts_muted;
+        muted.with_label_values(&["silence"]).set(silenced);
+        muted.with_label_values(&["inhibition"]).set(inhibited);
+        muted.with_label_values(&["time_interval"]).set(mute);
+        let groups = i64::try_from(view.groups.len()).unwrap_or(i64::MAX);
+        self.telemetry.notification_groups.set(groups);
+        let refused = &self.telemetry.notification_refused;
+        refused.inc_by(self.dispatcher.refused().saturating_sub(refused.get()));
+        self.board.set_notifying(view);
+    }
+
     /// Sends what is due. That a group was told, and what it was told, are durable together and before
     /// anything is sent, so that a restart neither forgets one nor tells it twice without need.
     async fn notify(&mut self, now: Timestamp) {
@@ -219,11 +251,23 @@ impl Decider {
         }
         let alerts = deliver::routed(self.pipeline.alerts.snapshot());
         self.dispatcher.reconcile(now, &alerts);
-        let parcel = self.notifier.pack(self.dispatcher.flush(now));
+        let due = self.due(now);
+        let parcel = self.notifier.pack(due);
         let mut changes = keyed(Table::Dispatch, self.dispatcher.changes());
         changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
         self.notifier.deliver(parcel);
+        self.show_notifying(now);
+    }
+
+    /// The notifications that are due, of receivers whose outbox has room for them.
+    fn due(&mut self, now: Timestamp) -> Vec<dispatch::Notification> {
+        let mut room = self.notifier.room();
+        let due = self
+            .dispatcher
+            .flush_where(now, &(), |receiver| room.take(receiver));
+        deliver::count_held(&self.telemetry, room.refused());
+        due
     }
 
     /// Carries out what a person wants, once it is durable.

@@ -9,6 +9,7 @@ use crate::expose;
 use crate::model::{Alert, BoxFuture, Event, EventBody, ReceiverView, Timestamp, Transition};
 use crate::notify::{Journal, LOG, Notifier, Parcel};
 use crate::storage::{Change, Store, Table};
+use crate::telemetry::Telemetry;
 
 /// The store as a place for the outbox.
 pub(super) struct StoreJournal(pub(super) Store);
@@ -37,6 +38,21 @@ pub(super) fn changes(parcel: &Parcel) -> impl Iterator<Item = Change> {
 impl expose::Deliveries for Notifier {
     fn receivers(&self) -> Vec<ReceiverView> {
         Self::receivers(self)
+    }
+}
+
+/// Counts and says that groups were held back because the outbox of their receiver is full.
+pub(super) fn count_held<'r>(telemetry: &Telemetry, refused: impl Iterator<Item = (&'r str, u64)>) {
+    for (receiver, groups) in refused {
+        telemetry
+            .outbox_full
+            .with_label_values(&[receiver])
+            .inc_by(groups);
+        tracing::warn!(
+            receiver,
+            groups,
+            "the outbox of the receiver is full: its groups are told later"
+        );
     }
 }
 

@@ -11,6 +11,7 @@ mod pipeline;
 mod receivers;
 mod replay;
 mod report;
+mod routing;
 mod settings;
 
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ use pipeline::Pipeline;
 pub(crate) use own::colours;
 pub use own::{LogFormat, OwnTelemetry};
 pub use replay::{Pace, Replay, ReplaySettings, SavedReplay};
+pub use routing::routing;
 
 /// What a configuration may refer to.
 pub fn known() -> Known {
@@ -95,11 +97,8 @@ impl Daemon {
             chunks,
         )?;
 
-        let (dispatcher, d) = dispatch::Dispatcher::restore(
-            settings::dispatch(config),
-            now,
-            recovered.take(Table::Dispatch),
-        );
+        let (dispatcher, d) =
+            dispatch::Dispatcher::restore(routing(config), now, recovered.take(Table::Dispatch));
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
         let (mut pipeline, p) = Pipeline::new(

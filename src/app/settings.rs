@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::config::{Config, LOG_RECEIVER, Policy, Receiver};
-use crate::{alert, dispatch, engine, expose, ingest, modes, notify};
+use crate::{alert, engine, expose, ingest, modes, notify};
 
 /// What of `limits.memory` requests in work may take, decompressed.
 const INFLIGHT_SHARE: u64 = 4;
@@ -63,22 +63,12 @@ pub(super) fn alert(config: &Config) -> alert::Settings {
     alert::Settings {
         // A signal that comes once a minute must not be taken for silent between two samples.
         stale_after: config.window.tick.0.saturating_mul(10),
-        ..alert::Settings::default()
-    }
-}
-
-pub(super) fn dispatch(config: &Config) -> dispatch::Settings {
-    let route = &config.route;
-    dispatch::Settings {
-        receiver: route.receiver.clone(),
-        group_by: match route.group_by.iter().any(|label| label == "...") {
-            true => dispatch::GroupBy::All,
-            false => dispatch::GroupBy::Labels(route.group_by.clone()),
+        flapping: alert::Flapping {
+            fires: config.flapping.fires,
+            within: config.flapping.within.0,
+            hold: config.flapping.hold.0,
         },
-        group_wait: route.group_wait.0,
-        group_interval: route.group_interval.0,
-        repeat_interval: route.repeat_interval.0,
-        ..dispatch::Settings::default()
+        ..alert::Settings::default()
     }
 }
 
@@ -208,9 +198,13 @@ pub(super) fn expose(config: &Config) -> expose::Settings {
             .map(|url| url.as_str().to_owned()),
         exposed_signals: usize::try_from(config.http.metrics_signals).unwrap_or(usize::MAX),
         routing: expose::Routing {
-            receiver: config.route.receiver.clone(),
             receivers,
-            group_by: config.route.group_by.clone(),
+            receiver: config
+                .route
+                .receiver
+                .clone()
+                .unwrap_or_else(|| LOG_RECEIVER.into()),
+            group_by: config.route.group_by.clone().unwrap_or_default(),
         },
         configuration: config.to_yaml(),
         drain: Duration::from_secs(5),

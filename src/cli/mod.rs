@@ -16,6 +16,7 @@ mod backtest;
 mod check;
 mod client;
 mod demo;
+mod incidents;
 mod load;
 mod mode;
 mod output;
@@ -65,6 +66,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Show the alerts that fire now
     Alerts(alerts::AlertsArgs),
+    /// Show incidents: what happened, over all services that it touched
+    Incidents(incidents::IncidentsArgs),
     /// Show and set the modes of services
     Mode(mode::ModeArgs),
     /// Show signals with their window and baseline
@@ -106,6 +109,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Check(args) => args.execute(),
         Command::Schema(args) => args.execute(),
         Command::Alerts(args) => client::block_on(args.execute()),
+        Command::Incidents(args) => client::block_on(args.execute()),
         Command::Mode(args) => client::block_on(args.execute()),
         Command::Series(args) => client::block_on(args.execute()),
         Command::Report(args) => client::block_on(args.execute()),

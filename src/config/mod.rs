@@ -26,9 +26,11 @@ mod decode;
 mod delivery;
 mod diagnostic;
 mod env;
+mod flapping;
 mod learning;
 mod listen;
 mod modes;
+mod receiver;
 mod route;
 mod rule;
 mod secret;
@@ -42,10 +44,15 @@ pub use check::Known;
 pub use decode::BadText;
 pub use delivery::{Breaker, Concurrency, Delivery, Outbox, Retry};
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
+pub use flapping::Flapping;
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
-pub use route::{LOG_RECEIVER, Receiver, Route, Webhook};
+pub use receiver::{LOG_RECEIVER, Receiver, Webhook};
+pub use route::{
+    DayRange, InhibitRule, Location, MatcherText, MonthRange, RegexText, Route, Span, TimeInterval,
+    TimeOfDay, TimeRange, WeekdayRange, YearRange,
+};
 pub use rule::{
     BurnRate, BurnSeverity, Direction, Hold, Objective, Resolve, Rule, RuleWindow, SelectorText,
     Sigma,
@@ -71,8 +78,20 @@ pub struct Config {
     /// Which signals are watched, how, and what a deviation is called. Absent: the built-in rules, which
     /// watch latency, errors, rate and values of everything. `[]`: none.
     pub rules: Vec<Rule>,
-    /// Which receiver gets the alerts, in which portions.
+    /// When an alert comes and goes too often to tell each time.
+    pub flapping: Flapping,
+    /// Which receiver gets which alerts, in which portions. A `route` of Alertmanager means the same here.
+    /// Absent: all go to `log`, by service.
     pub route: Route,
+    /// Alerts that make others superfluous, as in Alertmanager.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inhibit_rules: Vec<InhibitRule>,
+    /// Spans of time that routes refer to, as in Alertmanager.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<TimeInterval>,
+    /// An older name of `time_intervals`; the two are one list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mute_time_intervals: Vec<TimeInterval>,
     /// Those who can be told. `log` is always there.
     pub receivers: Vec<Receiver>,
     /// How notifications are delivered, and what happens when a receiver is in trouble.
@@ -92,7 +111,11 @@ impl Default for Config {
             window: Window::default(),
             limits: Limits::default(),
             rules: builtin_rules(),
-            route: Route::default(),
+            flapping: Flapping::default(),
+            route: Route::builtin(),
+            inhibit_rules: Vec::new(),
+            time_intervals: Vec::new(),
+            mute_time_intervals: Vec::new(),
             receivers: Vec::new(),
             delivery: Delivery::default(),
             modes: Modes::default(),
@@ -116,6 +139,7 @@ impl Config {
     /// not to load again.
     pub fn to_yaml(&self) -> String {
         let mut shown = self.clone();
+        shown.route = shown.route.written_out();
         for rule in &mut shown.rules {
             rule.sigma = rule.has_sigma().then(|| rule.thresholds());
             rule.hold = Some(rule.holds());

@@ -400,7 +400,7 @@ impl FromStr for SelectorText {
 }
 
 /// A message about a regular expression draws a picture over several lines; its first and last say it.
-fn one_line(message: &str) -> String {
+pub(in crate::config) fn one_line(message: &str) -> String {
     let mut lines = message.lines();
     let first = lines.next().unwrap_or_default();
     match lines.next_back() {

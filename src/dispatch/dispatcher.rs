@@ -1,98 +1,44 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::group::{Flushed, Group, Slot};
-use super::notification::Notification;
+use super::group::{Group, Slot};
+use super::notification::{Notification, group_key};
+use super::route::{Node, Route, Routes};
 use super::store::Journal;
 use crate::model::{Alert, AlertState, Fingerprint, Labels, Timestamp, Transition};
+use crate::mute::{InhibitRule, Inhibitor, Silencer};
 
-/// The name by which alerts are grouped into one notification an incident.
-const INCIDENT: &str = "incident";
+/// After so long a group is looked at again whose receiver had no room.
+const HELD_FOR: Duration = Duration::from_secs(1);
 
-/// Which alerts are notified together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupBy {
-    /// Those that agree in all labels (`...`): each alone.
-    All,
-    /// Those that agree in these labels; with none, all alerts are one group.
-    Labels(Vec<String>),
-}
-
-impl GroupBy {
-    /// The labels that tell the group of `alert`; an absent label is left out. [`INCIDENT`] is no
-    /// label, since labels are who an alert is: it is what the alert's annotation says, unless there is
-    /// a label of that name.
-    fn of(&self, alert: &Alert) -> Labels {
-        let value = |name: &str| {
-            let incident = || alert.annotations.get(INCIDENT).filter(|_| name == INCIDENT);
-            alert.labels.get(name).or_else(incident)
-        };
-        match self {
-            Self::All => alert.labels.clone(),
-            Self::Labels(names) => names
-                .iter()
-                .filter_map(|name| Some((name.as_str(), value(name)?)))
-                .collect(),
-        }
-    }
-
-    /// Whether an alert of group `was` may stay there though `is` is its group now: an incident that
-    /// became part of another does not end for those who were told of it.
-    fn stays(&self, was: &Labels, is: &Labels, alert: &Alert) -> bool {
-        let Self::Labels(names) = self else {
-            return false;
-        };
-        let by_incident = |name: &String| name == INCIDENT && alert.labels.get(INCIDENT).is_none();
-        names.iter().any(by_incident)
-            && names
-                .iter()
-                .filter(|name| !by_incident(name))
-                .all(|name| was.get(name) == is.get(name))
-    }
-}
-
-/// The route of all alerts, with Alertmanager's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who is told what, and when not.
+#[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who is notified.
-    pub receiver: String,
-    /// What is notified together (default: by `service`).
-    pub group_by: GroupBy,
-    /// How long a new group waits for more alerts before its first notification (default 10 s; 0: not
-    /// at all).
-    pub group_wait: Duration,
-    /// The least time between two notifications of a group (default 5 min; at least 1 s).
-    pub group_interval: Duration,
-    /// After so long a group that still fires is notified again (default 4 h; at least
-    /// `group_interval`).
-    pub repeat_interval: Duration,
-    /// Alerts that are kept at most (default 200,000: as many as fire at most, and as many resolved ones
-    /// that wait for their notification). What comes beyond is not notified, and counted.
+    /// The root of the tree of routes.
+    pub route: Route,
+    /// Which alerts make which others superfluous.
+    pub inhibit_rules: Vec<InhibitRule>,
+    /// Alerts that are kept at most, counted in each group that they are in (default 200,000). What comes
+    /// beyond is not notified, and counted.
     pub max_alerts: usize,
-}
-
-impl Settings {
-    pub(super) fn interval(&self) -> Duration {
-        self.group_interval.max(Duration::from_secs(1))
-    }
-
-    pub(super) fn repeat(&self) -> Duration {
-        self.repeat_interval.max(self.interval())
-    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            receiver: "default".into(),
-            group_by: GroupBy::Labels(vec!["service".into()]),
-            group_wait: Duration::from_secs(10),
-            group_interval: Duration::from_mins(5),
-            repeat_interval: Duration::from_hours(4),
+            route: Route::default(),
+            inhibit_rules: Vec::new(),
             max_alerts: 200_000,
         }
     }
+}
+
+/// Which group: the number of its route, and its labels.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GroupId {
+    pub(super) route: usize,
+    pub(super) labels: Arc<Labels>,
 }
 
 /// Groups alerts and decides when which group is notified.
@@ -102,11 +48,14 @@ impl Default for Settings {
 /// notifications before they are delivered.
 #[derive(Debug)]
 pub struct Dispatcher {
-    pub(super) settings: Settings,
-    /// By the group's labels.
-    pub(super) groups: BTreeMap<Labels, Group>,
-    /// In which group each firing alert is.
-    pub(super) firing: BTreeMap<Fingerprint, Labels>,
+    pub(super) routes: Routes,
+    max_alerts: usize,
+    pub(super) groups: BTreeMap<GroupId, Group>,
+    /// When which group has something to do.
+    schedule: BTreeSet<(Timestamp, GroupId)>,
+    /// In which groups each firing alert is; at least one.
+    pub(super) firing: BTreeMap<Fingerprint, Vec<GroupId>>,
+    pub(super) inhibitor: Inhibitor,
     /// Slots of all groups.
     pub(super) alerts: usize,
     pub(super) journal: Journal,
@@ -117,9 +66,12 @@ impl Dispatcher {
     /// A dispatcher that knows of no alert.
     pub fn new(settings: Settings) -> Self {
         Self {
-            settings,
+            routes: Routes::new(&settings.route),
+            max_alerts: settings.max_alerts,
             groups: BTreeMap::new(),
+            schedule: BTreeSet::new(),
             firing: BTreeMap::new(),
+            inhibitor: Inhibitor::new(settings.inhibit_rules),
             alerts: 0,
             journal: Journal::default(),
             refused: 0,
@@ -136,10 +88,9 @@ impl Dispatcher {
         }
     }
 
-    /// Brings the dispatcher in line with all alerts that there are (the machine's snapshot): takes
-    /// over their numbers and texts, takes in what fires and is not known here, and ends what is known
-    /// here and does not fire. To be called after a restart, and before a flush so that repeated
-    /// notifications show present numbers.
+    /// Brings the dispatcher in line with all alerts that there are: takes over their numbers and texts,
+    /// takes in what fires and is not known here, and ends what is known here and does not fire. To be
+    /// called after a restart, and before a flush so that repeated notifications show present numbers.
     pub fn reconcile(&mut self, now: Timestamp, alerts: &[Arc<Alert>]) {
         let by_fingerprint: BTreeMap<Fingerprint, &Arc<Alert>> = alerts
             .iter()
@@ -155,61 +106,85 @@ impl Dispatcher {
             let known = by_fingerprint.get(&fingerprint);
             match known.filter(|alert| alert.state == AlertState::Resolved) {
                 Some(alert) => self.is_over(now, alert),
-                None => self.leave(now, fingerprint, "it is no longer known to fire"),
+                None => {
+                    for id in self.firing.remove(&fingerprint).unwrap_or_default() {
+                        self.leave(now, &id, fingerprint, "it is no longer known to fire");
+                    }
+                    self.inhibitor.is_over(fingerprint);
+                }
             }
         }
         for alert in alerts
             .iter()
             .filter(|alert| alert.state == AlertState::Firing)
         {
-            match self.slot(alert.fingerprint) {
-                Some(slot) if slot.alert.labels == alert.labels => slot.alert = Arc::clone(alert),
-                _ => self.fires(now, alert),
+            if !self.take_over(alert) {
+                self.fires(now, alert);
             }
         }
     }
 
-    /// When [`Dispatcher::flush`] has something to do next. `O(groups)`.
+    /// When [`Dispatcher::flush`] has something to do next. `O(log groups)`.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.groups
-            .values()
-            .filter_map(|group| group.due(&self.settings))
-            .min()
+        self.schedule.first().map(|(due, _)| *due)
     }
 
-    /// The notifications that are due at `now`, by group. They count as told from now on: delivering
-    /// them, again and again if need be, is up to the notifier. `O(groups)`, and `O(alerts)` of those due.
-    pub fn flush(&mut self, now: Timestamp) -> Vec<Notification> {
-        let mut notifications = Vec::new();
-        for (labels, group) in &mut self.groups {
-            match group.decide(now, &self.settings) {
-                Flushed::NotDue => {}
-                Flushed::Nothing => {
-                    group.times.changed_at = None;
-                    self.journal.group(labels);
-                }
-                Flushed::Notify => {
-                    let alerts = group
-                        .slots
-                        .values()
-                        .map(|slot| Arc::clone(&slot.alert))
-                        .collect();
-                    let receiver = &self.settings.receiver;
-                    notifications.push(Notification::new(receiver, labels, alerts, now));
-                    self.journal.group(labels);
-                    // What was told already is durable as it is.
-                    for (fingerprint, slot) in &group.slots {
-                        if !slot.fires() || slot.told != Some(slot.alert.severity) {
-                            self.journal.alert(labels, *fingerprint);
-                        }
-                    }
-                    let before = group.slots.len();
-                    group.told(now);
-                    self.alerts -= before - group.slots.len();
-                }
+    /// The notifications that are due at `now`, by route and group. They count as told from now on:
+    /// delivering them, again and again if need be, is up to the notifier. What is silenced, inhibited
+    /// or in a mute route is left out, and looked at again at the group's next flush. `O(alerts)` of the
+    /// groups that are due, times what `silencer` takes for one.
+    pub fn flush(&mut self, now: Timestamp, silencer: &dyn Silencer) -> Vec<Notification> {
+        self.flush_where(now, silencer, |_| true)
+    }
+
+    /// As [`Dispatcher::flush`], for the groups whose receiver `has_room`, by its name. The others are
+    /// looked at again soon; what they have to say by then they say at once.
+    pub fn flush_where(
+        &mut self,
+        now: Timestamp,
+        silencer: &dyn Silencer,
+        mut has_room: impl FnMut(&str) -> bool,
+    ) -> Vec<Notification> {
+        let mut due = BTreeSet::new();
+        while self.schedule.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, id)) = self.schedule.pop_first() else {
+                break;
+            };
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.scheduled = None;
             }
+            due.insert(id);
         }
-        self.groups.retain(|_, group| !group.slots.is_empty());
+        let mut notifications = Vec::new();
+        for id in due {
+            let (Some(node), Some(group)) = (self.routes.node(id.route), self.groups.get_mut(&id))
+            else {
+                continue;
+            };
+            if !has_room(&node.receiver) {
+                let later = now.plus(HELD_FOR);
+                group.scheduled = Some(later);
+                self.schedule.insert((later, id));
+                continue;
+            }
+            let before = group.slots().len();
+            let inhibitor = &self.inhibitor;
+            let is_muted = |alert: &Alert| {
+                !silencer.silenced_by(&alert.labels, now).is_empty()
+                    || !inhibitor.inhibited_by(&alert.labels).is_empty()
+            };
+            let is_mute = !node.muted_by(now).is_empty();
+            let flushed = group.flush(now, node, is_mute, is_muted);
+            self.alerts -= before - group.slots().len();
+            if let Some((reason, alerts)) = flushed.notify {
+                notifications.push(Notification::new(node, &id.labels, alerts, reason, now));
+            }
+            self.journal.group(&id);
+            for fingerprint in flushed.touched {
+                self.journal.alert(&id, fingerprint);
+            }
+            self.schedule(&id);
+        }
         notifications
     }
 
@@ -218,89 +193,190 @@ impl Dispatcher {
         self.refused
     }
 
-    fn slot(&mut self, fingerprint: Fingerprint) -> Option<&mut Slot> {
-        let group = self.groups.get_mut(self.firing.get(&fingerprint)?)?;
-        group.slots.get_mut(&fingerprint)
+    /// The tree of routes.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
     }
 
-    fn fires(&mut self, now: Timestamp, alert: &Arc<Alert>) {
+    /// Takes over what a firing alert is like now; `false` if more than that is to be done: it is not
+    /// known here, or its labels have changed.
+    fn take_over(&mut self, alert: &Arc<Alert>) -> bool {
+        let Some(ids) = self.firing.get(&alert.fingerprint) else {
+            return false;
+        };
+        for id in ids {
+            let Some(group) = self.groups.get_mut(id) else {
+                return false;
+            };
+            let same = |slot: &Slot| slot.alert.labels == alert.labels;
+            if !group.slots().get(&alert.fingerprint).is_some_and(same) {
+                return false;
+            }
+            group.update(alert);
+        }
+        true
+    }
+
+    /// The groups of `alert`.
+    fn targets(&self, alert: &Alert) -> Vec<GroupId> {
+        let mut targets: Vec<GroupId> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for route in self.routes.matching(&alert.labels) {
+            let Some(node) = self.routes.node(route) else {
+                continue;
+            };
+            let labels = node.group_by.of(alert);
+            // Two routes with the same conditions and receiver would tell the same twice.
+            if seen.insert((group_key(&node.key, &labels), Arc::clone(&node.receiver))) {
+                let labels = Arc::new(labels);
+                targets.push(GroupId { route, labels });
+            }
+        }
+        targets
+    }
+
+    pub(super) fn fires(&mut self, now: Timestamp, alert: &Arc<Alert>) {
         let fingerprint = alert.fingerprint;
-        let mut labels = self.settings.group_by.of(alert);
-        if let Some(group) = self.firing.get(&fingerprint)
-            && self.settings.group_by.stays(group, &labels, alert)
-        {
-            labels = group.clone();
+        self.inhibitor.fires(fingerprint, &alert.labels);
+        let present = self.firing.remove(&fingerprint).unwrap_or_default();
+        let mut targets = self.targets(alert);
+        for target in &mut targets {
+            let by = self.routes.node(target.route).map(|node| &node.group_by);
+            let stays = |id: &&GroupId| {
+                let stays = |by: &super::GroupBy| by.stays(&id.labels, &target.labels, alert);
+                id.route == target.route && by.is_some_and(stays)
+            };
+            if let Some(id) = present.iter().find(stays) {
+                *target = id.clone();
+            }
         }
-        let is_elsewhere = self
-            .firing
-            .get(&fingerprint)
-            .is_some_and(|group| *group != labels);
-        if is_elsewhere {
-            // The severity rose, and the route groups by it.
-            self.leave(now, fingerprint, "it went on in another group");
+        for id in present.iter().filter(|id| !targets.contains(id)) {
+            // The severity rose, and a route asks for it or groups by it.
+            self.leave(now, id, fingerprint, "it went on in another group");
         }
-        let is_known = self
+        targets.retain(|id| self.enters(now, id, alert));
+        if !targets.is_empty() {
+            self.firing.insert(fingerprint, targets);
+        }
+    }
+
+    /// Sends a firing alert where the tree has it go. Where it is in a group of the right route, it stays.
+    pub(super) fn moves(&mut self, now: Timestamp, alert: &Arc<Alert>) {
+        let fingerprint = alert.fingerprint;
+        let present = self.firing.remove(&fingerprint).unwrap_or_default();
+        let mut targets = self.targets(alert);
+        for target in &mut targets {
+            if let Some(id) = present.iter().find(|id| id.route == target.route) {
+                *target = id.clone();
+            }
+        }
+        for id in present.iter().filter(|id| !targets.contains(id)) {
+            self.leave(now, id, fingerprint, "the configuration sends it elsewhere");
+        }
+        targets.retain(|id| present.contains(id) || self.enters(now, id, alert));
+        if !targets.is_empty() {
+            self.firing.insert(fingerprint, targets);
+        }
+    }
+
+    /// Puts a firing alert into a group; `false`: there is no room.
+    fn enters(&mut self, now: Timestamp, id: &GroupId, alert: &Arc<Alert>) -> bool {
+        let fingerprint = alert.fingerprint;
+        let Some(node) = self.routes.node(id.route) else {
+            return false;
+        };
+        let known = self.groups.get(id).map(Group::slots);
+        let known = known.and_then(|slots| slots.get(&fingerprint));
+        let (told, listed) = known.map_or((None, false), |slot| (slot.told, slot.listed));
+        if known.is_none() {
+            if self.alerts >= self.max_alerts {
+                self.refused = self.refused.saturating_add(1);
+                return false;
+            }
+            self.alerts += 1;
+        }
+        let group = self
             .groups
-            .get(&labels)
-            .is_some_and(|g| g.slots.contains_key(&fingerprint));
-        if !is_known && self.alerts >= self.settings.max_alerts {
-            self.refused = self.refused.saturating_add(1);
-            return;
-        }
-        let group = self.groups.entry(labels.clone()).or_default();
-        let told = group.slots.get(&fingerprint).and_then(|slot| slot.told);
-        group.slots.insert(
+            .entry(id.clone())
+            .or_insert_with(|| Group::new(now, node));
+        group.changes(now, alert, node);
+        let alert = Arc::clone(alert);
+        group.put(
             fingerprint,
             Slot {
-                alert: Arc::clone(alert),
+                alert,
                 told,
+                listed,
             },
         );
-        self.alerts += usize::from(!is_known);
-        if told != Some(alert.severity) {
-            group.changed(now);
-        }
-        self.journal.group(&labels);
-        self.journal.alert(&labels, fingerprint);
-        self.firing.insert(fingerprint, labels);
+        self.journal.group(id);
+        self.journal.alert(id, fingerprint);
+        self.schedule(id);
+        true
     }
 
     fn is_over(&mut self, now: Timestamp, alert: &Arc<Alert>) {
-        let fingerprint = alert.fingerprint;
-        let Some(labels) = self.firing.remove(&fingerprint) else {
-            return;
-        };
-        self.journal.group(&labels);
-        self.journal.alert(&labels, fingerprint);
-        let Some(group) = self.groups.get_mut(&labels) else {
-            return;
-        };
-        match group.slots.get_mut(&fingerprint) {
-            Some(slot) if slot.told.is_some() => {
-                slot.alert = Arc::clone(alert);
-                group.changed(now);
-            }
-            // Nobody was told that it fires.
-            Some(_) => {
-                group.slots.remove(&fingerprint);
-                self.alerts -= 1;
-                if group.slots.is_empty() {
-                    self.groups.remove(&labels);
-                }
-            }
-            None => {}
+        self.inhibitor.is_over(alert.fingerprint);
+        for id in self.firing.remove(&alert.fingerprint).unwrap_or_default() {
+            self.ends(now, &id, alert);
         }
     }
 
-    /// Ends an alert in its group though it was not resolved by the machine.
-    fn leave(&mut self, now: Timestamp, fingerprint: Fingerprint, reason: &str) {
-        let Some(slot) = self.slot(fingerprint) else {
+    /// Ends an alert in one group. It stays there until the receiver, if he knows of it, was told.
+    fn ends(&mut self, now: Timestamp, id: &GroupId, alert: &Arc<Alert>) {
+        let (Some(node), Some(group)) = (self.routes.node(id.route), self.groups.get_mut(id))
+        else {
+            return;
+        };
+        group.changes(now, alert, node);
+        group.update(alert);
+        self.journal.group(id);
+        self.journal.alert(id, alert.fingerprint);
+        self.schedule(id);
+    }
+
+    /// Ends an alert in one group though it was not resolved by the machine.
+    pub(super) fn leave(
+        &mut self,
+        now: Timestamp,
+        id: &GroupId,
+        fingerprint: Fingerprint,
+        reason: &str,
+    ) {
+        let slot = self.groups.get(id).map(Group::slots);
+        let Some(slot) = slot.and_then(|slots| slots.get(&fingerprint)) else {
             return;
         };
         let mut alert = Alert::clone(&slot.alert);
         alert.state = AlertState::Resolved;
         alert.resolved_at = Some(now);
         alert.annotations.set("resolved_reason", reason);
-        self.is_over(now, &Arc::new(alert));
+        self.ends(now, id, &Arc::new(alert));
+    }
+
+    /// Brings the schedule in line with a group, which is removed when it is empty.
+    pub(super) fn schedule(&mut self, id: &GroupId) {
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
+        let due = match group.slots().is_empty() {
+            true => None,
+            false => self
+                .routes
+                .node(id.route)
+                .and_then(|node: &Node| group.due(node)),
+        };
+        if group.scheduled != due {
+            if let Some(before) = group.scheduled.take() {
+                self.schedule.remove(&(before, id.clone()));
+            }
+            if let Some(due) = due {
+                self.schedule.insert((due, id.clone()));
+            }
+            group.scheduled = due;
+        }
+        if group.slots().is_empty() {
+            self.groups.remove(id);
+        }
     }
 }

@@ -2,7 +2,28 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
+use super::{GroupBy, Route, Settings};
 use crate::model::{Alert, AlertState, Labels, SeverityLabel, Timestamp, Transition};
+
+/// One route to `oncall`, by service: 10 s, 5 min, 4 h.
+pub(super) fn settings() -> Settings {
+    routed(Route {
+        receiver: Some("oncall".into()),
+        group_by: Some(GroupBy::Labels(vec!["service".into()])),
+        group_wait: Some(Duration::from_secs(10)),
+        ..Route::default()
+    })
+}
+
+/// These routes.
+pub(super) fn routed(route: Route) -> Settings {
+    Settings {
+        route,
+        ..Settings::default()
+    }
+}
 
 /// A firing warning of `service`.
 pub(super) fn alert(service: &str, name: &str) -> Alert {
@@ -53,8 +74,11 @@ pub(super) fn resolved(alert: &Alert, at: Timestamp) -> Alert {
     }
 }
 
-/// The transition to what `alert` is.
-pub(super) fn to(alert: Alert, at: Timestamp) -> Transition {
+/// The transition to what `alert` is. It fires since then.
+pub(super) fn to(mut alert: Alert, at: Timestamp) -> Transition {
+    if alert.state == AlertState::Firing {
+        alert.fired_at = Some(at);
+    }
     Transition {
         from: None,
         alert: Arc::new(alert),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::fixtures::{alert, resolved, to, with_severity};
-use super::{Dispatcher, GroupBy, Notification, Settings, Status};
+use super::fixtures::{alert, resolved, routed, to, with_severity};
+use super::{Dispatcher, GroupBy, Notification, Route, Settings, Status};
 use crate::model::{Alert, AlertState, Fingerprint, SeverityLabel, Timestamp};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -45,14 +45,14 @@ fn group_by() -> impl Strategy<Value = GroupBy> {
 }
 
 fn settings(group_by: GroupBy) -> Settings {
-    Settings {
-        receiver: "oncall".into(),
-        group_by,
-        group_wait: WAIT,
-        group_interval: INTERVAL,
-        repeat_interval: REPEAT,
-        ..Settings::default()
-    }
+    routed(Route {
+        receiver: Some("oncall".into()),
+        group_by: Some(group_by),
+        group_wait: Some(WAIT),
+        group_interval: Some(INTERVAL),
+        repeat_interval: Some(REPEAT),
+        ..Route::default()
+    })
 }
 
 fn subject(number: usize) -> Alert {
@@ -117,7 +117,7 @@ fn run(
         .filter(|deadline| *deadline <= until)
     {
         *now = deadline.max(*now);
-        let notifications = dispatcher.flush(*now);
+        let notifications = dispatcher.flush(*now, &());
         prop_assert!(dispatcher.next_deadline().is_none_or(|next| next > *now));
         seen(*now, states, notifications)?;
     }

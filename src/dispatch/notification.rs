@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::route::Node;
 use crate::model::{Alert, AlertState, Labels, Timestamp};
 
 /// Alerts listed in one notification. More make a body that no receiver likes; they are counted.
@@ -28,12 +29,26 @@ impl Status {
     }
 }
 
+/// Why a notification is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// The receiver does not know of an alert that fires, or not how severe it is.
+    #[default]
+    Firing,
+    /// Nothing has begun, but alerts are over. Who does not want to hear of that hears nothing.
+    Resolved,
+    /// What fires was told too long ago.
+    Repeat,
+}
+
 /// What a receiver is told about one group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
     /// Name of the receiver.
     pub receiver: String,
-    /// Identifies the group, as Alertmanager writes it: `{}:{service="checkout"}`.
+    /// Identifies the group, as Alertmanager writes it: the route and the group's labels,
+    /// `{}/{team="shop"}:{service="checkout"}`.
     pub group_key: String,
     /// The labels that the group has in common by configuration.
     pub group_labels: Labels,
@@ -47,6 +62,9 @@ pub struct Notification {
     pub truncated: u64,
     /// Whether anything still fires.
     pub status: Status,
+    /// Why it is sent.
+    #[serde(default)]
+    pub reason: Reason,
     /// When it was decided to send it.
     pub decided_at: Timestamp,
 }
@@ -55,14 +73,30 @@ impl Notification {
     /// The notification about one alert that takes no route: it is a group of its own.
     pub fn alone(receiver: &str, alert: Arc<Alert>, now: Timestamp) -> Self {
         let labels = alert.labels.clone();
-        Self::new(receiver, &labels, vec![alert], now)
+        let reason = match alert.state {
+            AlertState::Resolved => Reason::Resolved,
+            AlertState::Pending | AlertState::Firing => Reason::Firing,
+        };
+        Self::of((receiver, "{}"), &labels, vec![alert], reason, now)
     }
 
     /// The notification about `alerts`, which may be in any order.
     pub(super) fn new(
-        receiver: &str,
+        route: &Node,
+        group_labels: &Labels,
+        alerts: Vec<Arc<Alert>>,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Self {
+        let to = (&*route.receiver, &*route.key);
+        Self::of(to, group_labels, alerts, reason, now)
+    }
+
+    fn of(
+        (receiver, route_key): (&str, &str),
         group_labels: &Labels,
         mut alerts: Vec<Arc<Alert>>,
+        reason: Reason,
         now: Timestamp,
     ) -> Self {
         let calm = |alert: &Alert| alert.state != AlertState::Firing;
@@ -81,7 +115,7 @@ impl Notification {
         alerts.truncate(MAX_LISTED);
         Self {
             receiver: receiver.to_owned(),
-            group_key: group_key(group_labels),
+            group_key: group_key(route_key, group_labels),
             group_labels: group_labels.clone(),
             common_labels,
             common_annotations,
@@ -92,19 +126,21 @@ impl Notification {
             } else {
                 Status::Resolved
             },
+            reason,
             decided_at: now,
         }
     }
 }
 
-/// `{}:{a="1", b="2"}`: the route, here always the root, and the group's labels as Alertmanager prints
-/// them.
-pub(super) fn group_key(labels: &Labels) -> String {
-    let quoted: Vec<_> = labels
+/// `{}/{team="shop"}:{a="1", b="2"}`: the route's key, and the group's labels as Alertmanager prints them.
+pub(super) fn group_key(route: &str, labels: &Labels) -> String {
+    let mut quoted: Vec<_> = labels
         .iter()
         .map(|(name, value)| format!("{name}={}", quote(value)))
         .collect();
-    format!("{{}}:{{{}}}", quoted.join(", "))
+    // By the whole text: `a1="x"` stands before `a="x"`.
+    quoted.sort_unstable();
+    format!("{route}:{{{}}}", quoted.join(", "))
 }
 
 /// In double quotes, as Go's `%q` writes it.
@@ -142,12 +178,14 @@ fn common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
 mod tests {
     use super::*;
     use crate::dispatch::fixtures::{alert, resolved};
+    use crate::dispatch::{Route, Routes};
     use crate::model::SeverityLabel;
 
     #[test]
     fn group_keys_are_those_of_alertmanager() {
         let check = |labels: &[(&str, &str)], expected: &str| {
-            assert_eq!(group_key(&labels.iter().copied().collect()), expected);
+            let labels = labels.iter().copied().collect();
+            assert_eq!(group_key("{}", &labels), expected);
         };
         check(&[], "{}:{}");
         check(&[("service", "checkout")], r#"{}:{service="checkout"}"#);
@@ -155,6 +193,7 @@ mod tests {
             &[("b", "x\"\\\n\u{1}"), ("a", "ü")],
             r#"{}:{a="ü", b="x\"\\\n\x01"}"#,
         );
+        check(&[("a", "x"), ("a1", "y")], r#"{}:{a1="y", a="x"}"#);
     }
 
     #[test]
@@ -172,7 +211,10 @@ mod tests {
             alerts.push(Arc::new(one));
         }
         let group = [("service", "checkout")].into_iter().collect();
-        let notification = Notification::new("oncall", &group, alerts, Timestamp::EPOCH);
+        let routes = Routes::new(&Route::default());
+        let root = routes.node(0).expect("a root");
+        let notification =
+            Notification::new(root, &group, alerts, Reason::Firing, Timestamp::EPOCH);
         assert_eq!(
             (notification.alerts.len(), notification.truncated),
             (100, 51)

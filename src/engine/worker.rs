@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use prometheus::IntCounter;
 use tokio::sync::{mpsc, oneshot};
 
 use super::shard::Shard;
@@ -33,7 +34,7 @@ pub(super) enum Mailbox {
 pub(super) struct InPlace {
     /// `None`: a job panicked, or the engine was stopped.
     shard: Arc<Mutex<Option<Shard>>>,
-    telemetry: Telemetry,
+    panics: IntCounter,
 }
 
 /// Room for one job that nobody else can take.
@@ -74,7 +75,7 @@ pub(super) fn start(
 pub(super) fn in_place(shard: Shard, telemetry: Telemetry) -> Mailbox {
     Mailbox::InPlace(InPlace {
         shard: Arc::new(Mutex::new(Some(shard))),
-        telemetry,
+        panics: telemetry.panics,
     })
 }
 
@@ -90,7 +91,7 @@ impl InPlace {
         let done = catch_unwind(AssertUnwindSafe(|| work(there)));
         done.map_err(|_| {
             *shard = None;
-            self.telemetry.panics.inc();
+            self.panics.inc();
             tracing::error!("the engine panicked; what it learned is lost");
             Gone
         })

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::cause::peer;
 use super::context::Context;
@@ -6,7 +7,7 @@ use super::quantity::{Style, sigma, spoken_sigma};
 use super::recommendation::{Hints, Kind, Side, recommendation};
 use super::words::{clock, duration, sentence};
 use crate::model::{
-    Alert, AlertState, Appeared, Carrier, LikelyOrigin, Measure, Moved, Rule, Timestamp,
+    Alert, AlertState, Appeared, Carrier, Grounds, LikelyOrigin, Measure, Moved, Rule, Timestamp,
 };
 
 /// Attributes named in an explanation; an alert may have many, a sentence not.
@@ -67,6 +68,7 @@ pub(super) fn annotate(rule: &Rule, alert: &mut Alert, context: &Context, part: 
                 .as_ref()
                 .map(|version| appeared(version, alert.since)),
         ),
+        ("flapping", flapping(grounds)),
         ("incident", grounds.incident.clone()),
         ("incident_summary", part.map(|part| part.summary.to_owned())),
         ("observed", Some(style.value(alert.observed))),
@@ -152,6 +154,9 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     if let Some(resolution) = resolution(alert) {
         say(resolution);
     }
+    if let Some(flapping) = flapping(grounds) {
+        say(format!("It is flapping: {flapping}."));
+    }
     if let Some(baseline) = alert.annotations.get("baseline") {
         let what = match grounds.measure {
             Measure::Value | Measure::Silence => "Baseline",
@@ -187,6 +192,13 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
         say(part.summary.to_owned());
     }
     text
+}
+
+/// `fired 4 times in 42 min, and is held until it stays calm`; `None` where it does not flap.
+fn flapping(grounds: &Grounds) -> Option<String> {
+    let times = grounds.flaps;
+    let within = duration(Duration::from_secs(grounds.flapping_seconds));
+    (times > 0).then(|| format!("fired {times} times in {within}, and is held until it stays calm"))
 }
 
 /// `Resolved: the new level 180 ms, before 120 ms, has become normal.`; `None` while it goes on, and where

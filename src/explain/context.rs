@@ -219,8 +219,12 @@ fn moved(known: Vec<Moved>, movement: &Movement, alert: &Alert) -> Vec<Moved> {
     moved
 }
 
-/// Whether a carrier is a label of the alert itself, and there is but one other value of it.
+/// Whether a carrier is the kind of a span, which follows from what the span is, or a label of the alert
+/// itself of which there is but one other value.
 fn says_nothing(carrier: &Carrier, alert: &Alert) -> bool {
+    if carrier.attribute == "span.kind" {
+        return true;
+    }
     let [value] = carrier.values.as_slice() else {
         return false;
     };

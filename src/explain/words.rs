@@ -63,10 +63,12 @@ pub(super) fn sentence(rule: &Rule, alert: &Alert, subject: &str, style: Style<'
         }
         Measure::TimeLeft => {
             let limit = rule.detector.upper.or(rule.detector.lower);
-            let unit = alert.labels.get("signal").unwrap_or_default();
-            let limit = limit
-                .map(|limit| format!(" of {}", Style::of_signal(unit, "", &[limit]).value(limit)))
-                .unwrap_or_default();
+            let signal = alert.labels.get("signal").unwrap_or_default();
+            let limit = limit.map(|limit| {
+                let style = Style::of_signal(signal, &grounds.signal_unit, &[limit]);
+                format!(" of {}", style.value(limit))
+            });
+            let limit = limit.unwrap_or_default();
             match (over, alert.observed > 0.0) {
                 (false, true) => {
                     format!(
@@ -473,6 +475,13 @@ mod tests {
             say(Measure::BurnRate, 15.2, 1.0, None)[0],
             "it uses its error budget 15 times faster than allowed"
         );
+        let mut of_bytes = alert("shop");
+        of_bytes.grounds.signal_unit = "By".into();
+        (of_bytes.grounds.measure, of_bytes.observed) = (Measure::TimeLeft, 660.0);
+        let mut limited = rule();
+        limited.detector.upper = Some(2_147_483_648.0);
+        let said = sentence(&limited, &of_bytes, "it", Style::of("s"));
+        assert!(said.contains("its limit of 2 GiB"), "{said}");
         assert_eq!(
             say(Measure::TimeLeft, 660.0, 3600.0, Some(1e4)),
             [

@@ -12,6 +12,8 @@ pub struct Grounds {
     pub sentence: String,
     /// What number was judged.
     pub measure: Measure,
+    /// Unit of the signal's own values, where the number judged is another one; may be empty.
+    pub signal_unit: String,
     /// Least value of the episode's anomalous samples.
     pub least: Option<f64>,
     /// Greatest value of the episode's anomalous samples.
@@ -29,6 +31,10 @@ pub struct Grounds {
     pub relevelled_from: Option<f64>,
     /// The level that is normal since.
     pub relevelled_to: Option<f64>,
+    /// How often it fired lately, where that is too often to tell each time; 0 where it is not.
+    pub flaps: u32,
+    /// Within so many seconds.
+    pub flapping_seconds: u64,
     /// Other signals that moved at about the same time, the first first; at most eight.
     pub moved: Vec<Moved>,
     /// Attribute values that carry the change, where they tell what moved from what did not.

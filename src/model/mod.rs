@@ -8,6 +8,7 @@ mod detector;
 mod event;
 mod grounds;
 mod labels;
+mod matchers;
 mod mode;
 mod point;
 mod rule;

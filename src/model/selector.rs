@@ -38,7 +38,7 @@ pub struct Matcher {
 }
 
 /// The four comparisons of Prometheus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MatchOp {
     /// `=`
     Equal,
@@ -73,6 +73,18 @@ impl Matcher {
     /// # Errors
     /// The expression of `=~` or `!~` is not valid or too large when compiled.
     pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, String> {
+        Self::anchored(name, op, value, "^(?s:")
+    }
+
+    /// One condition as Alertmanager has it: there `.` does not stand for a line feed.
+    ///
+    /// # Errors
+    /// As [`Matcher::new`].
+    pub fn of_alertmanager(name: &str, op: MatchOp, value: &str) -> Result<Self, String> {
+        Self::anchored(name, op, value, "^(?:")
+    }
+
+    fn anchored(name: &str, op: MatchOp, value: &str, before: &str) -> Result<Self, String> {
         let compile = |pattern: &str| {
             regex::RegexBuilder::new(pattern)
                 .size_limit(REGEX_SIZE_LIMIT)
@@ -84,7 +96,7 @@ impl Matcher {
             MatchOp::Regex | MatchOp::NotRegex => {
                 // Alone first: `a)|(b` would otherwise close the group that anchors it.
                 compile(value)?;
-                Some(compile(&format!("^(?s:{value})$"))?)
+                Some(compile(&format!("{before}{value})$"))?)
             }
         };
         Ok(Self {

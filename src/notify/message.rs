@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dispatch::Notification;
+use crate::dispatch::{Notification, Reason};
 use crate::model::{Alert, AlertState, Labels, ModeChange, Timestamp};
 
 /// Something to tell a receiver.
@@ -109,7 +109,8 @@ impl Message {
                 let alerts: Vec<_> = alerts(notification, resolved)
                     .map(|alert| AlertBody::new(alert, external_url))
                     .collect();
-                if alerts.is_empty() {
+                let only_ends = notification.reason == Reason::Resolved;
+                if alerts.is_empty() || only_ends && resolved == Resolved::Omit {
                     return None;
                 }
                 serde_json::to_vec(&AlertsBody {

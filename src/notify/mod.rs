@@ -39,7 +39,7 @@ pub use bulkhead::Concurrency;
 pub use integration::{AttemptError, Integration, Webhook};
 pub use journal::Journal;
 pub use message::{Message, Resolved};
-pub use outbox::{OutboxSettings, Parcel};
+pub use outbox::{OutboxSettings, Parcel, Room};
 pub use retry::Policy;
 pub use signature::Secret;
 
@@ -263,10 +263,10 @@ impl Notifier {
         Ok((Self { inner }, warnings))
     }
 
-    /// Whether `receiver` may be sent more. When it may not, the group is better told later: by then it
-    /// has more to say at once.
-    pub fn has_room(&self, receiver: &str) -> bool {
-        self.inner.shared.outbox.has_room(receiver)
+    /// What may be sent at present. To whom nothing may, the group is better told later: by then it has
+    /// more to say at once.
+    pub fn room(&self) -> Room<'_> {
+        self.inner.shared.outbox.room()
     }
 
     /// Gives `notifications` ids, by which receivers can leave out repeats. What the parcel changes is

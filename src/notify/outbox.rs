@@ -199,6 +199,42 @@ pub(super) enum Heir {
     None,
 }
 
+/// What may be sent, while it is decided what is.
+#[derive(Debug)]
+pub struct Room<'o> {
+    outbox: &'o Outbox,
+    /// Messages by receiver.
+    taken: HashMap<String, usize>,
+    refused: BTreeMap<String, u64>,
+}
+
+impl Room<'_> {
+    /// Takes room for one more message to `receiver`, if there is any. Its bytes are counted only when
+    /// it is sent.
+    pub fn take(&mut self, receiver: &str) -> bool {
+        let taken = self.taken.entry(receiver.to_owned()).or_default();
+        let (messages, bytes) = {
+            let inner = self.outbox.lock();
+            inner.used.get(receiver).copied().unwrap_or_default()
+        };
+        let settings = self.outbox.settings;
+        let room = messages + *taken < settings.messages.max(1) && bytes < settings.bytes;
+        if room {
+            *taken += 1;
+        } else {
+            *self.refused.entry(receiver.to_owned()).or_default() += 1;
+        }
+        room
+    }
+
+    /// How often there was none, by receiver.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.refused
+            .iter()
+            .map(|(name, count)| (name.as_str(), *count))
+    }
+}
+
 /// The outbox. Its lock is held for map operations only, never over I/O or a wait.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -242,10 +278,13 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `receiver` may be sent more. Unknown ones may.
-    pub(super) fn has_room(&self, receiver: &str) -> bool {
-        let (messages, bytes) = self.lock().used.get(receiver).copied().unwrap_or_default();
-        messages < self.settings.messages.max(1) && bytes < self.settings.bytes
+    /// The room that there is.
+    pub(super) fn room(&self) -> Room<'_> {
+        Room {
+            outbox: self,
+            taken: HashMap::new(),
+            refused: BTreeMap::new(),
+        }
     }
 
     /// Whether there is such a receiver.

@@ -22,11 +22,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["derive", "window", "detect"]),
     ("alert", &[]),
     ("explain", &[]),
-    ("dispatch", &[]),
+    ("mute", &[]),
+    ("dispatch", &["mute"]),
     ("notify", &["dispatch"]),
     ("modes", &[]),
     ("storage", &[]),
-    ("publish", &[]),
+    ("publish", &["mute", "dispatch"]),
     ("expose", &["publish"]),
     ("shutdown", &[]),
 ];
@@ -36,7 +37,7 @@ const ENDS: &[&str] = &["simulate", "app", "cli"];
 
 /// Stages that are pure: no runtime, no I/O, no clock, no random source, no logging.
 const PURE: &[&str] = &[
-    "model", "derive", "window", "detect", "alert", "explain", "dispatch", "modes",
+    "model", "derive", "window", "detect", "alert", "explain", "mute", "dispatch", "modes",
 ];
 
 const IMPURE: &[&str] = &[

@@ -7,7 +7,16 @@ use crate::harness::{Daemon, eventually, otlp, root, stdout, tidewatch};
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["run", "demo", "check", "schema", "alerts", "mode", "series"] {
+    for command in [
+        "run",
+        "demo",
+        "check",
+        "schema",
+        "alerts",
+        "incidents",
+        "mode",
+        "series",
+    ] {
         let help = stdout(&tidewatch(&[command, "--help"]));
         assert!(help.contains("Example"), "{command}: {help}");
         assert!(help.contains("tidewatch "), "{command}: {help}");

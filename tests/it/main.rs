@@ -23,4 +23,5 @@ mod modes;
 mod nab;
 mod own_telemetry;
 mod prometheus;
+mod routing;
 mod state;

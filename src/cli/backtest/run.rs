@@ -73,7 +73,7 @@ pub(super) fn run(
         .next_time()
         .context("there is no data in the inputs")?;
     let settings = ReplaySettings {
-        shards: args.threads,
+        shards: args.threads.filter(|threads| threads.get() > 1),
         pace: speed.pace,
         saved: None,
     };

@@ -33,6 +33,16 @@ impl Checker<'_> {
         self.window("window", window.samples, window.duration, window.tick);
         let ten_ticks = Period(window.tick.0.saturating_mul(10));
         self.period("window.idle_after", window.idle_after, ten_ticks, decade);
+        let (minute, day) = (Period::secs(60), Period::secs(86_400));
+        self.period("flapping.within", config.flapping.within, minute, day);
+        self.period("flapping.hold", config.flapping.hold, minute, day);
+        if !matches!(config.flapping.fires, 0 | 2..=64) {
+            self.error(
+                "flapping.fires",
+                format!("must be 0, or from 2 to 64, is {}", config.flapping.fires),
+                "0 switches it off",
+            );
+        }
         let limits = &config.limits;
         for (path, value) in [
             ("limits.series", limits.series),

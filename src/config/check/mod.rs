@@ -11,7 +11,8 @@ mod delivery;
 mod learning;
 mod listening;
 mod modes;
-mod notifications;
+mod routing;
+mod receivers;
 mod rules;
 
 /// What the configuration may refer to, known elsewhere in the daemon.
@@ -50,7 +51,8 @@ pub(in crate::config) fn check(
     for (at, rule) in config.rules.iter().enumerate() {
         checker.rule(config, rule, &format!("rules[{at}]"));
     }
-    checker.notifications(config);
+    checker.routing(config);
+    checker.receivers(config);
     checker.delivery(config);
     checker.modes(config);
     checker.found

@@ -222,18 +222,6 @@ impl serde::de::Error for Fault {
 /// Keys of Alertmanager that people will try and that are not there yet.
 fn later(key: &str) -> Option<&'static str> {
     match key {
-        "routes" => Some(
-            "child routes are not supported yet: all alerts go to the receiver of `route`; leave the key out",
-        ),
-        "inhibit_rules"
-        | "time_intervals"
-        | "mute_time_intervals"
-        | "active_time_intervals"
-        | "continue"
-        | "match_re"
-        | "matchers" => Some(
-            "this part of Alertmanager's configuration is not supported yet; leave the key out",
-        ),
         "email_configs" | "slack_configs" | "pagerduty_configs" | "opsgenie_configs"
         | "msteams_configs" | "telegram_configs" | "discord_configs" | "sns_configs"
         | "pushover_configs" | "victorops_configs" | "webex_configs" | "wechat_configs" => {

@@ -73,6 +73,11 @@ impl Run {
         self.samples > 0 && (self.sharp || shifted)
     }
 
+    /// Whether it is more than an outlier or two.
+    pub(super) fn lasts(&self) -> bool {
+        self.samples >= 2
+    }
+
     /// Takes in a sample, with its difference from the usual at the time if there is such. `known` tells
     /// whether a level was normal before.
     pub(super) fn observe(
@@ -137,6 +142,72 @@ impl Run {
 
     pub(super) fn is_sound(&self) -> bool {
         self.level.is_sound() && self.residual.is_sound() && self.surprise.is_sound()
+    }
+}
+
+/// A new value that lasts.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Hold {
+    /// How surprising it was; 0: nothing is held.
+    sigma: f32,
+    pub(super) standing: Standing,
+    /// Beyond this, on the side where the new value was.
+    edge: f64,
+    above: bool,
+    /// Samples since it began, and those in a row that were elsewhere.
+    age: u32,
+    away: u32,
+}
+
+/// What is new: a value, or the level that smoothed values are at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Standing {
+    #[default]
+    Value,
+    Level,
+}
+
+impl Hold {
+    pub(super) fn is_on(&self) -> bool {
+        self.sigma > 0.0
+    }
+
+    pub(super) fn begin(&mut self, standing: Standing, edge: f64, at: f64, sigma: f64) {
+        *self = Self {
+            sigma: sigma as f32,
+            standing,
+            edge,
+            above: at > edge,
+            age: 0,
+            away: 0,
+        };
+    }
+
+    pub(super) fn is_beyond(&self, value: f64) -> bool {
+        if self.above {
+            value >= self.edge
+        } else {
+            value <= self.edge
+        }
+    }
+
+    /// How surprising a sample is that `stands` where the new value was; `None` if it does not, or nothing
+    /// is held. What lasts for long enough to be the new normal is held no longer.
+    pub(super) fn observe(&mut self, stands: bool) -> Option<f64> {
+        if !self.is_on() {
+            return None;
+        }
+        self.age += 1;
+        self.away = if stands { 0 } else { self.away + 1 };
+        let held = stands.then_some(f64::from(self.sigma));
+        if self.away >= CALM || self.age >= LASTING {
+            *self = Self::default();
+        }
+        held
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        self.sigma.is_finite() && self.edge.is_finite()
     }
 }
 

@@ -20,6 +20,7 @@ mod event;
 mod level;
 mod novelty;
 mod rarity;
+mod recurrence;
 mod season;
 mod state;
 
@@ -49,6 +50,7 @@ struct Adaptive {
     /// Where the band ends.
     band: Band,
     min_samples: u32,
+    kind: SignalKind,
     scale: Scale,
     state: Option<Box<State>>,
     /// How many events there usually are behind a sample, where they are counted.
@@ -60,6 +62,7 @@ impl Adaptive {
         Self {
             band: Band::at(rule.sigma.warning),
             min_samples: rule.min_samples.max(WARM_UP),
+            kind,
             scale: Scale::for_kind(kind),
             state: None,
             counts: Counts::new(kind),
@@ -81,10 +84,21 @@ impl Adaptive {
         let expected = self.scale.back(step.expected);
         let sigma = step.sigma.min(MAX_SIGMA);
         let finite = |number: f64| number.clamp(-f64::MAX, f64::MAX);
+        let (mut lower, mut upper) = (
+            self.scale.back(step.expected - step.reach),
+            self.scale.back(step.expected + step.reach),
+        );
+        // A band that reaches where values cannot be is believed by nobody.
+        if state.is_some_and(State::is_never_negative) {
+            lower = lower.max(0.0).min(upper);
+        }
+        if self.kind == SignalKind::ErrorRatio && sample.value <= 1.0 {
+            upper = upper.min(1.0).max(lower);
+        }
         Judged {
             expected: finite(expected),
-            lower: self.scale.back(step.expected - step.reach),
-            upper: self.scale.back(step.expected + step.reach),
+            lower,
+            upper,
             sigma: if sample.value < expected {
                 -sigma
             } else {

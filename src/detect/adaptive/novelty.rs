@@ -33,6 +33,23 @@ impl Novelty {
         f64::from(nearest) / range
     }
 
+    /// The point at this `share` of the way from all that was seen to `value`, if that is outside of it.
+    pub(super) fn outside(&self, value: f64, share: f64) -> Option<f64> {
+        let (low, high) = (f64::from(self.low), f64::from(self.high));
+        if value > high {
+            Some(high + share * (value - high))
+        } else if value < low {
+            Some(low + share * (value - low))
+        } else {
+            None
+        }
+    }
+
+    /// The lowest value seen.
+    pub(super) fn lowest(&self) -> f64 {
+        f64::from(self.low)
+    }
+
     /// Whether nothing as far out as `value` was seen on its side.
     pub(super) fn is_record(&self, value: f64) -> bool {
         let value = value as f32;

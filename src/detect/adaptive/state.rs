@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, LARGEST};
-use super::event::{Course, OPENS, Reports, Run, Surprise};
+use super::event::{Course, Hold, OPENS, Reports, Run, Standing, Surprise};
 use super::level::Level;
 use super::novelty::Novelty;
 use super::rarity::Rarity;
+use super::recurrence::Recurrences;
 use super::season::{Period, Season};
 
 /// Samples before anything is judged.
@@ -56,6 +57,15 @@ const LONG_RUN: u32 = 4000;
 /// What is new relative to the time of day is so only after so many days, and samples.
 const SEASON_DAYS: f64 = 3.0;
 const SEASON_SAMPLES: u32 = 100;
+/// What lasts of a new value is as surprising as it began, where a signal is known for so many seconds and the
+/// gap is at least this, or where the value is a jump over a gap of this size.
+const HOLD_KNOWN: i64 = 2 * 86_400;
+const HOLD_GAP: f64 = 0.1;
+const HOLD_JUMP: f64 = 0.3;
+/// A sample belongs to it while it is beyond this share of the way from what was seen before.
+const HOLD_SHARE: f64 = 0.5;
+/// So much less surprising than where an event begins is a deviation that comes every day.
+const EXPECTED: f64 = 0.5;
 /// Values of an event that wait to be remembered.
 const WAITING: usize = 8;
 /// Values are taken as if they were at most so far from where the signal began.
@@ -160,6 +170,8 @@ pub(super) struct State {
     reports: Reports,
     /// The level before the last new one.
     before: Option<Level>,
+    recurrences: Recurrences,
+    hold: Hold,
 }
 
 /// Exponentially weighted mean and variance.
@@ -215,7 +227,14 @@ impl State {
             run: Run::default(),
             reports: Reports::default(),
             before: None,
+            recurrences: Recurrences::default(),
+            hold: Hold::default(),
         }
+    }
+
+    /// Whether no value was ever below zero.
+    pub(super) fn is_never_negative(&self) -> bool {
+        self.origin + self.values.lowest() >= 0.0 && self.origin + self.previous >= 0.0
     }
 
     /// The period that the expectation follows.
@@ -264,7 +283,25 @@ impl State {
         });
         let judged = self.samples >= WARM_UP;
         let alone = if judged { sigma } else { 0.0 };
+        let off = sight.value - sight.usual.unwrap_or(self.slow.mean);
+        let recurs = alone >= OPENS && self.recurrences.is_known(secs, off);
+        if alone >= OPENS && self.run.lasts() {
+            self.recurrences.note(secs, off, recurs);
+        }
+        // It is no news, and what it would teach is known, too.
+        let (alone, new) = if recurs {
+            (OPENS - EXPECTED, 0.0)
+        } else {
+            (alone, new)
+        };
         let sigma = self.held(&sight, alone);
+        if judged && new >= NEW {
+            self.hold_what_is_new(secs, &sight, new, of_new);
+        }
+        let sigma = match self.hold.observe(self.stands(&sight)) {
+            Some(held) => sigma.max(held),
+            None => sigma,
+        };
         let never_seen = judged && self.values.is_record(sight.value);
         let centre = self.centre(&sight, (sigma >= OPENS).then_some(spoke));
         let (expected, spread, _) = centre;
@@ -287,6 +324,7 @@ impl State {
         if course == Course::NewNormal {
             self.relevel();
         }
+        let course = if recurs { Course::Aside } else { course };
         self.learn(secs, &sight, course);
         // What is outside of all that was ever seen by as much as that is wide is no chance, however little
         // was seen. It is severe; it is one event all the same, reported as often as any.
@@ -387,6 +425,41 @@ impl State {
             sigma.max(self.run.surprise.mean)
         } else {
             sigma
+        }
+    }
+
+    /// A value is new only once, as it is remembered; while it lasts it is no less surprising than that.
+    fn hold_what_is_new(&mut self, secs: i64, sight: &Sight, sigma: f64, of: Channel) {
+        if self.hold.is_on() {
+            return;
+        }
+        let known = secs.saturating_sub(self.began) >= HOLD_KNOWN;
+        let gap = self.values.gap(sight.value, sight.floor);
+        let jumps = self.values.gap(self.previous, sight.floor) < 0.5 * GAP;
+        match of {
+            Channel::NewValue if known && gap >= HOLD_GAP || jumps && gap >= HOLD_JUMP => {
+                if let Some(edge) = self.values.outside(sight.value, HOLD_SHARE) {
+                    self.hold.begin(Standing::Value, edge, sight.value, sigma);
+                }
+            }
+            Channel::NewLevel if known => {
+                if let Some(edge) = self.levels.outside(sight.smooth, HOLD_SHARE) {
+                    self.hold.begin(Standing::Level, edge, sight.smooth, sigma);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the sample is where the new value was that is held.
+    fn stands(&self, sight: &Sight) -> bool {
+        match self.hold.standing {
+            Standing::Value => self.hold.is_beyond(sight.value),
+            Standing::Level => {
+                let (off, level) = (sight.value - self.slow.mean, sight.smooth - self.slow.mean);
+                let shares = off * level.signum() >= HOLD_SHARE * level.abs();
+                shares && self.hold.is_beyond(sight.smooth)
+            }
         }
     }
 
@@ -612,6 +685,8 @@ impl State {
             && self.fast.variance >= 0.0
             && levels.iter().chain(&self.before).all(Level::is_sound)
             && self.run.is_sound()
+            && self.hold.is_sound()
+            && self.recurrences.is_sound()
             && self.season.is_sound()
             && self.calibrations.iter().all(Calibration::is_sound)
             && memories.iter().all(|memory| memory.is_sound())
@@ -634,6 +709,7 @@ impl State {
             .sum::<usize>()
             + memories.iter().map(|memory| memory.heap()).sum::<usize>()
             + self.season.heap()
+            + self.recurrences.heap()
             + self.waiting.capacity() * size_of::<(f32, Option<f32>)>()
     }
 }

@@ -309,3 +309,60 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_value_never_seen_is_no_less_surprising_while_it_lasts() {
+    // Three days of a noisy daily course by the minute, then nothing at all.
+    let mut signal = Signal::every(60);
+    for minute in 0..3 * 1440 {
+        let course = 100.0 + 40.0 * (f64::from(minute) * std::f64::consts::TAU / 1440.0).sin();
+        let noise = signal.noise();
+        signal.give(course + 8.0 * noise);
+    }
+    let beyond = (0..40).filter(|_| signal.judge(0.0).sigma.abs() >= WARNING);
+    assert!(beyond.count() >= 38);
+}
+
+#[test]
+fn a_nightly_job_is_no_news_after_two_nights() {
+    let mut signal = Signal::every(60);
+    let mut nights = Vec::new();
+    for night in 0..6 {
+        // It starts some minutes earlier or later, and takes forty minutes.
+        let start = [122, 119, 121, 118, 123, 120][night];
+        let mut beyond = 0;
+        for minute in 0..1440 {
+            let busy = (start..start + 40).contains(&minute);
+            let value = if busy { 310.0 } else { 10.0 } + signal.noise();
+            if let Verdict::Judged(judged) = signal.give(value) {
+                beyond += usize::from(busy && judged.sigma >= WARNING);
+            }
+        }
+        nights.push(beyond);
+    }
+    assert!(nights[0] >= 3, "{nights:?}");
+    assert!(nights[2..].iter().all(|beyond| *beyond < 3), "{nights:?}");
+}
+
+#[test]
+fn no_band_reaches_where_values_cannot_be() {
+    let mut ratio = Signal {
+        detector: adaptive(SignalKind::ErrorRatio),
+        ..Signal::every(10)
+    };
+    let mut latency = Signal::every(10);
+    for at in 0..500 {
+        let noise = latency.noise();
+        let (one, other) = (
+            ratio.give(f64::from(at % 3) * 1e-3),
+            latency.give(noise.exp()),
+        );
+        for verdict in [one, other] {
+            if let Verdict::Judged(judged) = verdict {
+                assert!(judged.lower >= 0.0, "{judged:?}");
+            }
+        }
+    }
+    assert!(ratio.judge(1.0).upper <= 1.0);
+    assert!(latency.judge(-1.0).lower <= 1.0);
+}

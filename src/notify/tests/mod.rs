@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::dispatch::{Notification, Status};
+use crate::dispatch::{Notification, Reason, Status};
 use crate::model::{
     Alert, AlertState, BoxFuture, IntegrationView, Labels, Level, ModeChange, ModeState,
     ReceiverView, SeverityLabel, Timestamp,
@@ -77,6 +77,7 @@ fn notification(receiver: &str, group: &str) -> Notification {
         alerts: vec![Arc::new(firing)],
         truncated: 0,
         status: Status::Firing,
+        reason: Reason::Firing,
         decided_at: NOW.minus(Duration::from_secs(2)),
     }
 }

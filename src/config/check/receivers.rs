@@ -1,4 +1,4 @@
-//! Routes and receivers: names that exist, chains that end, secrets that are not in clear.
+//! Receivers: names that exist, chains that end, secrets that are not in clear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,57 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::config::diagnostic::suggest;
-use crate::config::route::LOG_RECEIVER;
+use crate::config::receiver::LOG_RECEIVER;
 use crate::config::yaml::Node;
 use crate::config::{Config, Period, Receiver, Secret, Webhook};
 
 use super::Checker;
 
 impl Checker<'_> {
-    pub(super) fn notifications(&mut self, config: &Config) {
+    pub(super) fn receivers(&mut self, config: &Config) {
         let names = self.receiver_names();
-        let route = &config.route;
-        self.receiver_name("route.receiver", &route.receiver, &names);
-        let week = Period::secs(7 * 86_400);
-        self.period(
-            "route.group_wait",
-            route.group_wait,
-            Period::default(),
-            week,
-        );
-        self.period(
-            "route.group_interval",
-            route.group_interval,
-            Period::secs(1),
-            week,
-        );
-        let year = Period::secs(365 * 86_400);
-        self.period(
-            "route.repeat_interval",
-            route.repeat_interval,
-            Period::secs(1),
-            year,
-        );
-        if route.repeat_interval < route.group_interval {
-            self.warn(
-                "route.repeat_interval",
-                format!(
-                    "is shorter than group_interval ({}), which holds it back",
-                    route.group_interval
-                ),
-                "make it a multiple of group_interval",
-            );
-        }
-        // `...` stands for all labels, as in Alertmanager.
-        let single = |label: &&String| *label != "..." || route.group_by.len() > 1;
-        for (at, label) in route
-            .group_by
-            .iter()
-            .enumerate()
-            .filter(|(_, label)| single(label))
-        {
-            self.label_name(&format!("route.group_by[{at}]"), label);
-        }
         let mut seen = BTreeSet::new();
         for (at, receiver) in config.receivers.iter().enumerate() {
             let path = format!("receivers[{at}]");
