@@ -23,6 +23,7 @@ use crate::model;
 mod builtin;
 mod check;
 mod decode;
+mod delivery;
 mod diagnostic;
 mod env;
 mod flapping;
@@ -41,6 +42,7 @@ mod yaml;
 pub use builtin::builtin_rules;
 pub use check::Known;
 pub use decode::BadText;
+pub use delivery::{Breaker, Concurrency, Delivery, Outbox, Retry};
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use flapping::Flapping;
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
@@ -103,6 +105,8 @@ pub struct Config {
     pub mute_time_intervals: Vec<TimeInterval>,
     /// Those who can be told. `log` is always there.
     pub receivers: Vec<Receiver>,
+    /// How notifications are delivered, and what happens when a receiver is in trouble.
+    pub delivery: Delivery,
     /// Operating modes of services.
     pub modes: Modes,
     /// The daemon's own log, on standard error.
@@ -126,6 +130,7 @@ impl Default for Config {
             global: Global::default(),
             templates: Vec::new(),
             receivers: Vec::new(),
+            delivery: Delivery::default(),
             modes: Modes::default(),
             log: Log::default(),
         }

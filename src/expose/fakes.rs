@@ -13,12 +13,12 @@ use tower::ServiceExt as _;
 
 use super::server::guarded;
 use super::state::State;
-use super::{Report, Server, Settings, Sources, modes as skins};
+use super::{Deliveries, Report, Server, Settings, Sources, modes as skins};
 use crate::clock::Clock;
 use crate::model::{
     Alert, AlertState, BaselineView, BoxFuture, EdgeView, Fingerprint, Labels, Level, ModeState,
-    Page, Query, SampleView, Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp,
-    WindowView,
+    Page, Query, ReceiverView, SampleView, Selector, ServiceView, SeverityLabel, SignalId,
+    SignalView, Timestamp, WindowView,
 };
 use crate::mute::{SilenceError, SilenceId, Silences};
 use crate::publish::{Board, Command, CommandError, ModesView};
@@ -95,6 +95,20 @@ impl Query for FakeEngine {
     }
 }
 
+/// One receiver, with which all is well.
+struct FakeDeliveries;
+
+impl Deliveries for FakeDeliveries {
+    fn receivers(&self) -> Vec<ReceiverView> {
+        vec![ReceiverView {
+            name: "oncall".into(),
+            fallback: Some("log".into()),
+            failing: false,
+            integrations: Vec::new(),
+        }]
+    }
+}
+
 struct FakeReport;
 
 impl Report for FakeReport {
@@ -157,6 +171,7 @@ impl Site {
             board: board.clone(),
             query: Arc::new(engine),
             report: Arc::new(FakeReport),
+            deliveries: Arc::new(FakeDeliveries),
             telemetry: Telemetry::new(),
             clock: Clock::starting_at(NOW),
         };

@@ -416,9 +416,8 @@ pub(super) fn judge(status: StatusCode, after: Option<Duration>, answer: &str) -
     }
     match status {
         StatusCode::GONE => AttemptError::Gone { reason },
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            AttemptError::Retryable { after, reason }
-        }
+        StatusCode::TOO_MANY_REQUESTS => AttemptError::Limited { after, reason },
+        StatusCode::REQUEST_TIMEOUT => AttemptError::Retryable { after, reason },
         status if status.is_server_error() => AttemptError::Retryable { after, reason },
         _ => AttemptError::Permanent { reason },
     }
@@ -483,11 +482,13 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             match judge(status, None, "") {
                 AttemptError::Retryable { .. } => "again",
+                AttemptError::Limited { .. } => "later",
                 AttemptError::Permanent { .. } => "final",
                 AttemptError::Gone { .. } => "gone",
             }
         };
-        for status in [408, 429, 500, 502, 503, 504, 529, 599] {
+        assert_eq!(kind(429), "later");
+        for status in [408, 500, 502, 503, 504, 529, 599] {
             assert_eq!(kind(status), "again", "{status}");
         }
         for status in [

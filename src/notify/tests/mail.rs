@@ -99,7 +99,7 @@ async fn serve(exceptions: Script) -> u16 {
 fn kind(outcome: &Result<(), AttemptError>) -> &'static str {
     match outcome {
         Ok(()) => "delivered",
-        Err(AttemptError::Retryable { .. }) => "again",
+        Err(AttemptError::Retryable { .. } | AttemptError::Limited { .. }) => "again",
         Err(AttemptError::Permanent { .. }) => "final",
         Err(AttemptError::Gone { .. }) => "gone",
     }
