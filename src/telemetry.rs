@@ -48,6 +48,9 @@ pub struct Telemetry {
     pub notification_refused: IntCounter,
     /// Alerts that come and go too often to tell each time.
     pub flapping_alerts: IntGauge,
+    /// Alerts that other systems reported, by what became of them: `firing`, `resolved`, `invalid`,
+    /// `refused`.
+    pub received_alerts: IntCounterVec,
     /// Deliveries by receiver and result: `delivered`, `retried`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
     /// Templates of receivers that failed, by receiver and integration.
@@ -157,6 +160,12 @@ impl Telemetry {
                 "tidewatch_flapping_alerts",
                 "Alerts that fire so often that they are held until they stay calm.",
             ),
+            received_alerts: counters(
+                r,
+                "tidewatch_received_alerts_total",
+                "Alerts that other systems reported, by what became of them.",
+                &["result"],
+            ),
             notifications: counters(
                 r,
                 "tidewatch_notifications_total",
@@ -224,6 +233,9 @@ impl Telemetry {
         }
         for operation in ["commit", "snapshot", "open"] {
             telemetry.storage_errors.with_label_values(&[operation]);
+        }
+        for result in ["firing", "resolved", "invalid", "refused"] {
+            telemetry.received_alerts.with_label_values(&[result]);
         }
         for state in ["pending", "firing"] {
             telemetry.alerts.with_label_values(&[state]);

@@ -2,20 +2,20 @@
 //! brought, makes their decisions durable, and only then shows them to anyone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::pipeline::{Decisions, Pipeline};
 use crate::clock::Clock;
 use crate::dispatch;
-use crate::model::{AlertState, Event, EventBody, ModeChange, ModeState, Timestamp, Transition};
-use crate::modes;
-use crate::mute::Muted;
+use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
+use crate::mute::{Muted, Silences};
 use crate::notify;
-use crate::publish::{Board, Command, CommandError, Freeze, ModesView};
+use crate::publish::{Board, Command, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
 use crate::telemetry::Telemetry;
 
@@ -29,9 +29,12 @@ pub(super) struct Decider {
     /// What decides; the rest tells.
     pub(super) pipeline: Pipeline,
     pub(super) dispatcher: dispatch::Dispatcher,
+    pub(super) silences: Silences,
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
     pub(super) board: Board,
+    /// Saves what the detectors have learned soon.
+    pub(super) save_learning: Arc<Notify>,
     /// Who is told of mode changes.
     pub(super) mode_receiver: Option<String>,
 }
@@ -86,6 +89,7 @@ impl Decider {
         }
         let decisions = self.pipeline.expire(now).await;
         self.settle(now, decisions).await;
+        self.forget_silences(now).await;
         self.notify(now).await;
     }
 
@@ -107,13 +111,13 @@ impl Decider {
     async fn reconcile(&mut self) {
         let now = self.clock.now();
         let decisions = self.pipeline.reconcile(now);
-        self.dispatcher
-            .reconcile(now, &self.pipeline.alerts.snapshot());
+        self.dispatcher.reconcile(now, &self.pipeline.snapshot());
+        self.board.set_silences(self.silences.clone());
         self.settle(now, decisions).await;
     }
 
     /// Makes decisions durable, then public: events, notifications, snapshots.
-    async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
+    pub(super) async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
         for warning in self.pipeline.modes.take_warnings() {
             tracing::warn!("{warning}");
         }
@@ -122,8 +126,11 @@ impl Decider {
             self.dispatcher.on_transition(now, transition);
         }
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.changes());
+        changes.extend(keyed(Table::External, self.pipeline.external.changes()));
         changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
+        let dismissals = self.pipeline.explainer.changes_of_dismissals();
+        changes.extend(keyed(Table::Dismissals, dismissals));
         changes.extend(events.iter().map(event_change));
         self.record(changes).await;
         self.tell(&decisions.transitions, &events, now);
@@ -131,7 +138,7 @@ impl Decider {
     }
 
     /// Writes what has happened in any case. If the disk fails, detection and alerting go on.
-    async fn record(&self, changes: Vec<Change>) {
+    pub(super) async fn record(&self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
@@ -140,7 +147,7 @@ impl Decider {
         }
     }
 
-    fn tell(&self, transitions: &[Transition], events: &[Event], now: Timestamp) {
+    pub(super) fn tell(&self, transitions: &[Transition], events: &[Event], now: Timestamp) {
         for transition in transitions {
             let alert = &transition.alert;
             let explanation = alert.annotations.get("explanation").unwrap_or_default();
@@ -182,8 +189,8 @@ impl Decider {
         }
     }
 
-    fn publish(&self, now: Timestamp, events: Vec<Event>) {
-        let alerts = self.pipeline.alerts.snapshot();
+    pub(super) fn publish(&self, now: Timestamp, events: Vec<Event>) {
+        let alerts = self.pipeline.snapshot();
         for state in [AlertState::Pending, AlertState::Firing] {
             let count = alerts.iter().filter(|alert| alert.state == state).count();
             let gauge = self.telemetry.alerts.with_label_values(&[state.name()]);
@@ -212,7 +219,7 @@ impl Decider {
 
     /// Publishes who is notified of what.
     fn show_notifying(&self, now: Timestamp) {
-        let view = self.dispatcher.view(now, &());
+        let view = self.dispatcher.view(now, &self.silences);
         let notifying = view.alerts.values();
         let (mut silenced, mut inhibited, mut mute) = (0, 0, 0);
         for Muted {
@@ -242,9 +249,8 @@ impl Decider {
         if self.dispatcher.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        self.dispatcher
-            .reconcile(now, &self.pipeline.alerts.snapshot());
-        let notifications = self.dispatcher.flush(now, &());
+        self.dispatcher.reconcile(now, &self.pipeline.snapshot());
+        let notifications = self.dispatcher.flush(now, &self.silences);
         let changes = keyed(Table::Dispatch, self.dispatcher.changes());
         self.record(changes).await;
         for notification in notifications {
@@ -252,106 +258,16 @@ impl Decider {
         }
         self.show_notifying(now);
     }
-
-    /// Carries out what a person wants, once it is durable.
-    async fn command(&mut self, command: Command) {
-        let now = self.clock.now();
-        match command {
-            Command::SetOverride {
-                service,
-                manual,
-                reply,
-            } => {
-                let apply = |modes: &mut modes::Machine| modes.set_override(now, &service, manual);
-                let done = self.carry_out(now, apply, None).await;
-                answer(reply, done.and_then(|()| self.state(now, &service)));
-            }
-            Command::RemoveOverride {
-                service,
-                author,
-                reply,
-            } => {
-                let apply =
-                    |modes: &mut modes::Machine| modes.remove_override(now, &service, &author);
-                let done = self.carry_out(now, apply, None).await;
-                answer(reply, done.and_then(|()| self.state(now, &service)));
-            }
-            Command::Freeze {
-                freeze,
-                author,
-                reply,
-            } => {
-                let event = EventBody::Freeze {
-                    frozen: freeze.is_some(),
-                    author,
-                    reason: freeze
-                        .as_ref()
-                        .map_or_else(String::new, |f| f.reason.clone()),
-                };
-                let freeze = freeze.map(|freeze| modes::Freeze {
-                    author: freeze.author,
-                    reason: freeze.reason,
-                    set_at: freeze.set_at,
-                });
-                let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
-                answer(reply, self.carry_out(now, apply, Some(event)).await);
-            }
-        }
-    }
-
-    fn state(&self, now: Timestamp, service: &str) -> Result<ModeState, CommandError> {
-        let unknown = || CommandError::NotFound(format!("there is no service `{service}`"));
-        self.pipeline.modes.state(now, service).ok_or_else(unknown)
-    }
-
-    /// Applies a command to a copy of the machine and keeps the copy only once it is durable.
-    async fn carry_out(
-        &mut self,
-        now: Timestamp,
-        apply: impl FnOnce(&mut modes::Machine) -> Result<Vec<ModeChange>, modes::Error>,
-        freeze: Option<EventBody>,
-    ) -> Result<(), CommandError> {
-        let (before, sequence) = (self.pipeline.modes.clone(), self.pipeline.sequence);
-        let modes = apply(&mut self.pipeline.modes).map_err(|error| match error {
-            modes::Error::NotFound(message) => CommandError::NotFound(message),
-            modes::Error::Invalid(message) => CommandError::Invalid(message),
-        })?;
-        let decisions = Decisions {
-            modes,
-            freeze,
-            ..Decisions::default()
-        };
-        let events = self.pipeline.events(now, &decisions);
-        let mut changes = keyed(Table::Modes, self.pipeline.modes.changes());
-        changes.extend(events.iter().map(event_change));
-        if let Err(error) = self.store.commit(changes).await {
-            (self.pipeline.modes, self.pipeline.sequence) = (before, sequence);
-            return Err(CommandError::Unavailable(format!(
-                "it cannot be made durable: {error}"
-            )));
-        }
-        self.tell(&[], &events, now);
-        self.publish(now, events);
-        Ok(())
-    }
 }
 
-fn answer<T>(
-    reply: tokio::sync::oneshot::Sender<Result<T, CommandError>>,
-    result: Result<T, CommandError>,
-) {
-    // Whoever asked may have left; it is carried out all the same.
-    drop(reply.send(result));
-}
-
-fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Vec<Change> {
+pub(super) fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Vec<Change> {
     changes
         .into_iter()
         .map(|(key, value)| Change { table, key, value })
         .collect()
 }
 
-fn event_change(event: &Event) -> Change {
+pub(super) fn event_change(event: &Event) -> Change {
     // An event is plain data of our own; should it ever fail to serialise, its number is still used.
     Change::event(
         event.sequence,

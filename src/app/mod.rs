@@ -1,6 +1,7 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod commands;
 mod decide;
 mod learning;
 mod limits;
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -28,7 +30,7 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, detect, dispatch, expose, notify};
+use crate::{alert, detect, dispatch, expose, mute, notify};
 
 use decide::Decider;
 use learning::Learning;
@@ -98,6 +100,11 @@ impl Daemon {
 
         let (dispatcher, d) =
             dispatch::Dispatcher::restore(routing(config), now, recovered.take(Table::Dispatch));
+        let (silences, s) = mute::Silences::restore(
+            mute::SilenceSettings::default(),
+            now,
+            recovered.take(Table::Silences),
+        );
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
         let (pipeline, p) = Pipeline::new(
@@ -105,14 +112,17 @@ impl Daemon {
             &rules,
             pipeline::Settings {
                 alert: settings::alert(config),
+                external: settings::external(config),
                 modes: settings::modes(config)?,
                 tick,
             },
             now,
             pipeline::Saved {
                 alerts: recovered.take(Table::Alerts),
+                external: recovered.take(Table::External),
                 modes: recovered.take(Table::Modes),
                 incidents: recovered.take(Table::Incidents),
+                dismissals: recovered.take(Table::Dismissals),
                 sequence: history.last().map_or(0, |event| event.sequence),
             },
         );
@@ -122,6 +132,7 @@ impl Daemon {
             unread,
             p,
             d,
+            s,
             h,
         ];
         for warning in warnings.into_iter().flatten() {
@@ -149,14 +160,17 @@ impl Daemon {
             &shutdown.notify,
         )?;
 
+        let save_learning = Arc::new(Notify::new());
         let decider = Decider {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             pipeline,
             dispatcher,
+            silences,
             notifier: notifier.clone(),
             store: store.clone(),
             board: board.clone(),
+            save_learning: Arc::clone(&save_learning),
             mode_receiver: config.modes.receiver.clone(),
         };
         let learning = Learning {
@@ -164,6 +178,7 @@ impl Daemon {
             directory,
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            soon: save_learning,
         };
         let sink = Arc::new(EngineSink {
             engine: engine.clone(),

@@ -73,6 +73,10 @@ pub(super) fn alert(config: &Config) -> alert::Settings {
     }
 }
 
+pub(super) fn external(_config: &Config) -> alert::ExternalSettings {
+    alert::ExternalSettings::default()
+}
+
 pub(super) fn notify(
     config: &Config,
     external_url: String,
@@ -133,15 +137,7 @@ pub(super) fn expose(config: &Config) -> expose::Settings {
             .as_ref()
             .map(|url| url.as_str().to_owned()),
         exposed_signals: usize::try_from(config.http.metrics_signals).unwrap_or(usize::MAX),
-        routing: expose::Routing {
-            receivers,
-            receiver: config
-                .route
-                .receiver
-                .clone()
-                .unwrap_or_else(|| LOG_RECEIVER.into()),
-            group_by: config.route.group_by.clone().unwrap_or_default(),
-        },
+        receivers,
         configuration: config.to_yaml(),
         drain: Duration::from_secs(5),
         ..expose::Settings::default()

@@ -110,8 +110,7 @@ impl Message {
                 let mut alerts: Vec<_> = alerts(notification, resolved)
                     .map(|alert| AlertBody::new(alert, external_url))
                     .collect();
-                let only_ends = notification.reason == Reason::Resolved;
-                if alerts.is_empty() || only_ends && resolved == Resolved::Omit {
+                if alerts.is_empty() {
                     return None;
                 }
                 let left_out = alerts.len().saturating_sub(limit) as u64;
@@ -134,12 +133,14 @@ impl Message {
     }
 }
 
-/// The alerts of `notification` that a receiver is told.
+/// The alerts of `notification` that a receiver is told. Who does not want to hear of ends hears nothing
+/// where nothing else has happened, even if others of the group still fire.
 pub(super) fn alerts(
     notification: &Notification,
     resolved: Resolved,
 ) -> impl Iterator<Item = &Alert> {
-    let told = move |alert: &&Alert| resolved == Resolved::Send || is_firing(alert);
+    let has_news = notification.reason != Reason::Resolved;
+    let told = move |alert: &&Alert| resolved == Resolved::Send || has_news && is_firing(alert);
     notification
         .alerts
         .iter()
@@ -187,7 +188,10 @@ impl<'a> AlertBody<'a> {
                 Some(at) if !is_firing(alert) => at.rfc3339(),
                 Some(_) | None => ZERO_TIME.into(),
             },
-            generator_url: url(alert, external_url),
+            generator_url: match alert.reported() {
+                Some(reported) => reported.generator_url.clone(),
+                None => url(alert, external_url),
+            },
             fingerprint: alert.fingerprint.to_string(),
         }
     }
