@@ -442,11 +442,17 @@ fn classify(error: reqwest::Error) -> AttemptError {
     }
 }
 
-/// An error and what is behind it. The causes say more than the error: `connection refused`.
+/// An error and what is behind it. The causes say more than the error: `connection refused`. Some errors
+/// tell their cause themselves; it is not said twice.
 pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
+    let mut said = error.to_string();
+    for cause in std::iter::successors(error.source(), |error| error.source()) {
+        let cause = cause.to_string();
+        if !said.ends_with(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
 }
 
 /// The beginning of an answer.
