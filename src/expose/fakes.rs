@@ -16,9 +16,9 @@ use super::state::State;
 use super::{Deliveries, Report, Server, Settings, Sources, modes as skins};
 use crate::clock::Clock;
 use crate::model::{
-    Alert, AlertState, BaselineView, BoxFuture, EdgeView, Fingerprint, Labels, Level, ModeState,
-    Page, Query, ReceiverView, SampleView, Selector, ServiceView, SeverityLabel, SignalId,
-    SignalView, Timestamp, WindowView,
+    Alert, AlertState, BaselineView, BoxFuture, BreakerView, DeliveryStatistics, EdgeView,
+    Fingerprint, IntegrationView, Labels, Level, ModeState, Page, Query, ReceiverView, SampleView,
+    Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp, TroubleView, WindowView,
 };
 use crate::mute::{SilenceError, SilenceId, Silences};
 use crate::publish::{Board, Command, CommandError, ModesView};
@@ -95,7 +95,7 @@ impl Query for FakeEngine {
     }
 }
 
-/// One receiver, with which all is well.
+/// One receiver, whose breaker is open.
 struct FakeDeliveries;
 
 impl Deliveries for FakeDeliveries {
@@ -103,8 +103,32 @@ impl Deliveries for FakeDeliveries {
         vec![ReceiverView {
             name: "oncall".into(),
             fallback: Some("log".into()),
-            failing: false,
-            integrations: Vec::new(),
+            failing: true,
+            integrations: vec![IntegrationView {
+                integration: "webhook[0]".into(),
+                target: "https://hooks.example/…".into(),
+                breaker: BreakerView {
+                    state: "open",
+                    since: NOW,
+                    until: Some(NOW.plus(std::time::Duration::from_secs(60))),
+                },
+                trouble: Some(TroubleView {
+                    since: NOW,
+                    reason: "it answered 500".into(),
+                }),
+                gone: None,
+                limited_until: None,
+                pending: 1,
+                underway: 0,
+                statistics: DeliveryStatistics {
+                    attempts: 5,
+                    retried: 4,
+                    ..DeliveryStatistics::default()
+                },
+                last_delivered_at: None,
+                last_failed_at: Some(NOW),
+                last_error: Some("it answered 500".into()),
+            }],
         }]
     }
 }
