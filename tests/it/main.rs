@@ -16,6 +16,7 @@ mod calm;
 mod cli;
 mod clients;
 mod detectors;
+mod dismiss;
 mod incidents;
 mod limits;
 mod main_job;
