@@ -53,6 +53,8 @@ pub struct Telemetry {
     pub received_alerts: IntCounterVec,
     /// Deliveries by receiver and result: `delivered`, `retried`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
+    /// Templates of receivers that failed, by receiver and integration.
+    pub template_errors: IntCounterVec,
     /// From the decision to the delivery of a notification, by receiver.
     pub notification_latency: HistogramVec,
     /// Mode changes by the mode they lead to.
@@ -169,6 +171,12 @@ impl Telemetry {
                 "tidewatch_notifications_total",
                 "Deliveries of notifications by receiver and result.",
                 &["receiver", "result"],
+            ),
+            template_errors: counters(
+                r,
+                "tidewatch_template_errors_total",
+                "Templates of receivers that failed, so that the built-in text was sent, by receiver and integration.",
+                &["receiver", "integration"],
             ),
             notification_latency: histograms(
                 r,

@@ -8,6 +8,7 @@ mod limits;
 mod memory;
 mod own;
 mod pipeline;
+mod receivers;
 mod replay;
 mod report;
 mod routing;
@@ -45,6 +46,7 @@ pub fn known() -> Known {
     Known {
         detectors: detect::names().collect(),
         template: alert::validate_template,
+        text: receivers::check_text,
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, LOG_RECEIVER, Policy, Receiver};
+use super::receivers;
+use crate::config::{Config, LOG_RECEIVER, Policy};
 use crate::{alert, engine, expose, ingest, modes, notify};
 
 /// What of `limits.memory` requests in work may take, decompressed.
@@ -81,50 +82,11 @@ pub(super) fn notify(
     external_url: String,
     seed: u64,
 ) -> anyhow::Result<notify::Settings> {
-    let receivers = config
-        .receivers
-        .iter()
-        .map(receiver)
-        .collect::<anyhow::Result<_>>()?;
     Ok(notify::Settings {
-        receivers,
+        receivers: receivers::receivers(config)?,
         external_url,
         seed,
         ..notify::Settings::default()
-    })
-}
-
-fn receiver(receiver: &Receiver) -> anyhow::Result<notify::Receiver> {
-    let mut integrations = Vec::new();
-    for webhook in &receiver.webhook_configs {
-        let invalid = || format!("receiver `{}`: its webhook", receiver.name);
-        let error = anyhow::Error::msg;
-        let mut built = notify::Webhook::new(webhook.url.reveal().as_str())
-            .map_err(error)
-            .with_context(invalid)?
-            .timeout(webhook.timeout.0);
-        if let Some(secret) = &webhook.secret {
-            let secret = notify::Secret::parse(secret.reveal()).map_err(error);
-            built = built.signed(secret.with_context(invalid)?);
-        }
-        if !webhook.send_resolved {
-            built = built.resolved(notify::Resolved::Omit);
-        }
-        for (name, value) in &webhook.headers {
-            built = built
-                .header(name, value.reveal())
-                .map_err(error)
-                .with_context(invalid)?;
-        }
-        integrations.push(notify::Integration::Webhook(Box::new(built)));
-    }
-    if integrations.is_empty() {
-        integrations.push(notify::Integration::Log);
-    }
-    Ok(notify::Receiver {
-        name: receiver.name.clone(),
-        integrations,
-        fallback: receiver.fallback.clone(),
     })
 }
 

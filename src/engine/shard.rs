@@ -241,14 +241,15 @@ impl Shard {
 
     /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
     /// new; then lets go of what has been idle for too long. `listened`: for so long signals could have
-    /// been heard, if at all. `alive` says of a service whether it sent spans in the tick.
+    /// been heard, if at all. `lived` says of a service until when it is known to have lived; see
+    /// [`SpanSeries::close`](crate::derive::SpanSeries::close).
     pub(super) fn close(
         &mut self,
         boundary: Timestamp,
         now: Timestamp,
         newcomers: Vec<SpanPartial>,
         listened: Option<Duration>,
-        alive: impl Fn(&str) -> bool,
+        lived: impl Fn(&str) -> Option<Timestamp>,
     ) -> Closed {
         for partial in newcomers {
             if !self.series.contains_key(&partial.series) {
@@ -265,7 +266,7 @@ impl Shard {
         let idle = self.plan.settings.idle();
         let mut gone = Vec::new();
         for (id, series) in &mut self.series {
-            series.close(*id, boundary, listened, &alive, &self.plan, &mut self.desk);
+            series.close(*id, boundary, listened, &lived, &self.plan, &mut self.desk);
             if now.since(series.last_seen) > idle {
                 self.desk.ended.extend(series.signal_ids(*id));
                 gone.push((*id, Arc::clone(&series.identity)));

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cause::peer;
+use super::cause::{peer, silence};
 use super::context::Context;
 use super::quantity::{Style, sigma, spoken_sigma};
 use super::recommendation::{Hints, Kind, Side, recommendation};
-use super::words::{clock, duration, sentence};
+use super::words::{clock, duration, runs_out, sentence};
 use crate::model::{
     Alert, AlertState, Appeared, Carrier, Dismissal, Grounds, LikelyOrigin, Measure, Moved, Rule,
     Timestamp,
@@ -13,6 +13,8 @@ use crate::model::{
 
 /// Attributes named in an explanation; an alert may have many, a sentence not.
 const MAX_ATTRIBUTES: usize = 4;
+/// Callers named in an explanation.
+const MAX_CALLERS: usize = 4;
 /// Longest text from outside within a sentence, in characters.
 const MAX_WORD_CHARS: usize = 120;
 /// Signals that moved too, named in the explanation; all are in their own annotation.
@@ -58,7 +60,10 @@ pub(super) fn annotate(rule: &Rule, alert: &mut Alert, context: &Context, part: 
     let explanation = explanation(alert, style, part.as_ref());
     let texts = [
         ("explanation", Some(explanation)),
-        ("recommendation", Some(recommend(alert, origin.as_deref()))),
+        (
+            "recommendation",
+            Some(recommend(rule, alert, origin.as_deref())),
+        ),
         ("likely_origin", origin),
         ("moved", (!moved.is_empty()).then(|| moved.join("; "))),
         ("carried_by", carried_by(&grounds.carriers)),
@@ -106,7 +111,7 @@ fn style<'a>(alert: &Alert, unit: &'a str) -> Style<'a> {
     }
 }
 
-fn recommend(alert: &Alert, origin: Option<&str>) -> String {
+fn recommend(rule: &Rule, alert: &Alert, origin: Option<&str>) -> String {
     let version = alert.grounds.version.as_ref();
     let version = version.map(|version| (clean(&version.service), clean(&version.version)));
     let instance = alert
@@ -114,15 +119,28 @@ fn recommend(alert: &Alert, origin: Option<&str>) -> String {
         .carriers
         .iter()
         .find(|carrier| is_instance(carrier));
+    let mut carriers = alert.grounds.carriers.iter();
+    let release = carriers.find(|carrier| carrier.attribute == "service.version");
+    let caller = alert
+        .grounds
+        .uncalled_by
+        .first()
+        .map(|caller| clean(caller));
     let hints = Hints {
         origin,
         version: version
             .as_ref()
             .map(|(service, version)| (service.as_str(), version.as_str())),
         instance,
+        release,
+        uncalled_by: caller.as_deref(),
         trace: alert.trace_id.as_deref(),
     };
-    let (kind, side) = (Kind::of_alert(alert), Side::of(alert.sigma));
+    let (kind, side) = match Kind::of_alert(alert) {
+        Kind::Exhaustion if runs_out(rule, alert) => (Kind::Exhaustion, Side::Below),
+        Kind::Exhaustion => (Kind::Exhaustion, Side::Above),
+        kind => (kind, Side::of(alert.sigma)),
+    };
     recommendation(kind, side, &clean(&alert.service), hints)
 }
 
@@ -169,6 +187,9 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     }
     if let Some(carriers) = carried_by(&grounds.carriers) {
         say(format!("Only {carriers}."));
+    }
+    if let Some(uncalled) = uncalled(&grounds.uncalled_by) {
+        say(format!("{uncalled}."));
     }
     if let Some(version) = &grounds.version {
         say(format!("{}.", appeared(version, alert.since)));
@@ -237,13 +258,21 @@ pub(super) fn resolution(alert: &Alert) -> Option<String> {
 
 /// `Observed 430 ms, expected 120 ms (90 to 160 ms), 6.1 sigma above, since 12:00:05Z.`
 fn numbers(alert: &Alert, style: Style<'_>) -> Option<String> {
-    let since = clock(alert.since, alert.updated_at);
+    let near = alert.updated_at;
+    let since = clock(alert.since, near);
     let time = match (alert.state, alert.resolved_at) {
         (AlertState::Resolved, Some(end)) => {
             format!("from {since} to {}", clock(end, alert.since))
         }
         _ => format!("since {since}"),
     };
+    if let Some((from, until)) = silence(alert) {
+        let from = clock(from, near);
+        return Some(match alert.state {
+            AlertState::Resolved => format!("From {from} to {}.", clock(until, alert.since)),
+            _ => format!("Since {from}."),
+        });
+    }
     if alert.grounds.measure != Measure::Value {
         // The words say the number already, and a band around it means nothing to anybody.
         return Some(format!(
@@ -295,6 +324,19 @@ pub(super) fn appeared(version: &Appeared, since: Timestamp) -> String {
     format!("service.version {name} of {service} appeared {when}")
 }
 
+/// `Nobody calls it any more: front and shop have stopped`; `None` where there is nobody who did.
+pub(super) fn uncalled(callers: &[String]) -> Option<String> {
+    let names: Vec<_> = callers.iter().take(MAX_CALLERS).map(|c| clean(c)).collect();
+    let more = callers.len().saturating_sub(MAX_CALLERS);
+    let (names, have) = match (names.as_slice(), more) {
+        ([], _) => return None,
+        ([one], 0) => (one.clone(), "has"),
+        ([first @ .., last], 0) => (format!("{} and {last}", first.join(", ")), "have"),
+        (_, more) => (format!("{} and {more} more", names.join(", ")), "have"),
+    };
+    Some(format!("Nobody calls it any more: {names} {have} stopped"))
+}
+
 /// `rate of POST /pay (server) −60 % since 12:00:05Z`.
 pub(super) fn moved_too(moved: &Moved, near: Timestamp) -> String {
     let style = Style::of_signal(&moved.signal, &moved.unit, &[moved.value, moved.usual]);
@@ -303,7 +345,9 @@ pub(super) fn moved_too(moved: &Moved, near: Timestamp) -> String {
             let sign = if change < 0.0 { "−" } else { "+" };
             format!("{sign}{:.0} %", change.abs() * 100.0)
         }
-        Some(change) if moved.usual > 0.0 => format!("{} times", super::words::times(change + 1.0)),
+        Some(change) if moved.usual > 0.0 => {
+            format!("{} times its usual", super::words::times(change + 1.0))
+        }
         _ => format!(
             "{} instead of {}",
             style.value(moved.value),
@@ -639,7 +683,7 @@ mod tests {
                 "{ALONE} Only service.instance.id=\"pod-7\" (1 of 10). service.version 1.4.2 of \
                  checkout appeared 40 s before. Moved too: error ratio of span.duration 25 % instead \
                  of 0 % since 11:59:55Z, rate of POST /pay (server) −60 % since 12:00:05Z, \
-                 db.pool.used {{pool=\"or ders\"}} (3 series) 4 times since 12:00:15Z, and 1 more."
+                 db.pool.used {{pool=\"or ders\"}} (3 series) 4 times its usual since 12:00:15Z, and 1 more."
             ),
         );
         let explained = annotated(alert("checkout"), &context);
@@ -664,6 +708,18 @@ mod tests {
         assert!(
             say("recommendation").starts_with("Version 1.4.2 of checkout appeared just before")
         );
+        // A later look finds that all do it: what the first one said was too early.
+        let none = Movement {
+            service: "checkout".into(),
+            carriers: [(explained.signal_id.clone(), Vec::new())].into(),
+            ..Movement::default()
+        };
+        let facts = Facts {
+            movements: &[none],
+            ..Facts::default()
+        };
+        let again = annotated(explained.clone(), &with(facts));
+        assert_eq!(again.annotations.get("carried_by"), None);
         // When it is no longer asked, what was found stays.
         assert_eq!(
             annotated(explained.clone(), &alone()).grounds,
@@ -737,7 +793,7 @@ mod tests {
             silent,
             &alone(),
             "rate of POST /pay (server) of checkout has sent nothing for 3 min, usually every 10 s. \
-             Since 12:00:05Z. Baseline: the usual interval between samples.",
+             Since 11:57:05Z. Baseline: the usual interval between samples.",
         );
     }
 

@@ -14,6 +14,8 @@ pub struct Grounds {
     pub measure: Measure,
     /// Unit of the signal's own values, where the number judged is another one; may be empty.
     pub signal_unit: String,
+    /// The signal's newest anomalous value, where the number judged is another one.
+    pub present: Option<f64>,
     /// Least value of the episode's anomalous samples.
     pub least: Option<f64>,
     /// Greatest value of the episode's anomalous samples.
@@ -43,6 +45,8 @@ pub struct Grounds {
     pub version: Option<Appeared>,
     /// Where it probably comes from.
     pub origin: Option<LikelyOrigin>,
+    /// Of a service that is silent, its callers, where all of them have stopped calling it; else empty.
+    pub uncalled_by: Vec<String>,
     /// Id of the incident that the alert is part of.
     pub incident: Option<String>,
     /// Who called an earlier deviation of the same alert or signal normal.
@@ -84,6 +88,7 @@ impl Grounds {
         self.measure = evidence.measure;
         self.least = Some(self.least.map_or(observed, |least| least.min(observed)));
         self.greatest = Some(self.greatest.map_or(observed, |most| most.max(observed)));
+        self.present = evidence.present;
         self.anomalous_until = self.anomalous_until.max(Some(time));
         // The detector learns from the episode too, and has seen the value once it was there.
         self.never_seen |= evidence.never_seen;
@@ -199,7 +204,8 @@ pub struct Movement {
     pub service: String,
     /// Signals that moved, the first first; a few more than are shown, since some may be the alert's own.
     pub moved: Vec<Moved>,
-    /// By id of the subject's signal.
+    /// By id of the subject's signal; empty where it was looked and nothing separates what moved from what
+    /// did not.
     pub carriers: BTreeMap<String, Vec<Carrier>>,
 }
 

@@ -19,14 +19,20 @@ mod receiver;
 mod retry;
 mod signature;
 mod integration;
+mod template;
 #[cfg(test)]
 mod tests;
 
-pub use integration::{AttemptError, Integration, Webhook};
+pub use integration::{
+    Address, Alertmanager, AttemptError, Authorization, Card, Credential, Email, Endpoint, Http,
+    Integration, LogFile, Opsgenie, PagerDuty, Part, Payload, Responder, Secured, Slack, Teams,
+    Tls, TransportSettings, Tree, Trust, Webhook,
+};
 pub use message::{Message, Resolved};
 pub use receiver::Delivery;
 pub use retry::Policy;
 pub use signature::Secret;
+pub use template::{Target, Templates, Text, check_text};
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -185,6 +191,7 @@ impl Notifier {
         let context = Context {
             client,
             external_url: settings.external_url.as_str().into(),
+            template_errors: telemetry.template_errors.clone(),
         };
 
         let stop = stop.child_token();

@@ -26,4 +26,5 @@ mod own_telemetry;
 mod prometheus;
 mod prometheus_alerts;
 mod routing;
+mod receivers;
 mod state;

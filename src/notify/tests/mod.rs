@@ -3,6 +3,8 @@
 
 mod delivery;
 mod hostile;
+mod integrations;
+mod mail;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -27,6 +29,8 @@ use crate::model::{
     Alert, AlertState, BoxFuture, Labels, Level, ModeChange, ModeState, SeverityLabel, Timestamp,
 };
 use crate::notify::Integration;
+use crate::notify::address::Guard;
+use crate::notify::integration::{Client, Context};
 use crate::notify::{Notifier, Policy, Receiver, Settings, Webhook};
 use crate::telemetry::Telemetry;
 
@@ -98,6 +102,9 @@ fn mode_change() -> ModeChange {
 
 /// A request as a receiver saw it.
 struct Seen {
+    method: Method,
+    /// With the query.
+    path: String,
     headers: HeaderMap,
     body: Bytes,
 }
@@ -132,8 +139,13 @@ impl Hook {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
-                let headers = parts.headers;
-                record.send(Seen { headers, body }).await.unwrap();
+                let seen = Seen {
+                    method: parts.method,
+                    path: parts.uri.to_string(),
+                    headers: parts.headers,
+                    body,
+                };
+                record.send(seen).await.unwrap();
                 answer(count.fetch_add(1, Ordering::SeqCst)).await
             }
         });
@@ -200,6 +212,15 @@ fn hurried() -> Policy {
         max: Duration::from_millis(4),
         max_elapsed: PATIENCE,
         max_retry_after: Duration::from_millis(2),
+    }
+}
+
+/// What attempts share, where one is made without a notifier.
+fn context() -> Context {
+    Context {
+        client: Client::new(Guard::default(), PATIENCE).unwrap(),
+        external_url: "http://tidewatch.example".into(),
+        template_errors: Telemetry::new().template_errors,
     }
 }
 
