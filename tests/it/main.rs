@@ -17,6 +17,7 @@ mod cli;
 mod clients;
 mod delivery;
 mod detectors;
+mod dismiss;
 mod incidents;
 mod limits;
 mod main_job;
