@@ -73,8 +73,11 @@ pub(super) fn alert(config: &Config) -> alert::Settings {
     }
 }
 
-pub(super) fn external(_config: &Config) -> alert::ExternalSettings {
-    alert::ExternalSettings::default()
+pub(super) fn external(config: &Config) -> alert::ExternalSettings {
+    alert::ExternalSettings {
+        resolve_timeout: config.global.resolve_timeout.0,
+        ..alert::ExternalSettings::default()
+    }
 }
 
 pub(super) fn notify(

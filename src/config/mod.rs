@@ -85,7 +85,7 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When an alert comes and goes too often to tell each time.
     pub flapping: Flapping,
-    /// What receivers take where they do not say themselves.
+    /// What receivers take where they do not say themselves, and how long reports hold.
     pub global: Global,
     /// Files of templates that texts of receivers may include and import by name; `*` in the name stands
     /// for any characters.
