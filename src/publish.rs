@@ -10,7 +10,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::dispatch::Notifying;
-use crate::model::{Alert, Event, Incident, Levels, ModeState, Override, Timestamp};
+use crate::model::{
+    Alert, Event, Fingerprint, Incident, Levels, ModeState, Override, PostedAlert, Timestamp,
+};
+use crate::mute::{Draft, SilenceId, Silences};
 
 /// Events that a slow watcher may be behind before it is dropped.
 pub const WATCHER_BUFFER: usize = 256;
@@ -71,12 +74,53 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
+    /// Make or change a silence.
+    SetSilence {
+        /// What is wanted.
+        draft: Draft,
+        /// The answer: the silence's id.
+        reply: oneshot::Sender<Result<SilenceId, CommandError>>,
+    },
+    /// Take alerts that another system reports.
+    PostAlerts {
+        /// The alerts.
+        alerts: Vec<PostedAlert>,
+        /// What became of them.
+        reply: oneshot::Sender<Result<PostedAnswer, CommandError>>,
+    },
+    /// Take the deviation of an alert for normal.
+    Dismiss {
+        /// Which alert.
+        fingerprint: Fingerprint,
+        /// Who.
+        author: String,
+        /// Why.
+        comment: String,
+        /// The answer: the alert as it ended.
+        reply: oneshot::Sender<Result<Arc<Alert>, CommandError>>,
+    },
+    /// End a silence.
+    ExpireSilence {
+        /// Which.
+        id: SilenceId,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+}
+
+/// What became of alerts that another system reports.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostedAnswer {
+    /// What is wrong with those that were not taken.
+    pub invalid: Vec<String>,
+    /// Those there was no room for.
+    pub refused: usize,
 }
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// There is no such service, or no override on it.
+    /// There is no such service, override, silence or alert.
     #[error("{0}")]
     NotFound(String),
     /// The command itself is wrong.
@@ -94,6 +138,7 @@ pub struct Board {
     notifying: Arc<ArcSwap<Notifying>>,
     incidents: Arc<ArcSwap<Vec<Arc<Incident>>>>,
     modes: Arc<ArcSwap<ModesView>>,
+    silences: Arc<ArcSwap<Silences>>,
     readiness: Arc<ArcSwap<Option<String>>>,
     /// Short critical sections: a push or a copy of the tail.
     log: Arc<Mutex<VecDeque<Arc<Event>>>>,
@@ -127,6 +172,7 @@ impl Board {
             notifying: Arc::default(),
             incidents: Arc::default(),
             modes: Arc::default(),
+            silences: Arc::default(),
             readiness: Arc::new(ArcSwap::from_pointee(Some("starting".into()))),
             log: Arc::new(Mutex::new(log)),
             live: broadcast::channel(WATCHER_BUFFER).0,
@@ -153,6 +199,11 @@ impl Board {
     /// The modes.
     pub fn modes(&self) -> Arc<ModesView> {
         self.modes.load_full()
+    }
+
+    /// The silences.
+    pub fn silences(&self) -> Arc<Silences> {
+        self.silences.load_full()
     }
 
     /// Why the daemon is not ready; `None` when it is.
@@ -216,6 +267,11 @@ impl Board {
     /// Publishes modes. For the decision task only.
     pub fn set_modes(&self, modes: ModesView) {
         self.modes.store(Arc::new(modes));
+    }
+
+    /// Publishes silences. For the decision task only.
+    pub fn set_silences(&self, silences: Silences) {
+        self.silences.store(Arc::new(silences));
     }
 
     /// Says that the daemon is ready (`None`) or why not.

@@ -48,6 +48,9 @@ pub struct Telemetry {
     pub notification_refused: IntCounter,
     /// Alerts that come and go too often to tell each time.
     pub flapping_alerts: IntGauge,
+    /// Alerts that other systems reported, by what became of them: `firing`, `resolved`, `invalid`,
+    /// `refused`.
+    pub received_alerts: IntCounterVec,
     /// What became of notifications, by receiver and result: `delivered`, `retried`, `recovered`,
     /// `resumed`, `fallen_back`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
@@ -66,6 +69,8 @@ pub struct Telemetry {
     pub outbox_full: IntCounterVec,
     /// Circuit breakers by receiver and integration: 0 closed, 1 half-open, 2 open.
     pub breaker_state: IntGaugeVec,
+    /// Templates of receivers that failed, by receiver and integration.
+    pub template_errors: IntCounterVec,
     /// From the decision to the delivery of a notification, by receiver.
     pub notification_latency: HistogramVec,
     /// Mode changes by the mode they lead to.
@@ -171,6 +176,12 @@ impl Telemetry {
                 "tidewatch_flapping_alerts",
                 "Alerts that fire so often that they are held until they stay calm.",
             ),
+            received_alerts: counters(
+                r,
+                "tidewatch_received_alerts_total",
+                "Alerts that other systems reported, by what became of them.",
+                &["result"],
+            ),
             notifications: counters(
                 r,
                 "tidewatch_notifications_total",
@@ -214,6 +225,12 @@ impl Telemetry {
                 r,
                 "tidewatch_breaker_state",
                 "Circuit breaker of an integration: 0 closed, 1 half-open, 2 open.",
+                &["receiver", "integration"],
+            ),
+            template_errors: counters(
+                r,
+                "tidewatch_template_errors_total",
+                "Templates of receivers that failed, so that the built-in text was sent, by receiver and integration.",
                 &["receiver", "integration"],
             ),
             notification_latency: histograms(
@@ -271,6 +288,9 @@ impl Telemetry {
         }
         for operation in ["commit", "snapshot", "open"] {
             telemetry.storage_errors.with_label_values(&[operation]);
+        }
+        for result in ["firing", "resolved", "invalid", "refused"] {
+            telemetry.received_alerts.with_label_values(&[result]);
         }
         for state in ["pending", "firing"] {
             telemetry.alerts.with_label_values(&[state]);

@@ -113,6 +113,30 @@ impl Machine {
         out
     }
 
+    /// What keeps a pending or firing alert so: rules on signals, each with the first sample that deviated.
+    /// Empty where there is no such alert.
+    pub fn grounds_of(&self, fingerprint: Fingerprint) -> Vec<(SignalId, RuleId, Timestamp)> {
+        let entry = self.entries.get(&fingerprint);
+        let episodes = entry.into_iter().flat_map(|entry| &entry.episodes);
+        episodes
+            .map(|((signal, rule), episode)| (*signal, *rule, episode.since))
+            .collect()
+    }
+
+    /// Ends a pending or firing alert because a person says so; `reason` says who and why.
+    pub fn dismiss(
+        &mut self,
+        now: Timestamp,
+        fingerprint: Fingerprint,
+        reason: &str,
+    ) -> Vec<Transition> {
+        let mut out = Vec::new();
+        for (signal, rule, _) in self.grounds_of(fingerprint) {
+            self.leave(now, (signal, rule), Some(reason), &mut out);
+        }
+        out
+    }
+
     /// Ends the alerts whose signals were silent for too long, and forgets those resolved long ago.
     /// `O(alerts)`; to be called when [`Machine::next_deadline`] has come.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {

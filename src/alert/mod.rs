@@ -16,10 +16,14 @@
 //! - values from outside are never read as templates, and memory is bounded by
 //!   [`Settings::max_active`].
 //!
+//! Alerts that other systems report are kept beside ([`External`]): they come as alerts, and only their end
+//! is decided here.
+//!
 //! It knows nothing of detectors, windows, routes and modes, and never asks for the time.
 
 mod entry;
 mod episode;
+mod external;
 mod flapping;
 mod labels;
 mod machine;
@@ -34,6 +38,7 @@ mod laws;
 #[cfg(test)]
 mod scenarios;
 
+pub use external::{External, ExternalSettings, Received};
 pub use flapping::Flapping;
 pub use machine::{Machine, Settings};
 pub use template::validate_template;

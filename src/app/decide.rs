@@ -2,9 +2,10 @@
 //! brought, makes their decisions durable, and only then shows them to anyone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -12,11 +13,10 @@ use super::deliver;
 use super::pipeline::{Decisions, Pipeline};
 use crate::clock::Clock;
 use crate::dispatch;
-use crate::model::{AlertState, Event, EventBody, ModeChange, ModeState, Timestamp, Transition};
-use crate::modes;
-use crate::mute::Muted;
+use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
+use crate::mute::{Muted, Silences};
 use crate::notify::{self, Parcel};
-use crate::publish::{Board, Command, CommandError, Freeze, ModesView};
+use crate::publish::{Board, Command, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
 use crate::telemetry::Telemetry;
 
@@ -30,9 +30,12 @@ pub(super) struct Decider {
     /// What decides; the rest tells.
     pub(super) pipeline: Pipeline,
     pub(super) dispatcher: dispatch::Dispatcher,
+    pub(super) silences: Silences,
     pub(super) notifier: notify::Notifier,
     pub(super) store: Store,
     pub(super) board: Board,
+    /// Saves what the detectors have learned soon.
+    pub(super) save_learning: Arc<Notify>,
     /// Who is told of mode changes.
     pub(super) mode_receiver: Option<String>,
 }
@@ -87,6 +90,7 @@ impl Decider {
         }
         let decisions = self.pipeline.expire(now).await;
         self.settle(now, decisions).await;
+        self.forget_silences(now).await;
         self.notify(now).await;
     }
 
@@ -108,13 +112,14 @@ impl Decider {
     async fn reconcile(&mut self) {
         let now = self.clock.now();
         let decisions = self.pipeline.reconcile(now);
-        let alerts = deliver::routed(self.pipeline.alerts.snapshot());
+        let alerts = deliver::routed(self.pipeline.snapshot());
         self.dispatcher.reconcile(now, &alerts);
+        self.board.set_silences(self.silences.clone());
         self.settle(now, decisions).await;
     }
 
     /// Makes decisions durable, then public: events, notifications, snapshots.
-    async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
+    pub(super) async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
         for warning in self.pipeline.modes.take_warnings() {
             tracing::warn!("{warning}");
         }
@@ -124,8 +129,11 @@ impl Decider {
         }
         let parcel = self.at_once(now, &decisions.transitions, &events);
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.changes());
+        changes.extend(keyed(Table::External, self.pipeline.external.changes()));
         changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
+        let dismissals = self.pipeline.explainer.changes_of_dismissals();
+        changes.extend(keyed(Table::Dismissals, dismissals));
         changes.extend(events.iter().map(event_change));
         changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
@@ -135,7 +143,7 @@ impl Decider {
     }
 
     /// Writes what has happened in any case. If the disk fails, detection and alerting go on.
-    async fn record(&self, changes: Vec<Change>) {
+    pub(super) async fn record(&self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
@@ -145,12 +153,17 @@ impl Decider {
     }
 
     /// What is to be told at once.
-    fn at_once(&self, now: Timestamp, transitions: &[Transition], events: &[Event]) -> Parcel {
+    pub(super) fn at_once(
+        &self,
+        now: Timestamp,
+        transitions: &[Transition],
+        events: &[Event],
+    ) -> Parcel {
         let receiver = self.mode_receiver.as_deref();
         deliver::at_once(&self.notifier, receiver, now, transitions, events)
     }
 
-    fn tell(&self, transitions: &[Transition], events: &[Event]) {
+    pub(super) fn tell(&self, transitions: &[Transition], events: &[Event]) {
         for transition in transitions {
             let alert = &transition.alert;
             let explanation = alert.annotations.get("explanation").unwrap_or_default();
@@ -189,8 +202,8 @@ impl Decider {
         }
     }
 
-    fn publish(&self, now: Timestamp, events: Vec<Event>) {
-        let alerts = self.pipeline.alerts.snapshot();
+    pub(super) fn publish(&self, now: Timestamp, events: Vec<Event>) {
+        let alerts = self.pipeline.snapshot();
         for state in [AlertState::Pending, AlertState::Firing] {
             let count = alerts.iter().filter(|alert| alert.state == state).count();
             let gauge = self.telemetry.alerts.with_label_values(&[state.name()]);
@@ -219,7 +232,7 @@ impl Decider {
 
     /// Publishes who is notified of what.
     fn show_notifying(&self, now: Timestamp) {
-        let view = self.dispatcher.view(now, &());
+        let view = self.dispatcher.view(now, &self.silences);
         let notifying = view.alerts.values();
         let (mut silenced, mut inhibited, mut mute) = (0, 0, 0);
         for Muted {
@@ -249,7 +262,7 @@ impl Decider {
         if self.dispatcher.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let alerts = deliver::routed(self.pipeline.alerts.snapshot());
+        let alerts = deliver::routed(self.pipeline.snapshot());
         self.dispatcher.reconcile(now, &alerts);
         let due = self.due(now);
         let parcel = self.notifier.pack(due);
@@ -265,113 +278,20 @@ impl Decider {
         let mut room = self.notifier.room();
         let due = self
             .dispatcher
-            .flush_where(now, &(), |receiver| room.take(receiver));
+            .flush_where(now, &self.silences, |receiver| room.take(receiver));
         deliver::count_held(&self.telemetry, room.refused());
         due
     }
-
-    /// Carries out what a person wants, once it is durable.
-    async fn command(&mut self, command: Command) {
-        let now = self.clock.now();
-        match command {
-            Command::SetOverride {
-                service,
-                manual,
-                reply,
-            } => {
-                let apply = |modes: &mut modes::Machine| modes.set_override(now, &service, manual);
-                let done = self.carry_out(now, apply, None).await;
-                answer(reply, done.and_then(|()| self.state(now, &service)));
-            }
-            Command::RemoveOverride {
-                service,
-                author,
-                reply,
-            } => {
-                let apply =
-                    |modes: &mut modes::Machine| modes.remove_override(now, &service, &author);
-                let done = self.carry_out(now, apply, None).await;
-                answer(reply, done.and_then(|()| self.state(now, &service)));
-            }
-            Command::Freeze {
-                freeze,
-                author,
-                reply,
-            } => {
-                let event = EventBody::Freeze {
-                    frozen: freeze.is_some(),
-                    author,
-                    reason: freeze
-                        .as_ref()
-                        .map_or_else(String::new, |f| f.reason.clone()),
-                };
-                let freeze = freeze.map(|freeze| modes::Freeze {
-                    author: freeze.author,
-                    reason: freeze.reason,
-                    set_at: freeze.set_at,
-                });
-                let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
-                answer(reply, self.carry_out(now, apply, Some(event)).await);
-            }
-        }
-    }
-
-    fn state(&self, now: Timestamp, service: &str) -> Result<ModeState, CommandError> {
-        let unknown = || CommandError::NotFound(format!("there is no service `{service}`"));
-        self.pipeline.modes.state(now, service).ok_or_else(unknown)
-    }
-
-    /// Applies a command to a copy of the machine and keeps the copy only once it is durable.
-    async fn carry_out(
-        &mut self,
-        now: Timestamp,
-        apply: impl FnOnce(&mut modes::Machine) -> Result<Vec<ModeChange>, modes::Error>,
-        freeze: Option<EventBody>,
-    ) -> Result<(), CommandError> {
-        let (before, sequence) = (self.pipeline.modes.clone(), self.pipeline.sequence);
-        let modes = apply(&mut self.pipeline.modes).map_err(|error| match error {
-            modes::Error::NotFound(message) => CommandError::NotFound(message),
-            modes::Error::Invalid(message) => CommandError::Invalid(message),
-        })?;
-        let decisions = Decisions {
-            modes,
-            freeze,
-            ..Decisions::default()
-        };
-        let events = self.pipeline.events(now, &decisions);
-        let mut changes = keyed(Table::Modes, self.pipeline.modes.changes());
-        changes.extend(events.iter().map(event_change));
-        let parcel = self.at_once(now, &[], &events);
-        changes.extend(deliver::changes(&parcel));
-        if let Err(error) = self.store.commit(changes).await {
-            (self.pipeline.modes, self.pipeline.sequence) = (before, sequence);
-            return Err(CommandError::Unavailable(format!(
-                "it cannot be made durable: {error}"
-            )));
-        }
-        self.notifier.deliver(parcel);
-        self.tell(&[], &events);
-        self.publish(now, events);
-        Ok(())
-    }
 }
 
-fn answer<T>(
-    reply: tokio::sync::oneshot::Sender<Result<T, CommandError>>,
-    result: Result<T, CommandError>,
-) {
-    // Whoever asked may have left; it is carried out all the same.
-    drop(reply.send(result));
-}
-
-fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Vec<Change> {
+pub(super) fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Vec<Change> {
     changes
         .into_iter()
         .map(|(key, value)| Change { table, key, value })
         .collect()
 }
 
-fn event_change(event: &Event) -> Change {
+pub(super) fn event_change(event: &Event) -> Change {
     // An event is plain data of our own; should it ever fail to serialise, its number is still used.
     Change::event(
         event.sequence,

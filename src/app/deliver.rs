@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::receivers::{RECEIVER, is_own};
+use super::failing::{RECEIVER, is_own};
 use crate::dispatch::Notification;
 use crate::expose;
 use crate::model::{Alert, BoxFuture, Event, EventBody, ReceiverView, Timestamp, Transition};

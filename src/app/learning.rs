@@ -1,8 +1,10 @@
 //! Saving what the detectors have learned: now and then, and at the end.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
@@ -17,15 +19,18 @@ pub(super) struct Learning {
     pub(super) directory: PathBuf,
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
+    /// Asks for a snapshot before its time: what a person has taught is not to be asked for again.
+    pub(super) soon: Arc<Notify>,
 }
 
 impl Learning {
-    /// Saves every `interval` until `stop`.
+    /// Saves every `interval`, and when it is asked to, until `stop`.
     pub(super) async fn run(self, interval: Duration, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(interval) => self.save().await,
+                () = self.soon.notified() => self.save().await,
             }
         }
     }

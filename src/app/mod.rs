@@ -1,8 +1,10 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod commands;
 mod decide;
 mod deliver;
+mod failing;
 mod learning;
 mod limits;
 mod memory;
@@ -18,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -29,7 +32,7 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, detect, dispatch, expose, notify};
+use crate::{alert, detect, dispatch, expose, mute, notify};
 
 use decide::Decider;
 use deliver::StoreJournal;
@@ -46,6 +49,7 @@ pub fn known() -> Known {
     Known {
         detectors: detect::names().collect(),
         template: alert::validate_template,
+        text: receivers::check_text,
     }
 }
 
@@ -99,6 +103,11 @@ impl Daemon {
 
         let (dispatcher, d) =
             dispatch::Dispatcher::restore(routing(config), now, recovered.take(Table::Dispatch));
+        let (silences, s) = mute::Silences::restore(
+            mute::SilenceSettings::default(),
+            now,
+            recovered.take(Table::Silences),
+        );
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
         let (mut pipeline, p) = Pipeline::new(
@@ -106,14 +115,17 @@ impl Daemon {
             &rules,
             pipeline::Settings {
                 alert: settings::alert(config),
+                external: settings::external(config),
                 modes: settings::modes(config)?,
                 tick,
             },
             now,
             pipeline::Saved {
                 alerts: recovered.take(Table::Alerts),
+                external: recovered.take(Table::External),
                 modes: recovered.take(Table::Modes),
                 incidents: recovered.take(Table::Incidents),
+                dismissals: recovered.take(Table::Dismissals),
                 sequence: history.last().map_or(0, |event| event.sequence),
             },
         );
@@ -123,6 +135,7 @@ impl Daemon {
             unread,
             p,
             d,
+            s,
             h,
         ];
         for warning in warnings.into_iter().flatten() {
@@ -159,14 +172,17 @@ impl Daemon {
         }
         pipeline.receivers.watch(notifier.clone());
 
+        let save_learning = Arc::new(Notify::new());
         let decider = Decider {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             pipeline,
             dispatcher,
+            silences,
             notifier: notifier.clone(),
             store: store.clone(),
             board: board.clone(),
+            save_learning: Arc::clone(&save_learning),
             mode_receiver: config.modes.receiver.clone(),
         };
         let learning = Learning {
@@ -174,6 +190,7 @@ impl Daemon {
             directory,
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            soon: save_learning,
         };
         let sink = Arc::new(EngineSink {
             engine: engine.clone(),

@@ -10,21 +10,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::failing::{ReceiverWatch, with_receiver_rule};
 use super::limits::{LimitWatch, with_limit_rule};
-use super::receivers::{ReceiverWatch, with_receiver_rule};
 use crate::alert;
 use crate::derive::tick_end;
 use crate::engine::{self, TickReport};
 use crate::explain;
 use crate::model::{
-    Alert, AlertState, Event, EventBody, ModeChange, Query as _, Rule, Timestamp, Transition,
+    Alert, AlertState, Dismissal, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule,
+    Timestamp, Transition,
 };
 use crate::modes;
+
+/// For so many ticks after an alert was reported it is explained anew in each.
+const FRESH_TICKS: u32 = 5;
 
 /// The engine and everything that decides by it.
 pub(super) struct Pipeline {
     pub(super) engine: engine::Handle,
     pub(super) alerts: alert::Machine,
+    /// Alerts of other systems.
+    pub(super) external: alert::External,
     pub(super) modes: modes::Machine,
     pub(super) explainer: explain::Explainer,
     /// The built-in alert about limits.
@@ -43,8 +49,10 @@ pub(super) struct Pipeline {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Saved {
     pub(super) alerts: BTreeMap<String, Vec<u8>>,
+    pub(super) external: BTreeMap<String, Vec<u8>>,
     pub(super) modes: BTreeMap<String, Vec<u8>>,
     pub(super) incidents: BTreeMap<String, Vec<u8>>,
+    pub(super) dismissals: BTreeMap<String, Vec<u8>>,
     /// Number of its newest event.
     pub(super) sequence: u64,
 }
@@ -52,6 +60,7 @@ pub(super) struct Saved {
 /// How the machines are set up.
 pub(super) struct Settings {
     pub(super) alert: alert::Settings,
+    pub(super) external: alert::ExternalSettings,
     pub(super) modes: modes::Settings,
     /// Length of a tick, which is the engine's.
     pub(super) tick: Duration,
@@ -62,7 +71,8 @@ pub(super) struct Settings {
 pub(super) struct Decisions {
     pub(super) transitions: Vec<Transition>,
     pub(super) modes: Vec<ModeChange>,
-    pub(super) freeze: Option<EventBody>,
+    /// What a person did besides.
+    pub(super) done: Option<EventBody>,
 }
 
 impl Pipeline {
@@ -79,14 +89,19 @@ impl Pipeline {
         let (rules, receivers) = with_receiver_rule(&rules);
         let (alerts, mut warnings) =
             alert::Machine::restore(rules, settings.alert, now, saved.alerts);
+        let (external, of_external) =
+            alert::External::restore(settings.external, now, saved.external);
+        warnings.extend(of_external);
         let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
         warnings.extend(of_modes);
-        let (explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
+        let (mut explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
         warnings.extend(of_incidents);
+        warnings.extend(explainer.restore_dismissals(saved.dismissals));
         let tick = settings.tick;
         let pipeline = Self {
             engine,
             alerts,
+            external,
             modes,
             explainer,
             limits,
@@ -106,7 +121,11 @@ impl Pipeline {
 
     /// When [`Pipeline::expire`] has something to do, ticks aside.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        let deadlines = [self.alerts.next_deadline(), self.modes.next_deadline()];
+        let deadlines = [
+            self.alerts.next_deadline(),
+            self.external.next_deadline(),
+            self.modes.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -115,8 +134,12 @@ impl Pipeline {
     pub(super) fn save(&mut self) -> Saved {
         Saved {
             alerts: self.alerts.entries(),
+            // Nobody reports to a replay.
+            external: BTreeMap::new(),
             modes: self.modes.entries().into_iter().collect(),
             incidents: BTreeMap::new(),
+            // Nor does anybody answer it.
+            dismissals: BTreeMap::new(),
             sequence: self.sequence,
         }
     }
@@ -159,7 +182,7 @@ impl Pipeline {
         Decisions {
             transitions,
             modes,
-            freeze: None,
+            done: None,
         }
     }
 
@@ -171,8 +194,10 @@ impl Pipeline {
     /// Decides what the passing of time alone decides: ends of silent alerts, of overrides, of holds.
     pub(super) async fn expire(&mut self, now: Timestamp) -> Decisions {
         let mut decisions = Decisions::default();
-        if self.alerts.next_deadline().is_some_and(|at| at <= now) {
-            let transitions = self.alerts.expire(now);
+        let is_due = |deadline: Option<Timestamp>| deadline.is_some_and(|at| at <= now);
+        if is_due(self.alerts.next_deadline()) || is_due(self.external.next_deadline()) {
+            let mut transitions = self.alerts.expire(now);
+            transitions.extend(self.external.expire(now));
             decisions = self.conclude(now, transitions).await;
         }
         if self.modes.next_deadline().is_some_and(|at| at <= now) {
@@ -181,10 +206,61 @@ impl Pipeline {
         decisions
     }
 
+    /// Takes alerts that another system reports.
+    pub(super) async fn post(
+        &mut self,
+        now: Timestamp,
+        posted: Vec<PostedAlert>,
+    ) -> (Decisions, alert::Received) {
+        let (transitions, received) = self.external.post(now, posted);
+        // Mostly the same is merely reported again.
+        if transitions.is_empty() && !self.external.is_touched() {
+            return (Decisions::default(), received);
+        }
+        (self.conclude(now, transitions).await, received)
+    }
+
+    /// Ends an alert of ours, because a person calls its deviation normal. Its detectors were told before.
+    pub(super) async fn dismiss(
+        &mut self,
+        now: Timestamp,
+        alert: &Alert,
+        dismissal: Dismissal,
+    ) -> Decisions {
+        let Dismissal {
+            author, comment, ..
+        } = &dismissal;
+        let reason = format!("called normal by {author}: {comment}");
+        let transitions = self.alerts.dismiss(now, alert.fingerprint, &reason);
+        let done = EventBody::Dismissed {
+            fingerprint: alert.fingerprint,
+            alertname: alert.name().to_owned(),
+            service: alert.service.clone(),
+            author: author.clone(),
+            comment: comment.clone(),
+        };
+        self.explainer.note_dismissal(alert, dismissal);
+        Decisions {
+            done: Some(done),
+            ..self.conclude(now, transitions).await
+        }
+    }
+
+    /// All alerts that are pending, firing or were resolved lately, by fingerprint.
+    pub(super) fn snapshot(&self) -> Vec<Arc<Alert>> {
+        if self.external.is_quiet() {
+            return self.alerts.snapshot();
+        }
+        let mut all = self.external.snapshot();
+        // Should another system report an alert with the very labels of one of ours, ours is told.
+        let own = self.alerts.snapshot().into_iter();
+        all.extend(own.map(|alert| (alert.fingerprint, alert)));
+        all.into_values().collect()
+    }
+
     /// Brings modes in line with the alerts that were restored.
     pub(super) fn reconcile(&mut self, now: Timestamp) -> Decisions {
         let firing: Vec<Arc<Alert>> = self
-            .alerts
             .snapshot()
             .into_iter()
             .filter(|alert| alert.state == AlertState::Firing)
@@ -203,7 +279,7 @@ impl Pipeline {
         });
         let modes = decisions.modes.iter().cloned().map(EventBody::Mode);
         let mut events = Vec::new();
-        for mut body in alerts.chain(decisions.freeze.clone()).chain(modes) {
+        for mut body in alerts.chain(decisions.done.clone()).chain(modes) {
             self.sequence += 1;
             if let EventBody::Mode(change) = &mut body {
                 change.state.sequence = self.sequence;
@@ -220,7 +296,12 @@ impl Pipeline {
 
     /// Groups the alerts into incidents, and brings the annotations of those that changed up to date.
     async fn explain(&mut self, now: Timestamp, transitions: &mut [Transition]) {
-        let all = self.alerts.snapshot();
+        // Of an alert whose labels name no service there is nothing to know.
+        let named = |all: Vec<Arc<Alert>>| -> Vec<_> {
+            let all = all.into_iter();
+            all.filter(|alert| !alert.service.is_empty()).collect()
+        };
+        let all = named(self.snapshot());
         // Without alerts there is nothing to look up; what has gathered is handed over all the same.
         let (edges, services) = if all.is_empty() {
             (Vec::new(), Vec::new())
@@ -238,10 +319,16 @@ impl Pipeline {
         facts.movements = &movements;
         let outdated = self.explainer.step(now, facts);
         self.alerts.touch(&outdated);
+        self.external.touch(&outdated);
+        // What moved with it may come some ticks later.
+        self.external
+            .touch_fresh(now.minus(self.tick.saturating_mul(FRESH_TICKS)));
         drop(all);
         let explainer = &self.explainer;
         self.alerts
             .annotate(transitions, |rule, alert| explainer.annotate(rule, alert));
-        self.explainer.tell(&self.alerts.snapshot());
+        self.external
+            .annotate(transitions, |alert| explainer.annotate_external(alert));
+        self.explainer.tell(&named(self.snapshot()));
     }
 }

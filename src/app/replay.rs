@@ -135,6 +135,7 @@ impl Replay {
         )?;
         let machines = pipeline::Settings {
             alert: settings::alert(&config),
+            external: settings::external(&config),
             modes: settings::modes(&config)?,
             tick: spacing,
         };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, LOG_RECEIVER, Policy, Receiver};
+use super::receivers;
+use crate::config::{Config, LOG_RECEIVER, Policy};
 use crate::{alert, engine, expose, ingest, modes, notify};
 
 /// What of `limits.memory` requests in work may take, decompressed.
@@ -72,21 +73,20 @@ pub(super) fn alert(config: &Config) -> alert::Settings {
     }
 }
 
+pub(super) fn external(_config: &Config) -> alert::ExternalSettings {
+    alert::ExternalSettings::default()
+}
+
 pub(super) fn notify(
     config: &Config,
     external_url: String,
     seed: u64,
 ) -> anyhow::Result<notify::Settings> {
-    let receivers = config
-        .receivers
-        .iter()
-        .map(receiver)
-        .collect::<anyhow::Result<_>>()?;
     let delivery = &config.delivery;
     let (retry, breaker) = (&delivery.retry, &delivery.breaker);
     let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(notify::Settings {
-        receivers,
+        receivers: receivers::receivers(config)?,
         external_url,
         seed,
         retry: notify::Policy {
@@ -113,40 +113,6 @@ pub(super) fn notify(
         connect_timeout: delivery.connect_timeout.0,
         drain: delivery.drain.0,
         ..notify::Settings::default()
-    })
-}
-
-fn receiver(receiver: &Receiver) -> anyhow::Result<notify::Receiver> {
-    let mut integrations = Vec::new();
-    for webhook in &receiver.webhook_configs {
-        let invalid = || format!("receiver `{}`: its webhook", receiver.name);
-        let error = anyhow::Error::msg;
-        let mut built = notify::Webhook::new(webhook.url.reveal().as_str())
-            .map_err(error)
-            .with_context(invalid)?
-            .timeout(webhook.timeout.0);
-        if let Some(secret) = &webhook.secret {
-            let secret = notify::Secret::parse(secret.reveal()).map_err(error);
-            built = built.signed(secret.with_context(invalid)?);
-        }
-        if !webhook.send_resolved {
-            built = built.resolved(notify::Resolved::Omit);
-        }
-        for (name, value) in &webhook.headers {
-            built = built
-                .header(name, value.reveal())
-                .map_err(error)
-                .with_context(invalid)?;
-        }
-        integrations.push(notify::Integration::Webhook(Box::new(built)));
-    }
-    if integrations.is_empty() {
-        integrations.push(notify::Integration::Log);
-    }
-    Ok(notify::Receiver {
-        name: receiver.name.clone(),
-        integrations,
-        fallback: receiver.fallback.clone(),
     })
 }
 
@@ -197,15 +163,7 @@ pub(super) fn expose(config: &Config) -> expose::Settings {
             .as_ref()
             .map(|url| url.as_str().to_owned()),
         exposed_signals: usize::try_from(config.http.metrics_signals).unwrap_or(usize::MAX),
-        routing: expose::Routing {
-            receivers,
-            receiver: config
-                .route
-                .receiver
-                .clone()
-                .unwrap_or_else(|| LOG_RECEIVER.into()),
-            group_by: config.route.group_by.clone().unwrap_or_default(),
-        },
+        receivers,
         configuration: config.to_yaml(),
         drain: Duration::from_secs(5),
         ..expose::Settings::default()

@@ -1,27 +1,48 @@
 //! `tidewatch alerts`: what fires now.
 
 use anyhow::Result;
-use clap::Args;
-use serde_json::Value;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::model::{Selector, Timestamp};
+use crate::model::{Fingerprint, Selector, Timestamp};
 
 use super::Remote;
 use super::client;
-use super::output::{Output, ago, cell, graded, text};
+use super::mode::Author;
+use super::output::{Output, ago, cell, clean, graded, text};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tidewatch alerts
   tidewatch alerts --match '{service=\"checkout\",severity=\"critical\"}'
+  tidewatch alerts dismiss 0f3c9a417b5d2e68 --comment \"nightly import\"
   tidewatch alerts --output json | jq '.[].labels.service'")]
 pub(super) struct AlertsArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Only alerts whose labels match, such as '{service="checkout"}'
     #[arg(long = "match", value_name = "SELECTOR", default_value = "{}", value_parser = selector)]
     selector: Selector,
     #[command(flatten)]
     remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Say that what an alert tells of is normal: it ends, and the signal's baseline learns it
+    #[command(
+        after_help = "Example:\n  tidewatch alerts dismiss 0f3c9a417b5d2e68 --comment \"nightly import\""
+    )]
+    Dismiss {
+        /// Fingerprint of the alert
+        fingerprint: Fingerprint,
+        /// Why; kept, and shown with later alerts of the signal
+        #[arg(long, short)]
+        comment: String,
+        #[command(flatten)]
+        author: Author,
+    },
 }
 
 pub(super) fn selector(text: &str) -> Result<Selector, String> {
@@ -31,6 +52,19 @@ pub(super) fn selector(text: &str) -> Result<Selector, String> {
 impl AlertsArgs {
     pub(super) async fn execute(self) -> Result<()> {
         let (client, output) = self.remote.open()?;
+        if let Some(Action::Dismiss {
+            fingerprint,
+            comment,
+            author,
+        }) = self.action
+        {
+            let fingerprint = fingerprint.to_string();
+            let path = ["api", "v1", "alerts", &fingerprint, "dismiss"];
+            let body = json!({"author": author.author, "comment": comment});
+            let mut answer = client.post(&path, &body).await?;
+            let alert = answer["data"].take();
+            return output.show(&alert, |_| dismissed(&alert));
+        }
         let matchers = self.selector.matchers().iter();
         let query: Vec<_> = matchers
             .map(|matcher| ("filter", matcher.to_string()))
@@ -40,6 +74,12 @@ impl AlertsArgs {
         let answer = Value::Array(alerts);
         output.show(&answer, |output| table(output, &answer, now))
     }
+}
+
+fn dismissed(alert: &Value) -> String {
+    let labels = &alert["labels"];
+    let (name, service) = (text(labels, "alertname"), text(labels, "service"));
+    format!("{} of {} counts as normal.\n", clean(name), clean(service))
 }
 
 /// Worst first, then oldest.
@@ -67,6 +107,7 @@ fn table(output: Output, alerts: &Value, now: Timestamp) -> String {
                 .find(|text| !text.is_empty());
             let signal = format!("{} {}", text(labels, "metric"), text(labels, "signal"));
             vec![
+                cell(text(alert, "fingerprint")),
                 graded(text(labels, "severity")),
                 cell(text(labels, "alertname")),
                 cell(text(labels, "service")),
@@ -78,7 +119,14 @@ fn table(output: Output, alerts: &Value, now: Timestamp) -> String {
         })
         .collect();
     let header = [
-        "SEVERITY", "ALERT", "SERVICE", "SIGNAL", "FOR", "SIGMA", "WHY",
+        "FINGERPRINT",
+        "SEVERITY",
+        "ALERT",
+        "SERVICE",
+        "SIGNAL",
+        "FOR",
+        "SIGMA",
+        "WHY",
     ];
     output.table(&header, rows)
 }

@@ -99,6 +99,15 @@ impl Client {
         self.json(&text)
     }
 
+    /// `POST` with a JSON body; the answer as JSON.
+    pub(super) async fn post(&self, segments: &[&str], body: &impl Serialize) -> Result<Value> {
+        let request = self
+            .http
+            .request(Method::POST, self.endpoint(segments, &[]));
+        let text = self.send(request.json(body)).await?;
+        self.json(&text)
+    }
+
     /// `DELETE`.
     pub(super) async fn delete(&self, segments: &[&str], query: &[(&str, String)]) -> Result<()> {
         let request = self

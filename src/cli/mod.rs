@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod schema;
 mod series;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -68,6 +69,8 @@ enum Command {
     Alerts(alerts::AlertsArgs),
     /// Show incidents: what happened, over all services that it touched
     Incidents(incidents::IncidentsArgs),
+    /// Show and set what nobody is to be told of for a while
+    Silence(silence::SilenceArgs),
     /// Show and set the modes of services
     Mode(mode::ModeArgs),
     /// Show signals with their window and baseline
@@ -110,6 +113,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Schema(args) => args.execute(),
         Command::Alerts(args) => client::block_on(args.execute()),
         Command::Incidents(args) => client::block_on(args.execute()),
+        Command::Silence(args) => client::block_on(args.execute()),
         Command::Mode(args) => client::block_on(args.execute()),
         Command::Series(args) => client::block_on(args.execute()),
         Command::Report(args) => client::block_on(args.execute()),

@@ -82,13 +82,13 @@ enum Action {
 }
 
 #[derive(Debug, Args)]
-struct Author {
+pub(super) struct Author {
     /// Who you are; kept with the change
     #[arg(long, env = "USER", hide_env_values = true)]
-    author: String,
+    pub(super) author: String,
 }
 
-fn duration(text: &str) -> Result<Period, String> {
+pub(super) fn duration(text: &str) -> Result<Period, String> {
     match text.parse::<Period>() {
         Ok(period) if !period.0.is_zero() => Ok(period),
         Ok(_) => Err("must be more than 0".into()),

@@ -68,6 +68,9 @@ fn wrong_usage_has_exit_code_2() {
         2,
     );
     usage(&["alerts", "--match", "{service"], 2);
+    usage(&["silence", "add", "--comment", "c"], 2);
+    usage(&["silence", "add", "a=b"], 2);
+    usage(&["silence", "add", "=b", "--comment", "c"], 2);
     usage(&["alerts", "--url", "h:1"], 2);
     usage(&["series", "--output", "xml"], 2);
 }
@@ -114,6 +117,7 @@ async fn asked(arguments: &[&str], answer: &'static str) -> Vec<(String, String)
     let cli = Cli::try_parse_from(whole).expect("arguments");
     match cli.command.expect("a command") {
         Command::Alerts(args) => args.execute().await,
+        Command::Silence(args) => args.execute().await,
         Command::Mode(args) => args.execute().await,
         Command::Series(args) => args.execute().await,
         Command::Report(args) => args.execute().await,
@@ -168,6 +172,45 @@ async fn commands_ask_as_the_api_wants_it() {
     assert_eq!(
         ask(&["mode", "unfreeze", "--author", "ada"]).await,
         ["DELETE /api/v1/modes/freeze?author=ada"]
+    );
+}
+
+#[tokio::test]
+async fn silences_are_asked_for_as_alertmanager_wants_it() {
+    let list = asked(&["silence", "list", "service=a", "Slow"], "[]").await;
+    let path = "GET /api/v2/silences?filter=service%3D%22a%22&filter=alertname%3D%22Slow%22";
+    assert_eq!(list, [(path.to_owned(), String::new())]);
+    let arguments = [
+        "silence",
+        "add",
+        "service!=a",
+        "--comment",
+        "c",
+        "--author",
+        "ada",
+        "--start",
+        "2030-01-01T00:00:00Z",
+        "--duration",
+        "90m",
+    ];
+    let added = asked(&arguments, r#"{"silenceID":"x"}"#).await;
+    assert_eq!(added[0].0, "POST /api/v2/silences");
+    let body: serde_json::Value = serde_json::from_str(&added[0].1).expect("json");
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "matchers": [{"name": "service", "value": "a", "isRegex": false, "isEqual": false}],
+            "startsAt": "2030-01-01T00:00:00Z",
+            "endsAt": "2030-01-01T01:30:00Z",
+            "createdBy": "ada",
+            "comment": "c",
+        })
+    );
+    let expired = asked(&["silence", "expire", "a/b", "c"], "").await;
+    let paths: Vec<_> = expired.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["DELETE /api/v2/silence/a%2Fb", "DELETE /api/v2/silence/c"]
     );
 }
 

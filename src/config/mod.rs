@@ -48,7 +48,12 @@ pub use flapping::Flapping;
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
 pub use modes::{Modes, Policy};
-pub use receiver::{LOG_RECEIVER, Receiver, Webhook};
+pub use receiver::{
+    Alertmanager, Authorization, BasicAuth, Card, Email, Global, HostPort, HttpConfig,
+    LOG_RECEIVER, LogFile, Opsgenie, PagerDuty, PagerDutyImage, PagerDutyLink, Receiver, Responder,
+    Slack, SlackAction, SlackField, Teams, TemplateError, TemplateFile, TextKind, Texts, TimeZone,
+    TlsConfig, Webhook, read_templates,
+};
 pub use route::{
     DayRange, InhibitRule, Location, MatcherText, MonthRange, RegexText, Route, Span, TimeInterval,
     TimeOfDay, TimeRange, WeekdayRange, YearRange,
@@ -80,6 +85,12 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When an alert comes and goes too often to tell each time.
     pub flapping: Flapping,
+    /// What receivers take where they do not say themselves.
+    pub global: Global,
+    /// Files of templates that texts of receivers may include and import by name; `*` in the name stands
+    /// for any characters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<String>,
     /// Which receiver gets which alerts, in which portions. A `route` of Alertmanager means the same here.
     /// Absent: all go to `log`, by service.
     pub route: Route,
@@ -116,6 +127,8 @@ impl Default for Config {
             inhibit_rules: Vec::new(),
             time_intervals: Vec::new(),
             mute_time_intervals: Vec::new(),
+            global: Global::default(),
+            templates: Vec::new(),
             receivers: Vec::new(),
             delivery: Delivery::default(),
             modes: Modes::default(),
@@ -133,6 +146,17 @@ impl Config {
             .iter()
             .flat_map(|rule| rule.to_models(window, self.window.tick))
             .collect()
+    }
+
+    /// Makes relative paths of receivers and templates ones below `base`, as Alertmanager takes them.
+    fn below(&mut self, base: &Path) {
+        self.global.below(base);
+        for receiver in &mut self.receivers {
+            receiver.below(base);
+        }
+        for pattern in &mut self.templates {
+            *pattern = base.join(&*pattern).display().to_string();
+        }
     }
 
     /// The configuration in force as YAML, defaults written out and secrets hidden: for people to read,
@@ -254,6 +278,9 @@ pub fn parse(
         hint: mistake.hint,
     }));
     let mut config = decoded.value;
+    if let Some(config) = &mut config {
+        config.below(Path::new(file).parent().unwrap_or(Path::new("")));
+    }
     if let Some(config) = &config {
         let place = check::Place {
             file,

@@ -15,6 +15,13 @@ fn known() -> Known {
             true => Err("unknown value `nope`".into()),
             false => Ok(()),
         },
+        text: |files, _, text| match text.contains("{{ nope") {
+            true => Err(format!(
+                "there is no `nope`\nthere are {} files",
+                files.len()
+            )),
+            false => Ok(()),
+        },
     }
 }
 

@@ -459,8 +459,9 @@ fn spans_become_rate_error_ratio_and_percentiles() {
 
     let mut series = SpanSeries::new();
     let mut out = Vec::new();
-    let close = |series: &mut SpanSeries, boundary: f64, alive, out: &mut Vec<Emitted>| {
-        series.close(Timestamp::from_nanos(at(boundary)), TICK, alive, out);
+    let close = |series: &mut SpanSeries, boundary: f64, alive: bool, out: &mut Vec<Emitted>| {
+        let boundary = Timestamp::from_nanos(at(boundary));
+        series.close(boundary, TICK, alive.then_some(boundary), out);
     };
     close(&mut series, 0.0, true, &mut out);
     assert!(
@@ -600,7 +601,7 @@ fn a_playback_of_hours_keeps_a_bounded_number_of_ticks() {
         assert_eq!(late, 0);
     }
     assert!(series.bytes() < 100_000);
-    series.close(Timestamp::from_nanos(at(5000.0)), TICK, false, &mut out);
+    series.close(Timestamp::from_nanos(at(5000.0)), TICK, None, &mut out);
     let rates: Vec<_> = out.iter().filter(|e| e.kind == SignalKind::Rate).collect();
     assert_eq!(rates.len(), 500);
     assert!(rates.iter().all(|e| e.sample.value == 0.1));

@@ -271,7 +271,12 @@ fn span_samples(spans: &[SpanRecord], parts: u128, take_every: usize) -> Vec<(u1
     for (id, mut series) in series {
         let mut out = Vec::new();
         for tick in 1..=6 {
-            series.close(Timestamp::from_secs(tick * 10), TICK, true, &mut out);
+            series.close(
+                Timestamp::from_secs(tick * 10),
+                TICK,
+                Some(Timestamp::from_secs(tick * 10)),
+                &mut out,
+            );
         }
         samples.extend(out.into_iter().map(|emitted| (id, emitted)));
     }
@@ -512,13 +517,13 @@ proptest! {
         for partial in aggregator.take() {
             series.absorb(partial, Timestamp::EPOCH, TICK, &mut out);
         }
-        series.close(Timestamp::from_secs(20), TICK, true, &mut out);
+        series.close(Timestamp::from_secs(20), TICK, Some(Timestamp::from_secs(20)), &mut out);
         let bytes = postcard::to_stdvec(&series).unwrap();
         let mut restored: SpanSeries = postcard::from_bytes(&bytes).unwrap();
         out.clear();
         for tick in 3..10 {
-            series.close(Timestamp::from_secs(tick * 10), TICK, true, &mut out);
-            restored.close(Timestamp::from_secs(tick * 10), TICK, true, &mut again);
+            series.close(Timestamp::from_secs(tick * 10), TICK, Some(Timestamp::from_secs(tick * 10)), &mut out);
+            restored.close(Timestamp::from_secs(tick * 10), TICK, Some(Timestamp::from_secs(tick * 10)), &mut again);
         }
         prop_assert_eq!(out, again);
     }

@@ -88,28 +88,35 @@ impl SpanSeries {
 
     /// Closes every tick that ends at `boundary` or before; their samples go to `out`, in order.
     ///
-    /// `alive` says that the service sent spans that ended lately, so that it is known to have had
-    /// none of this series if the tick that ends at `boundary` is empty: its rate is 0 then. Of a
-    /// service that is silent nothing is known, and there is no sample.
+    /// `lived` is the end of a tick, at `boundary` or before, through which the service is known to have
+    /// lived and all of whose spans are here by now: if that tick is empty, there was none of this
+    /// series, and its rate is 0. Of a service that is silent nothing is known, and there is no sample.
     pub fn close(
         &mut self,
         boundary: Timestamp,
         tick: Duration,
-        alive: bool,
+        lived: Option<Timestamp>,
         out: &mut Vec<Emitted>,
     ) {
+        let lived = lived.filter(|end| *end <= boundary && tick_end(*end, tick) == *end);
+        if let Some(end) = lived {
+            self.close_until(end, tick, out);
+            if self.closed.is_some_and(|closed| closed < end) {
+                self.closed = Some(end);
+                Tick::default().emit(end, tick, out);
+                self.remember(end, Breakdown::default());
+            }
+        }
+        self.close_until(boundary, tick, out);
+    }
+
+    fn close_until(&mut self, boundary: Timestamp, tick: Duration, out: &mut Vec<Emitted>) {
         while self
             .open
             .first_key_value()
             .is_some_and(|(end, _)| *end <= boundary)
         {
             self.close_oldest(tick, out);
-        }
-        let at_boundary = tick_end(boundary, tick) == boundary;
-        if alive && at_boundary && self.closed.is_some_and(|closed| closed < boundary) {
-            self.closed = Some(boundary);
-            Tick::default().emit(boundary, tick, out);
-            self.remember(boundary, Breakdown::default());
         }
     }
 

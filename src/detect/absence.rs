@@ -196,6 +196,15 @@ impl Detector for Absence {
         (self.missing(limit) == 0).then(|| self.judged(limit))
     }
 
+    fn accept(&mut self, _since: Timestamp, _window: &Window) -> bool {
+        if self.after.is_some() {
+            return false;
+        }
+        // Nothing is expected of it until it has been heard for a while again.
+        (self.state, self.usual) = (State::default(), (0.0, 0.0));
+        true
+    }
+
     fn save(&self) -> Vec<u8> {
         // Numbers and a list of them: nothing that cannot be written.
         postcard::to_allocvec(&self.state).unwrap_or_default()

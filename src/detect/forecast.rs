@@ -389,6 +389,7 @@ impl Forecast {
                 samples: u32::try_from(points).unwrap_or(u32::MAX),
                 spread: if spread.is_finite() { spread } else { 0.0 },
                 measure: Measure::TimeLeft,
+                present: Some(sample.value),
                 history: Duration::try_from_secs_f64(history).unwrap_or_default(),
                 report: size,
                 ..Evidence::default()

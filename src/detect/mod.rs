@@ -45,6 +45,13 @@ pub trait Detector: Send {
         None
     }
 
+    /// Takes for normal what deviates now and has since `since`, because a person says so; `window` holds
+    /// the samples so far. Says whether that means anything to it; to most detectors of a fixed bound it
+    /// does not.
+    fn accept(&mut self, _since: Timestamp, _window: &Window) -> bool {
+        false
+    }
+
     /// The period by which it expects, `day` or `week`, once one has shown itself.
     fn season(&self) -> Option<&'static str> {
         None
@@ -182,10 +189,11 @@ impl Scale {
         }
     }
 
-    /// The verdict while the window is too short; `None` once it is long enough. A full window is
-    /// always long enough: one that holds fewer than `min_samples` would never be.
-    fn learning(self, window: &Window) -> Option<Verdict> {
-        let have = u32::try_from(window.len()).unwrap_or(u32::MAX);
+    /// The verdict while the baseline rests on too few samples, of which the window holds `have`; `None` once
+    /// it is long enough. A full window is always long enough: one that holds fewer than `min_samples`
+    /// would never be.
+    fn learning(self, have: usize, window: &Window) -> Option<Verdict> {
+        let have = u32::try_from(have).unwrap_or(u32::MAX);
         let remaining = self.min_samples.min(window.limit()).saturating_sub(have);
         (remaining > 0).then_some(Verdict::Learning { remaining })
     }

@@ -17,7 +17,7 @@ use std::mem::size_of;
 
 use super::counts::{Anscombe, Counts, Look};
 use super::{Detector, Kind, Scale, floored, tail};
-use crate::model::{Evidence, Judged, Rule, Sample, SignalKind, Verdict};
+use crate::model::{Evidence, Judged, Rule, Sample, SignalKind, Timestamp, Verdict};
 use crate::window::{Window, median};
 
 pub(super) const KIND: Kind = Kind {
@@ -57,6 +57,8 @@ const RUN_OF: usize = 5;
 const DEVIATES: u8 = 1;
 /// The baseline does not rest on the sample.
 const SET_ASIDE: u8 = 2;
+/// The sample is past: a person said that what came after it is normal.
+const PAST: u8 = 4;
 
 /// O(n) a sample; beside the window a byte a sample of it.
 struct Robust {
@@ -90,7 +92,7 @@ impl Robust {
         let marks = std::iter::repeat_n(0, unmarked).chain(self.marks.iter().copied());
         let settled = window.len().saturating_sub(RUN_OF - 1);
         let marked = window.iter().zip(marks).enumerate();
-        let calm = marked.filter(|(_, (_, mark))| mark & SET_ASIDE == 0);
+        let calm = marked.filter(|(_, (_, mark))| mark & (SET_ASIDE | PAST) == 0);
         calm.map(move |(index, (sample, mark))| {
             // What deviated just now may be the beginning of a run.
             (sample.value, index < settled || mark & DEVIATES == 0)
@@ -120,12 +122,17 @@ impl Robust {
             }
         }
         let aside = self.marks.iter().filter(|mark| **mark & SET_ASIDE != 0);
-        if aside.count() * 2 > self.marks.len() {
+        if aside.count() * 2 > self.marks.len() - self.past() {
             // The run is the normal state now, and what was before is past.
-            for mark in &mut self.marks {
+            for mark in self.marks.iter_mut().filter(|mark| **mark != PAST) {
                 *mark = (*mark & SET_ASIDE) ^ SET_ASIDE;
             }
         }
+    }
+
+    /// How many samples are past.
+    fn past(&self) -> usize {
+        self.marks.iter().filter(|mark| **mark == PAST).count()
     }
 
     /// Half of the band's width in spreads, of which one is `error` as wide as it looks.
@@ -198,7 +205,8 @@ impl Detector for Robust {
         while self.marks.len() > window.len() {
             self.marks.pop_front();
         }
-        let mut verdict = match self.scale.learning(window) {
+        let have = window.len() - self.past();
+        let mut verdict = match self.scale.learning(have, window) {
             Some(learning) => learning,
             None => self.judge(sample.value, window),
         };
@@ -228,6 +236,12 @@ impl Detector for Robust {
         verdict
     }
 
+    fn accept(&mut self, since: Timestamp, window: &Window) -> bool {
+        let mark = |sample: Sample| if sample.time < since { PAST } else { 0 };
+        self.marks = window.iter().map(mark).collect();
+        true
+    }
+
     fn save(&self) -> Vec<u8> {
         postcard::to_stdvec(&(&self.marks, &self.counts)).unwrap_or_default()
     }
@@ -240,7 +254,7 @@ impl Detector for Robust {
             postcard::from_bytes(saved).map_err(|error| error.to_string())?;
         if marks
             .iter()
-            .any(|mark| *mark & !(DEVIATES | SET_ASIDE) != 0)
+            .any(|mark| *mark & !(DEVIATES | SET_ASIDE | PAST) != 0)
         {
             return Err("these are no marks of samples".into());
         }

@@ -318,6 +318,7 @@ impl Detector for Slo {
             evidence: Evidence {
                 channel: format!("{} over {long} and {short}", self.words).into(),
                 measure: Measure::BurnRate,
+                present: Some(sample.value),
                 history: Duration::from_nanos(longest as u64),
                 report: sigma,
                 ..Evidence::default()

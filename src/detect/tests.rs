@@ -1,4 +1,5 @@
 mod absence;
+mod accept;
 mod forecast;
 mod slo;
 

@@ -145,14 +145,13 @@ impl Group {
         if !self.times.flushed || self.open > 0 {
             return Some(self.times.next);
         }
-        // All that fires was told. The first flush at which that is longer ago than repeat_interval.
+        // All that fires was told: the first flush after repeat_interval.
         let Some(notified) = self.times.notified_at else {
             return Some(self.times.next);
         };
         let wait = notified.plus(node.repeat_interval).since(self.times.next);
         let interval = node.group_interval;
-        let after = notified.plus(node.repeat_interval) >= self.times.next;
-        let passed = wait.as_nanos() / interval.as_nanos() + u128::from(after);
+        let passed = wait.as_nanos().div_ceil(interval.as_nanos());
         Some(self.times.next.plus(times_over(interval, passed)))
     }
 
@@ -187,7 +186,7 @@ impl Group {
         let repeats = self
             .times
             .notified_at
-            .is_some_and(|at| at.plus(node.repeat_interval) < tick);
+            .is_some_and(|at| at.plus(node.repeat_interval) <= tick);
         let reason = if visible().any(|slot| slot.fires() && slot.is_open()) {
             Some(Reason::Firing)
         } else if repeats && visible().any(Slot::fires) {

@@ -68,7 +68,7 @@ pub struct Route {
     pub group_wait: Option<Duration>,
     /// How often a group looks whether there is something to tell. Of the root: 5 min; at least 1 s.
     pub group_interval: Option<Duration>,
-    /// After more than this a group that still fires is notified again, at its next look. Of the root: 4 h.
+    /// After this a group that still fires is notified again, at its next look. Of the root: 4 h.
     pub repeat_interval: Option<Duration>,
     /// When it is mute. Not inherited.
     pub mute: Vec<Arc<TimeInterval>>,

@@ -35,6 +35,11 @@ impl Tally {
         }
     }
 
+    /// Whether anything was counted.
+    pub(super) fn knows(&self) -> bool {
+        self.moved + self.still > 0
+    }
+
     fn count(&mut self, key: Box<str>, value: String, (moved, still): (u32, u32)) {
         let full = self.pairs.len() >= MOST_PAIRS;
         let pair = (key, value);

@@ -59,6 +59,9 @@ struct Service {
     /// Whether it has sent anything since it was last asked.
     #[serde(skip)]
     heard: bool,
+    /// The same for [`Census::take_present`].
+    #[serde(skip)]
+    present: bool,
     /// By the time of their appearance.
     versions: Vec<Version>,
     /// When it was first heard of in this run.
@@ -131,6 +134,7 @@ impl Census {
             if let Some(service) = state.services.get_mut(name) {
                 service.last_seen = service.last_seen.max(now);
                 service.heard = true;
+                service.present = true;
                 if service.first_seen == UNKNOWN {
                     service.first_seen = now;
                 }
@@ -255,6 +259,17 @@ impl Census {
             .collect()
     }
 
+    /// The services that have sent anything since the last call, by name.
+    pub(super) fn take_present(&self) -> Vec<Arc<str>> {
+        self.lock()
+            .services
+            .iter_mut()
+            .filter_map(|(name, service)| {
+                std::mem::take(&mut service.present).then(|| Arc::clone(name))
+            })
+            .collect()
+    }
+
     /// How many series a service has; 0 where it is unknown.
     pub(super) fn series_of(&self, service: &str) -> u64 {
         self.lock().services.get(service).map_or(0, |s| s.series)
@@ -315,6 +330,7 @@ impl Service {
             last_seen: now,
             refused: 0,
             heard: true,
+            present: true,
             versions: Vec::new(),
             heard_from: None,
             series: 0,

@@ -20,7 +20,7 @@ use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::model::{
     Batch, BoxFuture, EdgeView, Examined, MetricPoint, Page, Query, Reject, Rejections, Rule,
-    SampleView, Selector, ServiceView, SignalId, SignalView, Timestamp,
+    RuleId, SampleView, Selector, ServiceView, SignalId, SignalView, Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -322,6 +322,21 @@ impl Handle {
     pub async fn examined(&self, limit: usize) -> Vec<Examined> {
         let examined = self.list(Filter::Watched, Cursor::Start, limit, EXAMINED);
         examined.await.items
+    }
+
+    /// Tells the detectors on `signal` that what deviates since `since` is normal. The rules to whose
+    /// detectors that means something; none where there is no such signal.
+    pub async fn accept(&self, signal: SignalId, since: Timestamp) -> Vec<RuleId> {
+        let whole = self.0.ticker.lock().await.pulses.accept(signal, since);
+        if let Some(rules) = whole {
+            return rules;
+        }
+        let owner = router::owner(signal.series, self.0.plan.settings.shards);
+        let Some(shard) = self.0.shards.get(owner) else {
+            return Vec::new();
+        };
+        let accept = move |shard: &mut Shard| shard.accept(signal, since);
+        shard.run(accept).await.unwrap_or_default()
     }
 
     /// Whether every shard works; one that panicked does not until the daemon is started anew.

@@ -14,7 +14,8 @@
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
-//! - `pulse`: services as a whole, and whether they are heard
+//! - `pulse`: services as a whole, and whether they are heard; `life`: until when a service without a
+//!   request is known to have had none
 //! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
 //! - `trend`: where signals are going, for the report
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
@@ -22,6 +23,7 @@
 mod carrier;
 mod census;
 mod handle;
+mod life;
 mod moved;
 mod notice;
 mod plan;

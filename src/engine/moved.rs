@@ -224,12 +224,13 @@ impl Found {
         moved.truncate(MOST_MOVED);
         // The sort is stable: of those that began together the largest stays first.
         moved.sort_by_key(|(_, best)| best.since);
+        // Of a subject of which nothing is known there is no answer; of another none is an answer.
         let subjects = ask.subjects.iter().zip(self.tallies).zip(self.parts);
+        let subjects = subjects.filter(|((_, tally), parts)| tally.knows() || !parts.is_empty());
         Movement {
             service: ask.service.to_string(),
             carriers: subjects
                 .map(|(((id, _, _), tally), parts)| (id.to_string(), carrier::find(tally, parts)))
-                .filter(|(_, carriers)| !carriers.is_empty())
                 .collect(),
             moved: moved
                 .into_iter()

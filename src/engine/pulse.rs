@@ -16,8 +16,8 @@ use super::signal::report;
 use super::watch::Watch;
 use crate::detect;
 use crate::model::{
-    AttributeValue, Attributes, LabelSource, MetricKind, Observation, Resource, Rule, Sample,
-    Scope, SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, WindowSpec,
+    AttributeValue, Attributes, LabelSource, MetricKind, Observation, Resource, Rule, RuleId,
+    Sample, Scope, SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, WindowSpec,
 };
 use crate::window::Window;
 
@@ -161,6 +161,19 @@ impl Pulses {
             }
         }
         beat
+    }
+
+    /// Tells the detectors of the service that `signal` stands for that its silence is normal; `None`: it
+    /// stands for none.
+    pub(super) fn accept(&mut self, signal: SignalId, since: Timestamp) -> Option<Vec<RuleId>> {
+        let mut pulses = self.services.values_mut();
+        let pulse = pulses.find(|pulse| pulse.meta.id == signal)?;
+        let watches = pulse.watches.iter_mut();
+        let taken = watches.filter_map(|watch| {
+            let taken = watch.accept(since, &pulse.window);
+            taken.then_some(RuleId(watch.rule))
+        });
+        Some(taken.collect())
     }
 
     /// Whether there is nobody.

@@ -227,7 +227,7 @@ impl Handle {
             true => self.listen(pulses, boundary),
             false => (Vec::new(), None),
         };
-        let closed = shard.close(boundary, boundary, Vec::new(), listened, |_| false);
+        let closed = shard.close(boundary, boundary, Vec::new(), listened, |_| None);
         let mut here = ClosedHere {
             observations: closed.observations,
             ended: closed.ended,

@@ -134,21 +134,21 @@ impl Series {
     }
 
     /// Closes the tick that ends at `boundary`. `listened`: for so long signals could have been heard, if
-    /// at all. `alive`: the service sent spans in it.
+    /// at all. `lived`: until when the service is known to have lived; see [`SpanSeries::close`].
     pub(super) fn close(
         &mut self,
         id: SeriesId,
         boundary: Timestamp,
         listened: Option<Duration>,
-        alive: impl FnOnce(&str) -> bool,
+        lived: impl FnOnce(&str) -> Option<Timestamp>,
         plan: &Plan,
         desk: &mut Desk,
     ) {
         match &mut self.source {
             Source::Points(state) => state.close(boundary, &mut desk.emitted),
             Source::Spans(spans) => {
-                let alive = alive(&self.identity.resource.service);
-                spans.close(boundary, plan.settings.tick, alive, &mut desk.emitted);
+                let lived = lived(&self.identity.resource.service);
+                spans.close(boundary, plan.settings.tick, lived, &mut desk.emitted);
             }
         }
         self.observe(id, plan, desk);

@@ -12,8 +12,8 @@ use super::plan::Plan;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    MetricKind, MetricPoint, Observation, PointData, Reject, Rejections, SeriesId, SeriesIdentity,
-    SignalId, SpanRecord, Timestamp,
+    MetricKind, MetricPoint, Observation, PointData, Reject, Rejections, RuleId, SeriesId,
+    SeriesIdentity, SignalId, SpanRecord, Timestamp,
 };
 
 /// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
@@ -129,6 +129,14 @@ impl Shard {
             .copied()
     }
 
+    /// See [`super::Handle::accept`].
+    pub(super) fn accept(&mut self, signal: SignalId, since: Timestamp) -> Vec<RuleId> {
+        let series = self.series.get_mut(&signal.series);
+        let signals = series.map(|series| &mut series.signals);
+        let found = signals.and_then(|all| all.iter_mut().find(|s| s.kind == signal.kind));
+        found.map_or_else(Vec::new, |found| found.accept(since))
+    }
+
     /// Applies points of known series, and spans.
     pub(super) fn apply(
         &mut self,
@@ -233,14 +241,15 @@ impl Shard {
 
     /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
     /// new; then lets go of what has been idle for too long. `listened`: for so long signals could have
-    /// been heard, if at all. `alive` says of a service whether it sent spans in the tick.
+    /// been heard, if at all. `lived` says of a service until when it is known to have lived; see
+    /// [`SpanSeries::close`](crate::derive::SpanSeries::close).
     pub(super) fn close(
         &mut self,
         boundary: Timestamp,
         now: Timestamp,
         newcomers: Vec<SpanPartial>,
         listened: Option<Duration>,
-        alive: impl Fn(&str) -> bool,
+        lived: impl Fn(&str) -> Option<Timestamp>,
     ) -> Closed {
         for partial in newcomers {
             if !self.series.contains_key(&partial.series) {
@@ -257,7 +266,7 @@ impl Shard {
         let idle = self.plan.settings.idle();
         let mut gone = Vec::new();
         for (id, series) in &mut self.series {
-            series.close(*id, boundary, listened, &alive, &self.plan, &mut self.desk);
+            series.close(*id, boundary, listened, &lived, &self.plan, &mut self.desk);
             if now.since(series.last_seen) > idle {
                 self.desk.ended.extend(series.signal_ids(*id));
                 gone.push((*id, Arc::clone(&series.identity)));

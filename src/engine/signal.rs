@@ -183,6 +183,18 @@ impl Signal {
         }
     }
 
+    /// Tells every rule's detector that what deviates since `since` is normal. The rules to which that means
+    /// something.
+    pub(super) fn accept(&mut self, since: Timestamp) -> Vec<RuleId> {
+        let watches = self.watches.iter_mut();
+        watches
+            .filter_map(|watch| {
+                let taken = watch.accept(since, &self.window);
+                taken.then_some(RuleId(watch.rule))
+            })
+            .collect()
+    }
+
     /// The samples within `from..=to` beside what was expected of them, oldest first.
     pub(super) fn samples(&self, from: Timestamp, to: Timestamp) -> Vec<SampleView> {
         let unjudged = self.window.len() - self.bands.len().min(self.window.len());

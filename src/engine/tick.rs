@@ -1,6 +1,5 @@
 //! Closing a tick over all shards.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +7,17 @@ use futures_util::future::join_all;
 
 use super::census::Admission;
 use super::handle::{Handle, Inner};
+use super::life::Lives;
 use super::pulse::{Beat, Pulses};
 use super::report::TickReport;
 use super::router;
 use crate::derive::{SpanPartial, tick_end};
-use crate::model::{MetricKind, SeriesId, Timestamp};
+use crate::model::{SeriesId, Timestamp};
 
 /// What one tick leaves for the next.
 #[derive(Default)]
 pub(super) struct Ticker {
-    /// By service, the newest tick in which it had spans. Only ticks that are not closed stay.
-    spans_until: HashMap<Arc<str>, Timestamp>,
+    lives: Lives,
     pub(super) pulses: Pulses,
 }
 
@@ -53,18 +52,9 @@ impl Handle {
         // Spans were gathered by trace; now what was gathered goes to the shards that own the series.
         let gathered = join_all(inner.shards.iter().map(|s| s.run(|s| s.take_spans()))).await;
         let gathered: Vec<SpanPartial> = gathered.into_iter().flatten().flatten().collect();
-        for partial in &gathered {
-            if partial.identity.kind == MetricKind::Spans {
-                let service = Arc::clone(&partial.identity.resource.service);
-                let until = ticker
-                    .spans_until
-                    .entry(service)
-                    .or_insert(partial.tick_end);
-                *until = partial.tick_end.max(*until);
-            }
-        }
-        ticker.spans_until.retain(|_, until| *until >= boundary);
-        let alive = Arc::new(ticker.spans_until.clone());
+        let present = inner.census.take_present();
+        let tick = inner.plan.settings.tick;
+        let lived = Arc::new(ticker.lives.step(boundary, tick, &present, &gathered));
 
         let parts = self.by_owner(gathered);
         let absorbed = inner.shards.iter().zip(parts).map(async |(shard, part)| {
@@ -79,10 +69,10 @@ impl Handle {
         let newcomers = self.by_owner(self.admit_spans(unknown, now));
         let (services, listened) = self.listen(&mut ticker.pulses, boundary);
         let closed = inner.shards.iter().zip(newcomers).map(|(shard, part)| {
-            let alive = Arc::clone(&alive);
+            let lived = Arc::clone(&lived);
             shard.run(move |shard| {
-                let alive = |service: &str| alive.contains_key(service);
-                shard.close(boundary, now, part, listened, alive)
+                let lived = |service: &str| lived.get(service).copied();
+                shard.close(boundary, now, part, listened, lived)
             })
         });
         let (mut observations, mut ended) = (Vec::new(), Vec::new());

@@ -9,6 +9,8 @@ use crate::window::median;
 
 /// Samples are taken together to so many medians, of which some 280 slopes are a few microseconds' work.
 const BUCKETS: usize = 24;
+/// Of so many of them the median is what it was at the beginning, and at the end.
+const END: usize = 3;
 /// Fewer samples show no trend.
 const FEWEST: usize = 24;
 /// Least significance, in standard deviations of Kendall's S. Thousands of signals are looked at: by
@@ -28,20 +30,26 @@ pub(super) const EXAMINED: Make<Examined> = Make {
 fn examined(shard: &Shard, id: SignalId, series: &Series, signal: &Signal) -> Examined {
     let first = Timestamp::from_nanos(i64::MIN);
     let last = Timestamp::from_nanos(i64::MAX);
-    let worst = signal
-        .samples(first, last)
-        .into_iter()
-        .filter(|sample| sample.sigma.is_some())
-        .max_by(|a, b| {
-            let size = |sample: &SampleView| sample.sigma.unwrap_or(0.0).abs();
-            // Of equals the newest.
-            size(a).total_cmp(&size(b)).then(a.time.cmp(&b.time))
-        });
+    let samples = signal.samples(first, last);
     Examined {
         view: shard.view(id, series, signal),
-        worst,
+        worst: worst(samples),
         trend: trend(signal.kind, signal.window.iter()),
     }
+}
+
+/// The sample that deviates most.
+fn worst(samples: Vec<SampleView>) -> Option<SampleView> {
+    let judged = samples.into_iter().filter(|sample| sample.sigma.is_some());
+    judged.max_by(|a, b| {
+        let size = |sample: &SampleView| sample.sigma.unwrap_or(0.0).abs();
+        let distance = |sample: &SampleView| (sample.value - sample.expected.unwrap_or(0.0)).abs();
+        // Sigma has a greatest value: of equals the one farther out, of these the newest.
+        size(a)
+            .total_cmp(&size(b))
+            .then(distance(a).total_cmp(&distance(b)))
+            .then(a.time.cmp(&b.time))
+    })
 }
 
 /// The slope of Theil and Sen (the median of the slopes between all pairs) where Kendall's test (Mann
@@ -77,16 +85,26 @@ fn trend(kind: SignalKind, samples: impl ExactSizeIterator<Item = Sample>) -> Op
     let significance = f64::from(balance) / variance.sqrt();
     let slope = median(&mut slopes)?;
     let mut values: Vec<f64> = points.iter().map(|(_, value)| *value).collect();
-    let mut times: Vec<f64> = points.iter().map(|(time, _)| *time).collect();
-    let (level, middle) = (median(&mut values)?, median(&mut times)?);
+    let ends = |range: std::ops::Range<usize>| {
+        let mut part: Vec<f64> = values.get(range)?.to_vec();
+        median(&mut part)
+    };
+    // Not the ends of the line: through a step it runs where no sample was.
+    let (from, to) = (
+        ends(0..END)?,
+        ends(values.len().checked_sub(END)?..values.len())?,
+    );
+    let level = median(&mut values)?;
     let length = last.seconds_since(first);
-    let (from, to) = (level - slope * middle, level + slope * (length - middle));
     let change = (to - from).abs();
     let enough = match kind {
         SignalKind::ErrorRatio => change >= LEAST_SHARE,
         _ => change >= LEAST_CHANGE * level.abs() && change > 0.0,
     };
-    let told = enough && significance.abs() >= SIGNIFICANT && significance * slope > 0.0;
+    let told = enough
+        && significance.abs() >= SIGNIFICANT
+        && significance * slope > 0.0
+        && (to - from) * slope > 0.0;
     told.then_some(Trend {
         seconds: length,
         from,
@@ -115,11 +133,38 @@ mod tests {
     }
 
     #[test]
+    fn of_equally_unusual_samples_the_one_farther_out_is_the_worst() {
+        let sample = |second, value, sigma| SampleView {
+            time: Timestamp::from_secs(second),
+            value,
+            expected: Some(0.01),
+            lower: None,
+            upper: None,
+            sigma,
+        };
+        let samples = vec![
+            sample(10, 0.42, Some(6.0)),
+            sample(20, 0.08, Some(6.0)),
+            sample(30, 0.9, Some(5.9)),
+            sample(40, 0.99, None),
+        ];
+        assert_eq!(worst(samples).map(|worst| worst.value), Some(0.42));
+        assert_eq!(worst(Vec::new()), None);
+    }
+
+    #[test]
     fn a_slow_growth_is_told_and_noise_is_not() {
         let growth = of(|step| 100.0 + step as f64 + noise(step)).expect("it grows");
         assert!(
-            (growth.from - 100.0).abs() < 2.0 && (growth.to - 199.0).abs() < 2.0,
+            (growth.from - 105.5).abs() < 2.0 && (growth.to - 193.5).abs() < 2.0,
             "{growth:?}"
+        );
+        // Nothing was ever below 9 nor above 149.
+        let jumps = |step: i64| if step < 50 { 10.0 } else { 138.0 };
+        let step = of(|step| jumps(step) + 0.1 * step as f64 + noise(step)).expect("it rose");
+        assert!(
+            (step.from - 10.6).abs() < 1.0 && (step.to - 147.4).abs() < 1.0,
+            "{step:?}"
         );
         assert_eq!(growth.seconds, 990.0);
         let fall = of(|step| 100.0 - 0.3 * step as f64 + 5.0 * noise(step)).expect("it falls");

@@ -94,6 +94,12 @@ impl Watch {
         Some(self.conclude(rule, sample, Verdict::Judged(judged)))
     }
 
+    /// Tells the detector that what deviates since `since` is normal; whether that means anything to it.
+    pub(super) fn accept(&mut self, since: Timestamp, past: &Window) -> bool {
+        let window = self.window.as_deref().unwrap_or(past);
+        self.detector.accept(since, window)
+    }
+
     fn conclude(&mut self, rule: &Rule, sample: Sample, verdict: Verdict) -> Outcome {
         let mut sample = sample;
         let (anomaly, report) = match &verdict {

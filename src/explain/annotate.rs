@@ -1,21 +1,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cause::peer;
+use super::cause::{peer, silence};
 use super::context::Context;
 use super::quantity::{Style, sigma, spoken_sigma};
 use super::recommendation::{Hints, Kind, Side, recommendation};
-use super::words::{clock, duration, sentence};
+use super::words::{clock, duration, runs_out, sentence};
 use crate::model::{
-    Alert, AlertState, Appeared, Carrier, Grounds, LikelyOrigin, Measure, Moved, Rule, Timestamp,
+    Alert, AlertState, Appeared, Carrier, Dismissal, Grounds, LikelyOrigin, Measure, Moved, Rule,
+    Timestamp,
 };
 
 /// Attributes named in an explanation; an alert may have many, a sentence not.
 const MAX_ATTRIBUTES: usize = 4;
+/// Callers named in an explanation.
+const MAX_CALLERS: usize = 4;
 /// Longest text from outside within a sentence, in characters.
 const MAX_WORD_CHARS: usize = 120;
 /// Signals that moved too, named in the explanation; all are in their own annotation.
-const MAX_MOVED: usize = 3;
+pub(super) const MAX_MOVED: usize = 3;
 
 /// What an alert's incident says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +60,10 @@ pub(super) fn annotate(rule: &Rule, alert: &mut Alert, context: &Context, part: 
     let explanation = explanation(alert, style, part.as_ref());
     let texts = [
         ("explanation", Some(explanation)),
-        ("recommendation", Some(recommend(alert, origin.as_deref()))),
+        (
+            "recommendation",
+            Some(recommend(rule, alert, origin.as_deref())),
+        ),
         ("likely_origin", origin),
         ("moved", (!moved.is_empty()).then(|| moved.join("; "))),
         ("carried_by", carried_by(&grounds.carriers)),
@@ -69,6 +75,7 @@ pub(super) fn annotate(rule: &Rule, alert: &mut Alert, context: &Context, part: 
                 .map(|version| appeared(version, alert.since)),
         ),
         ("flapping", flapping(grounds)),
+        ("dismissed", grounds.dismissed.as_ref().map(dismissed)),
         ("incident", grounds.incident.clone()),
         ("incident_summary", part.map(|part| part.summary.to_owned())),
         ("observed", Some(style.value(alert.observed))),
@@ -104,7 +111,7 @@ fn style<'a>(alert: &Alert, unit: &'a str) -> Style<'a> {
     }
 }
 
-fn recommend(alert: &Alert, origin: Option<&str>) -> String {
+fn recommend(rule: &Rule, alert: &Alert, origin: Option<&str>) -> String {
     let version = alert.grounds.version.as_ref();
     let version = version.map(|version| (clean(&version.service), clean(&version.version)));
     let instance = alert
@@ -112,15 +119,28 @@ fn recommend(alert: &Alert, origin: Option<&str>) -> String {
         .carriers
         .iter()
         .find(|carrier| is_instance(carrier));
+    let mut carriers = alert.grounds.carriers.iter();
+    let release = carriers.find(|carrier| carrier.attribute == "service.version");
+    let caller = alert
+        .grounds
+        .uncalled_by
+        .first()
+        .map(|caller| clean(caller));
     let hints = Hints {
         origin,
         version: version
             .as_ref()
             .map(|(service, version)| (service.as_str(), version.as_str())),
         instance,
+        release,
+        uncalled_by: caller.as_deref(),
         trace: alert.trace_id.as_deref(),
     };
-    let (kind, side) = (Kind::of_alert(alert), Side::of(alert.sigma));
+    let (kind, side) = match Kind::of_alert(alert) {
+        Kind::Exhaustion if runs_out(rule, alert) => (Kind::Exhaustion, Side::Below),
+        Kind::Exhaustion => (Kind::Exhaustion, Side::Above),
+        kind => (kind, Side::of(alert.sigma)),
+    };
     recommendation(kind, side, &clean(&alert.service), hints)
 }
 
@@ -168,6 +188,9 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     if let Some(carriers) = carried_by(&grounds.carriers) {
         say(format!("Only {carriers}."));
     }
+    if let Some(uncalled) = uncalled(&grounds.uncalled_by) {
+        say(format!("{uncalled}."));
+    }
     if let Some(version) = &grounds.version {
         say(format!("{}.", appeared(version, alert.since)));
     }
@@ -188,10 +211,24 @@ fn explanation(alert: &Alert, style: Style<'_>, part: Option<&Part<'_>>) -> Stri
     if let Some(origin) = &grounds.origin {
         say(comes_from(origin, over, near));
     }
+    if let Some(dismissal) = &grounds.dismissed {
+        say(format!("Earlier: {}.", dismissed(dismissal)));
+    }
     if let Some(part) = part.filter(|part| part.has_more) {
         say(part.summary.to_owned());
     }
     text
+}
+
+/// `called normal by ada on 2026-01-01T12:00:05Z: nightly import`.
+fn dismissed(dismissal: &Dismissal) -> String {
+    format!(
+        "called normal by {} on {}: {}",
+        clean(&dismissal.author),
+        // Nobody reads fractions of a second.
+        Timestamp::from_secs(dismissal.at.as_nanos().div_euclid(1_000_000_000)),
+        clean(&dismissal.comment)
+    )
 }
 
 /// `fired 4 times in 42 min, and is held until it stays calm`; `None` where it does not flap.
@@ -221,13 +258,21 @@ pub(super) fn resolution(alert: &Alert) -> Option<String> {
 
 /// `Observed 430 ms, expected 120 ms (90 to 160 ms), 6.1 sigma above, since 12:00:05Z.`
 fn numbers(alert: &Alert, style: Style<'_>) -> Option<String> {
-    let since = clock(alert.since, alert.updated_at);
+    let near = alert.updated_at;
+    let since = clock(alert.since, near);
     let time = match (alert.state, alert.resolved_at) {
         (AlertState::Resolved, Some(end)) => {
             format!("from {since} to {}", clock(end, alert.since))
         }
         _ => format!("since {since}"),
     };
+    if let Some((from, until)) = silence(alert) {
+        let from = clock(from, near);
+        return Some(match alert.state {
+            AlertState::Resolved => format!("From {from} to {}.", clock(until, alert.since)),
+            _ => format!("Since {from}."),
+        });
+    }
     if alert.grounds.measure != Measure::Value {
         // The words say the number already, and a band around it means nothing to anybody.
         return Some(format!(
@@ -279,15 +324,30 @@ pub(super) fn appeared(version: &Appeared, since: Timestamp) -> String {
     format!("service.version {name} of {service} appeared {when}")
 }
 
+/// `Nobody calls it any more: front and shop have stopped`; `None` where there is nobody who did.
+pub(super) fn uncalled(callers: &[String]) -> Option<String> {
+    let names: Vec<_> = callers.iter().take(MAX_CALLERS).map(|c| clean(c)).collect();
+    let more = callers.len().saturating_sub(MAX_CALLERS);
+    let (names, have) = match (names.as_slice(), more) {
+        ([], _) => return None,
+        ([one], 0) => (one.clone(), "has"),
+        ([first @ .., last], 0) => (format!("{} and {last}", first.join(", ")), "have"),
+        (_, more) => (format!("{} and {more} more", names.join(", ")), "have"),
+    };
+    Some(format!("Nobody calls it any more: {names} {have} stopped"))
+}
+
 /// `rate of POST /pay (server) −60 % since 12:00:05Z`.
-fn moved_too(moved: &Moved, near: Timestamp) -> String {
+pub(super) fn moved_too(moved: &Moved, near: Timestamp) -> String {
     let style = Style::of_signal(&moved.signal, &moved.unit, &[moved.value, moved.usual]);
     let change = match moved.change().filter(|_| style != Style::Share) {
         Some(change) if change.abs() < 2.0 => {
             let sign = if change < 0.0 { "−" } else { "+" };
             format!("{sign}{:.0} %", change.abs() * 100.0)
         }
-        Some(change) if moved.usual > 0.0 => format!("{} times", super::words::times(change + 1.0)),
+        Some(change) if moved.usual > 0.0 => {
+            format!("{} times its usual", super::words::times(change + 1.0))
+        }
         _ => format!(
             "{} instead of {}",
             style.value(moved.value),
@@ -342,7 +402,7 @@ pub(super) fn signal_name(
 }
 
 /// `Callee payment deviates since 12:00:00Z.`
-fn comes_from(origin: &LikelyOrigin, over: bool, near: Timestamp) -> String {
+pub(super) fn comes_from(origin: &LikelyOrigin, over: bool, near: Timestamp) -> String {
     let since = clock(origin.since, near);
     let path: Vec<_> = origin.path.iter().map(|service| clean(service)).collect();
     let service = clean(origin.service());
@@ -623,7 +683,7 @@ mod tests {
                 "{ALONE} Only service.instance.id=\"pod-7\" (1 of 10). service.version 1.4.2 of \
                  checkout appeared 40 s before. Moved too: error ratio of span.duration 25 % instead \
                  of 0 % since 11:59:55Z, rate of POST /pay (server) −60 % since 12:00:05Z, \
-                 db.pool.used {{pool=\"or ders\"}} (3 series) 4 times since 12:00:15Z, and 1 more."
+                 db.pool.used {{pool=\"or ders\"}} (3 series) 4 times its usual since 12:00:15Z, and 1 more."
             ),
         );
         let explained = annotated(alert("checkout"), &context);
@@ -648,6 +708,18 @@ mod tests {
         assert!(
             say("recommendation").starts_with("Version 1.4.2 of checkout appeared just before")
         );
+        // A later look finds that all do it: what the first one said was too early.
+        let none = Movement {
+            service: "checkout".into(),
+            carriers: [(explained.signal_id.clone(), Vec::new())].into(),
+            ..Movement::default()
+        };
+        let facts = Facts {
+            movements: &[none],
+            ..Facts::default()
+        };
+        let again = annotated(explained.clone(), &with(facts));
+        assert_eq!(again.annotations.get("carried_by"), None);
         // When it is no longer asked, what was found stays.
         assert_eq!(
             annotated(explained.clone(), &alone()).grounds,
@@ -721,7 +793,7 @@ mod tests {
             silent,
             &alone(),
             "rate of POST /pay (server) of checkout has sent nothing for 3 min, usually every 10 s. \
-             Since 12:00:05Z. Baseline: the usual interval between samples.",
+             Since 11:57:05Z. Baseline: the usual interval between samples.",
         );
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cause::{Deviations, is_effect, origin};
+use super::cause::{Deviations, began, origin};
 use super::topology::Topology;
 use crate::model::{
     Alert, AlertState, Appeared, Carrier, EdgeView, Labels, Measure, Moved, MovedQuestion,
@@ -69,11 +69,32 @@ pub fn questions(facts: Facts<'_>, now: Timestamp) -> Vec<MovedQuestion> {
             .entry(&alert.service)
             .or_insert_with(|| MovedQuestion {
                 service: alert.service.clone(),
-                since: alert.since,
+                since: began(alert),
                 subjects: Vec::new(),
             });
-        question.since = question.since.min(alert.since);
+        question.since = question.since.min(began(alert));
         question.subjects.extend(subject(alert));
+    }
+    // Whether a service is silent because nobody calls it, its callers show.
+    let silent: Vec<&str> = facts
+        .alerts
+        .iter()
+        .filter(|alert| fresh(alert) && alert.grounds.measure == Measure::Silence)
+        .map(|alert| alert.service.as_str())
+        .collect();
+    for service in silent {
+        let Some(since) = asked.get(service).map(|question| question.since) else {
+            continue;
+        };
+        for caller in topology.callers(service) {
+            if asked.len() < MOST_ASKED {
+                asked.entry(caller).or_insert_with(|| MovedQuestion {
+                    service: caller.to_owned(),
+                    since,
+                    subjects: Vec::new(),
+                });
+            }
+        }
     }
     let mut hop: Vec<(&str, Timestamp)> = asked
         .iter()
@@ -138,9 +159,10 @@ impl Context {
             (!versions.is_empty()).then(|| (service.service.clone(), versions))
         };
         let movements = facts.movements.iter();
+        let topology = Topology::new(facts.edges);
         Self {
-            topology: Topology::new(facts.edges),
-            deviations: Deviations::new(facts.alerts, facts.movements),
+            deviations: Deviations::new(facts.alerts, facts.movements, &topology, facts.tick),
+            topology,
             movements: movements.map(|m| (m.service.clone(), m.clone())).collect(),
             versions: facts.services.iter().filter_map(appeared).collect(),
             tick: facts.tick,
@@ -153,6 +175,7 @@ impl Context {
         if alert.state == AlertState::Resolved {
             return;
         }
+        alert.grounds.uncalled_by = self.deviations.uncalled_by(alert).to_vec();
         alert.grounds.origin = origin(alert, &self.topology, &self.deviations, self.tick);
         if let Some(movement) = self.movements.get(&alert.service) {
             let known = std::mem::take(&mut alert.grounds.moved);
@@ -265,9 +288,4 @@ pub(super) fn is_trouble(moved: &Moved) -> bool {
             "rate" | "value" => false,
             _ => is_time,
         }
-}
-
-/// Whether an alert says that its own service is in trouble.
-pub(super) fn is_troubled(alert: &Alert) -> bool {
-    alert.state != AlertState::Resolved && !is_effect(alert)
 }

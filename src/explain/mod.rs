@@ -12,7 +12,9 @@
 mod annotate;
 mod cause;
 mod context;
+mod dismissals;
 mod explainer;
+mod external;
 mod incident;
 mod quantity;
 mod recommendation;

@@ -66,6 +66,9 @@ impl<'a> Style<'a> {
             (false, true) => Some(format!("at most {}", self.value(upper))),
             (true, true) => {
                 let ((from, unit), (to, of)) = (self.parts(lower), self.parts(upper));
+                if (&from, &unit) == (&to, &of) {
+                    return Some(from + &unit);
+                }
                 // A zero has every unit.
                 let same = unit == of || from == "0";
                 let unit = if same { String::new() } else { unit };
@@ -79,7 +82,14 @@ impl<'a> Style<'a> {
         match self {
             Self::Time(seconds) => scaled(value * seconds, &TIMES),
             Self::Bytes(bytes) => scaled(value * bytes, &SIZES),
-            Self::Share => (plain(value * 100.0), " %".into()),
+            Self::Share => {
+                let share = if value.abs() < LEAST_SHARE {
+                    0.0
+                } else {
+                    value
+                };
+                (plain(share * 100.0), " %".into())
+            }
             Self::Plain("") => (plain(value), String::new()),
             Self::Plain(unit) => (plain(value), format!(" {unit}")),
             Self::PerSecond("" | "1") => (plain(value), "/s".into()),
@@ -93,6 +103,9 @@ impl<'a> Style<'a> {
         }
     }
 }
+
+/// A smaller share of anything is none: one in ten million.
+const LEAST_SHARE: f64 = 1e-7;
 
 /// The sigma beyond which the tail of a normal distribution is less than the smallest double: a larger
 /// number says no more, and is not believed.
@@ -249,6 +262,10 @@ mod tests {
         check("error_ratio", 0.042, "4.2 %");
         check("value", 0.5, "50 %");
         check("value", 523.0, "523");
+        check("error_ratio", 1e-6, "0.0001 %");
+        check("error_ratio", -5.99e-10, "0 %");
+        let band = |lower, upper| Style::Share.range(lower, upper);
+        assert_eq!(band(0.0, 5.04e-10).as_deref(), Some("0 %"));
     }
 
     #[test]

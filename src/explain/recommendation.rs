@@ -115,6 +115,10 @@ pub(super) struct Hints<'a> {
     pub(super) version: Option<(&'a str, &'a str)>,
     /// What carries the change, where that is an instance.
     pub(super) instance: Option<&'a Carrier>,
+    /// What carries the change, where that is a version.
+    pub(super) release: Option<&'a Carrier>,
+    /// A caller that has stopped calling it, where all have and it is silent.
+    pub(super) uncalled_by: Option<&'a str>,
     /// A trace that shows it.
     pub(super) trace: Option<&'a str>,
 }
@@ -138,7 +142,23 @@ pub(super) fn recommendation(kind: Kind, side: Side, service: &str, hints: Hints
         | Kind::Value
         | Kind::Budget => true,
     };
-    match (hints.origin.filter(|_| comes_from_callees), hints.instance) {
+    let origin = hints.origin.filter(|_| comes_from_callees);
+    // What only one version does is not done to it by those that it calls. They may make one slow that
+    // asks more of them.
+    let release = hints
+        .release
+        .filter(|_| kind == Kind::ErrorRatio || origin.is_none());
+    match (origin, hints.instance) {
+        _ if kind == Kind::Silence && hints.uncalled_by.is_some() => {
+            let caller = hints.uncalled_by.unwrap_or_default();
+            text.push_str(&format!(
+                "Look at {caller} first: nobody calls {service} since {caller} has nothing to do. Only if \
+                 {service} should send something all the same, check its process and its exporter."
+            ));
+        }
+        _ if release.is_some() => {
+            text.extend(release.map(|carrier| of_release(carrier, service, hints.version)));
+        }
         (Some(origin), _) => text.push_str(&format!(
             "Look at {origin} first: it deviates as well and {service} depends on it. Until it \
              recovers, let {service} do without it or shorten its timeouts."
@@ -155,6 +175,23 @@ pub(super) fn recommendation(kind: Kind, side: Side, service: &str, hints: Hints
         text.push_str(&format!(" Trace {trace} shows it."));
     }
     text
+}
+
+/// Where only one version does it, the difference is what was changed in it.
+fn of_release(carrier: &Carrier, service: &str, told: Option<(&str, &str)>) -> String {
+    let names: Vec<_> = carrier
+        .values
+        .iter()
+        .map(|v| super::annotate::clean(v))
+        .collect();
+    let names = names.join(", ");
+    if told.is_some_and(|(of, version)| of == service && version == names) {
+        return format!("The other versions of {service} do well.");
+    }
+    format!(
+        "Roll back version {names} of {service} or take it out of rotation: the other versions do well. \
+         Then compare what was changed in it: code, dependencies, configuration."
+    )
 }
 
 /// Where a few of many do what the others do not, the difference is theirs.
@@ -228,7 +265,11 @@ fn own(kind: Kind, side: Side, service: &str) -> String {
             "Stop risky changes to {service} while its budget is used this fast, and find the \
              operation that uses it: group its slow and failed spans by name, version and instance."
         ),
-        (Kind::Exhaustion, Side::Above | Side::Below) => format!(
+        (Kind::Exhaustion, Side::Below) => format!(
+            "Refill it before that or slow down what uses it up, then find out what in {service} uses \
+             more: compare the time the decline began with releases, traffic and jobs."
+        ),
+        (Kind::Exhaustion, Side::Above) => format!(
             "Make room before that (raise the limit, clean up, scale out {service}), then find \
              what grows: compare the time the growth began with releases, traffic and jobs."
         ),
@@ -293,16 +334,50 @@ mod tests {
     #[test]
     fn the_measure_decides_before_the_name() {
         let mut alert = crate::explain::fixtures::alert("shop");
-        for (measure, says) in [
-            (Measure::Silence, "still runs"),
-            (Measure::BurnRate, "Stop risky changes to shop"),
-            (Measure::TimeLeft, "Make room before that"),
+        for (measure, side, says) in [
+            (Measure::Silence, Side::Below, "still runs"),
+            (Measure::BurnRate, Side::Above, "Stop risky changes to shop"),
+            (Measure::TimeLeft, Side::Above, "Make room before that"),
+            (Measure::TimeLeft, Side::Below, "Refill it before that"),
         ] {
             alert.grounds.measure = measure;
             let kind = Kind::of_alert(&alert);
-            let text = recommendation(kind, Side::Below, "shop", Hints::default());
+            let text = recommendation(kind, side, "shop", Hints::default());
             assert!(text.contains(says), "{text}");
         }
+    }
+
+    #[test]
+    fn errors_of_one_version_are_not_those_of_a_callee() {
+        let carrier = Carrier {
+            attribute: "service.version".into(),
+            values: vec!["2.0".into()],
+            of: 2,
+            sampled: false,
+        };
+        let mut hints = Hints {
+            origin: Some("ledger"),
+            release: Some(&carrier),
+            ..Hints::default()
+        };
+        let say = |kind, hints| recommendation(kind, Side::Above, "shop", hints);
+        let text = say(Kind::ErrorRatio, hints);
+        assert!(text.starts_with("Roll back version 2.0 of shop"), "{text}");
+        let text = say(Kind::Latency, hints);
+        assert!(text.starts_with("Look at ledger first"), "{text}");
+        hints.version = Some(("shop", "2.0"));
+        let text = say(Kind::ErrorRatio, hints);
+        assert_eq!(text.matches("2.0").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_service_that_nobody_calls_is_not_looked_for() {
+        let hints = Hints {
+            uncalled_by: Some("front"),
+            ..Hints::default()
+        };
+        let text = recommendation(Kind::Silence, Side::Above, "pay", hints);
+        assert!(text.starts_with("Look at front first"), "{text}");
     }
 
     #[test]

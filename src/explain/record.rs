@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::annotate::{appeared, clean, resolution};
-use super::cause::{is_effect, origin};
+use super::annotate::{appeared, clean, resolution, uncalled};
+use super::cause::{began, is_effect, origin};
 use super::context::Context;
 use super::words::clock;
 use crate::model::{
@@ -154,9 +154,10 @@ impl Record {
             };
             match origin(alert, &context.topology, &context.deviations, context.tick) {
                 Some(cause) => member.blames = Some((cause.service().to_owned(), cause.since)),
-                // Fewer calls than usual say nothing of where it comes from.
+                // A service that nobody calls says nothing of where it comes from.
+                None if !context.deviations.uncalled_by(alert).is_empty() => member.blames = None,
                 None if is_effect(alert) || member.blames.is_some() => {}
-                None => member.blames = Some((alert.service.clone(), alert.since)),
+                None => member.blames = Some((alert.service.clone(), began(alert))),
             }
         }
         let mut named: BTreeMap<&str, (usize, Timestamp)> = BTreeMap::new();
@@ -223,6 +224,9 @@ impl Record {
         let mut text = format!("{}.", lead.grounds.sentence);
         if let Some(carried) = lead.annotations.get("carried_by") {
             text.push_str(&format!(" Only {carried}."));
+        }
+        if let Some(uncalled) = uncalled(&lead.grounds.uncalled_by) {
+            text.push_str(&format!(" {uncalled}."));
         }
         let version = alerts.iter().find_map(|alert| {
             let version = alert.grounds.version.as_ref()?;

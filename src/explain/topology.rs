@@ -28,8 +28,13 @@ impl Topology {
 
     /// Whom `service` calls, and who calls it.
     pub(super) fn neighbours(&self, service: &str) -> impl Iterator<Item = &str> {
+        self.callees(service).chain(self.callers(service))
+    }
+
+    /// Who calls `service`, by name.
+    pub(super) fn callers(&self, service: &str) -> impl Iterator<Item = &str> {
         let callers = self.callers.get(service).into_iter().flatten();
-        self.callees(service).chain(callers.map(String::as_str))
+        callers.map(String::as_str)
     }
 
     /// Whom `service` calls, by name.

@@ -57,12 +57,22 @@ pub(super) fn sentence(rule: &Rule, alert: &Alert, subject: &str, style: Style<'
             format!("{subject} {sent} nothing for {}{usual}", seconds(silent))
         }
         Measure::BurnRate => {
-            let uses = if over { "used" } else { "uses" };
             let times = times(alert.observed);
-            format!("{subject} {uses} its error budget {times} times faster than allowed")
+            let (misses, is) = if over {
+                ("missed", "was")
+            } else {
+                ("misses", "is")
+            };
+            let now = now(alert).filter(|_| !over);
+            let now = now.map_or(String::new(), |now| format!(", with {now} now"));
+            format!(
+                "{subject} {misses} its objective{now}: the error budget {is} used up {times} times faster \
+                 than allowed"
+            )
         }
         Measure::TimeLeft => {
-            let limit = rule.detector.upper.or(rule.detector.lower);
+            let (upper, lower) = (rule.detector.upper, rule.detector.lower);
+            let limit = if runs_out(rule, alert) { lower } else { upper };
             let signal = alert.labels.get("signal").unwrap_or_default();
             let limit = limit.map(|limit| {
                 let style = Style::of_signal(signal, &grounds.signal_unit, &[limit]);
@@ -71,8 +81,9 @@ pub(super) fn sentence(rule: &Rule, alert: &Alert, subject: &str, style: Style<'
             let limit = limit.unwrap_or_default();
             match (over, alert.observed > 0.0) {
                 (false, true) => {
+                    let now = now(alert).map_or(String::new(), |now| format!(", with {now} now"));
                     format!(
-                        "{subject} reaches its limit{limit} in {}",
+                        "{subject} reaches its limit{limit} in {}{now}",
                         seconds(alert.observed)
                     )
                 }
@@ -84,6 +95,22 @@ pub(super) fn sentence(rule: &Rule, alert: &Alert, subject: &str, style: Style<'
             }
         }
     }
+}
+
+/// The value that the signal itself has, where another number was judged.
+fn now(alert: &Alert) -> Option<String> {
+    let signal = alert.labels.get("signal").unwrap_or_default();
+    let present = alert.grounds.present?;
+    Some(Style::of_signal(signal, &alert.grounds.signal_unit, &[present]).value(present))
+}
+
+/// Whether what a forecast is about gets less, rather than full.
+pub(super) fn runs_out(rule: &Rule, alert: &Alert) -> bool {
+    let falls = || {
+        let words = alert.annotations.get("baseline");
+        words.is_some_and(|words| words.starts_with("falling"))
+    };
+    rule.detector.lower.is_some() && (rule.detector.upper.is_none() || falls())
 }
 
 /// `; never this high in the 6 days seen`.
@@ -473,7 +500,26 @@ mod tests {
         );
         assert_eq!(
             say(Measure::BurnRate, 15.2, 1.0, None)[0],
-            "it uses its error budget 15 times faster than allowed"
+            "it misses its objective: the error budget is used up 15 times faster than allowed"
+        );
+        let mut slow = alert("shop");
+        slow.grounds.signal_unit = "s".into();
+        slow.grounds.present = Some(0.48);
+        (slow.grounds.measure, slow.observed) = (Measure::BurnRate, 15.2);
+        let said = sentence(&rule(), &slow, "p95", Style::of(""));
+        assert!(
+            said.starts_with("p95 misses its objective, with 480 ms now: "),
+            "{said}"
+        );
+        let mut tokens = slow;
+        tokens.grounds.signal_unit = "{token}".into();
+        tokens.grounds.present = Some(1200.0);
+        (tokens.grounds.measure, tokens.observed) = (Measure::TimeLeft, 660.0);
+        let mut empty = rule();
+        empty.detector.lower = Some(0.0);
+        assert_eq!(
+            sentence(&empty, &tokens, "it", Style::of("s")),
+            "it reaches its limit of 0 token in 11 min, with 1,200 token now"
         );
         let mut of_bytes = alert("shop");
         of_bytes.grounds.signal_unit = "By".into();

@@ -20,7 +20,8 @@ use crate::model::{
     Fingerprint, IntegrationView, Labels, Level, ModeState, Page, Query, ReceiverView, SampleView,
     Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp, TroubleView, WindowView,
 };
-use crate::publish::{Board, Command, ModesView};
+use crate::mute::{SilenceError, SilenceId, Silences};
+use crate::publish::{Board, Command, CommandError, ModesView};
 use crate::telemetry::Telemetry;
 
 /// What the fake clock shows.
@@ -147,8 +148,8 @@ impl Report for FakeReport {
 /// All of port 9517 without a port.
 pub(super) struct Site {
     pub(super) board: Board,
-    /// Kept so that commands find their queue.
-    _commands: mpsc::Receiver<Command>,
+    /// Kept so that commands find their queue; `None` once somebody carries them out.
+    commands: Option<mpsc::Receiver<Command>>,
     sources: Sources,
     settings: Settings,
     router: Router,
@@ -208,11 +209,41 @@ impl Site {
         let state = State::new(settings.clone(), sources.clone(), settings.listen);
         Self {
             board,
-            _commands: commands,
+            commands: Some(commands),
             sources,
             settings,
             router: guarded(state, skins),
         }
+    }
+
+    /// Carries out commands on silences, as the decision task does.
+    pub(super) fn decide(&mut self) {
+        let mut commands = self.commands.take().expect("decided once");
+        let (board, clock) = (self.board.clone(), self.sources.clock.clone());
+        tokio::spawn(async move {
+            let mut silences = Silences::default();
+            while let Some(command) = commands.recv().await {
+                let refused = |error: SilenceError| match error {
+                    SilenceError::NotFound => CommandError::NotFound(error.to_string()),
+                    _ => CommandError::Invalid(error.to_string()),
+                };
+                let now = clock.now();
+                match command {
+                    Command::SetSilence { draft, reply } => {
+                        let new = SilenceId::from_random(rand::random());
+                        let set = silences.set(now, draft, new).map_err(refused);
+                        board.set_silences(silences.clone());
+                        drop(reply.send(set));
+                    }
+                    Command::ExpireSilence { id, reply } => {
+                        let expired = silences.expire(now, id).map_err(refused);
+                        board.set_silences(silences.clone());
+                        drop(reply.send(expired));
+                    }
+                    other => panic!("nobody carries out {other:?}"),
+                }
+            }
+        });
     }
 
     pub(super) fn telemetry(&self) -> &Telemetry {

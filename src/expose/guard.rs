@@ -25,6 +25,8 @@ const MAX_PATH: usize = 4 * 1024;
 const MAX_QUERY: usize = 60 * 1024;
 /// Most parameters of a query.
 const MAX_PARAMETERS: usize = 256;
+/// Where other systems send their alerts, many at once.
+const ALERTS: &str = "/api/v2/alerts";
 /// Largest message of a gRPC call; ours are names.
 const MAX_GRPC_BODY: usize = 1024 * 1024;
 
@@ -199,7 +201,10 @@ async fn with_bounded_body(settings: &Settings, request: Request) -> Result<Requ
         let body = Body::new(Limited::new(body, MAX_GRPC_BODY));
         return Ok(Request::from_parts(parts, body));
     }
-    let limit = settings.max_body_bytes;
+    let limit = match parts.uri.path() {
+        ALERTS => settings.max_alerts_bytes,
+        _ => settings.max_body_bytes,
+    };
     let whole = Limited::new(body, limit).collect();
     let error = |status, message: String| ApiError {
         status,

@@ -8,6 +8,7 @@
 
 mod answer;
 mod api;
+mod ask;
 mod guard;
 mod health;
 mod metrics;
@@ -28,7 +29,7 @@ use crate::model::{BoxFuture, Query, ReceiverView};
 use crate::publish::Board;
 
 pub use server::{Error, Server};
-pub use state::{Routing, Settings, Sources};
+pub use state::{Settings, Sources};
 
 use answer::ApiError;
 use state::State;

@@ -93,16 +93,6 @@ impl Params {
             .map(Some)
             .ok_or_else(|| invalid(name, text, "RFC 3339 or seconds since 1970"))
     }
-
-    /// `true` or `false` as Go's `ParseBool` reads them, since Alertmanager's clients write that.
-    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
-        match self.get(name) {
-            None => Ok(default),
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-            Some(text) => Err(invalid(name, text, "true or false")),
-        }
-    }
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
@@ -189,7 +179,5 @@ mod tests {
         assert_eq!(params("cursor=").cursor(), Ok(None));
         let id = format!("cursor={:032x}-p99", 7);
         assert!(params(&id).cursor().is_ok_and(|id| id.is_some()));
-        assert!(params("active=maybe").flag("active", true).is_err());
-        assert_eq!(params("active=0").flag("active", true), Ok(false));
     }
 }

@@ -38,25 +38,16 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Largest body of a request. Default 64 KiB.
     pub max_body_bytes: usize,
+    /// Largest list of alerts that another system may send. Default 4 MiB.
+    pub max_alerts_bytes: usize,
     /// Bounds of the doors to modes and events.
     pub modes: modes::Limits,
     /// Time that requests in work have to end at shutdown. Default 5 s.
     pub drain: Duration,
-    /// Who is notified, as the Alertmanager API shows it.
-    pub routing: Routing,
+    /// The names of all receivers.
+    pub receivers: Vec<String>,
     /// The configuration in force with its secrets hidden, for `/api/v2/status`; may be empty.
     pub configuration: String,
-}
-
-/// Who is notified of which alerts, as far as the Alertmanager API shows it.
-#[derive(Debug, Clone, Default)]
-pub struct Routing {
-    /// The receiver of every alert.
-    pub receiver: String,
-    /// All receivers there are.
-    pub receivers: Vec<String>,
-    /// Labels that alerts are grouped by; `...` means all of them.
-    pub group_by: Vec<String>,
 }
 
 impl Default for Settings {
@@ -72,9 +63,10 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: 64 * 1024,
+            max_alerts_bytes: 4 << 20,
             modes: modes::Limits::default(),
             drain: Duration::from_secs(5),
-            routing: Routing::default(),
+            receivers: Vec::new(),
             configuration: String::new(),
         }
     }

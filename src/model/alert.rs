@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Grounds, Labels, SeverityLabel, Timestamp};
+use super::{Grounds, Labels, Reported, SeverityLabel, Timestamp};
 
 /// Identifies an alert: a hash of its labels without `severity`, so that an alert which grows worse
 /// stays the same alert. Shown as 16 hexadecimal digits.
@@ -132,6 +132,20 @@ impl Alert {
         self.grounds.onset.unwrap_or(self.since)
     }
 
+    /// What another system said of it; `None`: it is one of a rule here.
+    pub fn reported(&self) -> Option<&Reported> {
+        self.grounds.reported.as_ref()
+    }
+
+    /// Where people see what it rests on: its signal's page under `base` (without a slash at the end), or
+    /// what the system that reported it says; may be empty then.
+    pub fn generator_url(&self, base: &str) -> String {
+        match self.reported() {
+            Some(reported) => reported.generator_url.clone(),
+            None => format!("{base}/#{}", self.signal_id),
+        }
+    }
+
     /// The rule's name.
     pub fn name(&self) -> &str {
         self.labels.get("alertname").unwrap_or_default()
@@ -170,6 +184,21 @@ macro_rules! open_end {
 
 open_end!(lower_end, f64::NEG_INFINITY);
 open_end!(upper_end, f64::INFINITY);
+
+/// An alert as another system reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostedAlert {
+    /// Who it is. Labels without a value count as absent.
+    pub labels: Labels,
+    /// What is said of it.
+    pub annotations: Labels,
+    /// Since when; `None`: not said.
+    pub starts_at: Option<Timestamp>,
+    /// Until when, if it is not reported again before; `None`: not said.
+    pub ends_at: Option<Timestamp>,
+    /// Where it is explained; may be empty.
+    pub generator_url: String,
+}
 
 /// An alert that moved from one state to another. `to` is `alert.state`.
 #[derive(Debug, Clone)]

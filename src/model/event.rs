@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Alert, AlertState, ModeChange, Timestamp};
+use super::{Alert, AlertState, Fingerprint, ModeChange, Timestamp};
 
 /// One entry of the event log that `/api/v1/events` streams. Numbers grow by one and are never used
 /// twice over the life of the store.
@@ -36,6 +36,46 @@ pub enum EventBody {
         /// Why.
         reason: String,
     },
+    /// A person called the deviation of an alert normal.
+    Dismissed {
+        /// Identity of the alert.
+        fingerprint: Fingerprint,
+        /// The rule's name.
+        alertname: String,
+        /// The service that it is about.
+        service: String,
+        /// Who.
+        author: String,
+        /// Why.
+        comment: String,
+    },
+    /// A person set or ended a silence.
+    Silence {
+        /// What was done.
+        action: SilenceAction,
+        /// Id of the silence.
+        id: String,
+        /// What it silences: `{service="checkout"}`.
+        matchers: String,
+        /// From when on.
+        starts_at: Timestamp,
+        /// Until when.
+        ends_at: Timestamp,
+        /// Who made it.
+        author: String,
+        /// Why.
+        comment: String,
+    },
+}
+
+/// What was done to a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SilenceAction {
+    /// It was made or changed.
+    Set,
+    /// It was ended before its time.
+    Expired,
 }
 
 impl Event {
@@ -44,16 +84,19 @@ impl Event {
         match &self.body {
             EventBody::Alert { alert, .. } => Some(&alert.service),
             EventBody::Mode(change) => Some(&change.state.service),
-            EventBody::Freeze { .. } => None,
+            EventBody::Dismissed { service, .. } => Some(service),
+            EventBody::Freeze { .. } | EventBody::Silence { .. } => None,
         }
     }
 
-    /// The SSE event name: `alert`, `mode` or `freeze`.
+    /// The SSE event name: `alert`, `mode`, `freeze`, `silence` or `dismissed`.
     pub fn name(&self) -> &'static str {
         match &self.body {
             EventBody::Alert { .. } => "alert",
             EventBody::Mode(_) => "mode",
             EventBody::Freeze { .. } => "freeze",
+            EventBody::Silence { .. } => "silence",
+            EventBody::Dismissed { .. } => "dismissed",
         }
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, Judged, Measure, SeverityLabel, Timestamp};
+use super::{Fingerprint, Judged, Labels, Measure, SeverityLabel, Timestamp};
 
 /// What the explanation of an alert rests on, as facts. Records of before there were any have none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct Grounds {
     pub measure: Measure,
     /// Unit of the signal's own values, where the number judged is another one; may be empty.
     pub signal_unit: String,
+    /// The signal's newest anomalous value, where the number judged is another one.
+    pub present: Option<f64>,
     /// Least value of the episode's anomalous samples.
     pub least: Option<f64>,
     /// Greatest value of the episode's anomalous samples.
@@ -43,8 +45,40 @@ pub struct Grounds {
     pub version: Option<Appeared>,
     /// Where it probably comes from.
     pub origin: Option<LikelyOrigin>,
+    /// Of a service that is silent, its callers, where all of them have stopped calling it; else empty.
+    pub uncalled_by: Vec<String>,
     /// Id of the incident that the alert is part of.
     pub incident: Option<String>,
+    /// Who called an earlier deviation of the same alert or signal normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dismissed: Option<Dismissal>,
+    /// What another system said, where the alert is its and not one of a rule here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
+}
+
+/// "This was normal": what a person answered to an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dismissal {
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What another system, Prometheus for one, said of an alert of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// Its annotations as they came.
+    pub annotations: Labels,
+    /// Where it is explained; may be empty.
+    pub generator_url: String,
+    /// It is over at this time unless it is reported again before.
+    pub ends_at: Timestamp,
+    /// Whether that time follows from there being none.
+    pub is_timeout: bool,
 }
 
 impl Grounds {
@@ -54,6 +88,7 @@ impl Grounds {
         self.measure = evidence.measure;
         self.least = Some(self.least.map_or(observed, |least| least.min(observed)));
         self.greatest = Some(self.greatest.map_or(observed, |most| most.max(observed)));
+        self.present = evidence.present;
         self.anomalous_until = self.anomalous_until.max(Some(time));
         // The detector learns from the episode too, and has seen the value once it was there.
         self.never_seen |= evidence.never_seen;
@@ -169,7 +204,8 @@ pub struct Movement {
     pub service: String,
     /// Signals that moved, the first first; a few more than are shown, since some may be the alert's own.
     pub moved: Vec<Moved>,
-    /// By id of the subject's signal.
+    /// By id of the subject's signal; empty where it was looked and nothing separates what moved from what
+    /// did not.
     pub carriers: BTreeMap<String, Vec<Carrier>>,
 }
 

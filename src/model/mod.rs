@@ -19,16 +19,16 @@ mod timestamp;
 mod verdict;
 mod view;
 
-pub use alert::{Alert, AlertState, Fingerprint, Transition};
+pub use alert::{Alert, AlertState, Fingerprint, PostedAlert, Transition};
 pub use attributes::{AttributeValue, Attributes};
 pub use delivery::{BreakerView, DeliveryStatistics, IntegrationView, ReceiverView, TroubleView};
 pub use detector::{
     AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
 };
-pub use event::{Event, EventBody};
+pub use event::{Event, EventBody, SilenceAction};
 pub use grounds::{
-    Appeared, Carrier, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin, Moved,
-    MovedQuestion, Movement, Subject,
+    Appeared, Carrier, Dismissal, Grounds, Incident, IncidentAlert, IncidentState, LikelyOrigin,
+    Moved, MovedQuestion, Movement, Reported, Subject,
 };
 pub use labels::Labels;
 pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};

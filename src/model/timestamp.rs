@@ -93,6 +93,20 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Reads RFC 3339, and takes a time out of range for the end of the range that is nearest. Other
+    /// programs write their zero time, which is in the year 1, for none.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse_saturating(text: &str) -> Result<Self, String> {
+        let parsed: jiff::Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+        let nanos = parsed.as_nanosecond();
+        let nearest = if nanos < 0 { i64::MIN } else { i64::MAX };
+        Ok(Self(i64::try_from(nanos).unwrap_or(nearest)))
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rfc3339())

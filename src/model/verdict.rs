@@ -45,6 +45,8 @@ pub struct Evidence {
     pub spread: f64,
     /// What was judged.
     pub measure: Measure,
+    /// The sample's own value, where another number was judged and it still says something.
+    pub present: Option<f64>,
     /// How much time the baseline has seen; zero where the detector does not know.
     pub history: Duration,
     /// In all of `history` no value was this far out on this side.

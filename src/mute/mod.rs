@@ -8,9 +8,14 @@
 //! still shown.
 
 mod inhibit;
+mod silence;
 mod time_interval;
 
 pub use inhibit::{InhibitRule, Inhibitor};
+pub use silence::{
+    Condition, Draft, Silence, SilenceError, SilenceSettings, SilenceState, Silences, comparison,
+    is_label_name,
+};
 pub use time_interval::{Span, TimeInterval};
 
 use std::fmt;
@@ -23,6 +28,15 @@ use crate::model::{Fingerprint, Labels, Timestamp};
 /// Identifies a silence: a UUID, shown as `8-4-4-4-12` hexadecimal digits, as in Alertmanager.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SilenceId(pub u128);
+
+impl SilenceId {
+    /// An id from 128 random bits: a UUID of version 4, as RFC 9562 section 5.4 lays it out.
+    pub fn from_random(bits: u128) -> Self {
+        const VERSION: u128 = 0xf << 76;
+        const VARIANT: u128 = 0b11 << 62;
+        Self(bits & !VERSION & !VARIANT | 4 << 76 | 0b10 << 62)
+    }
+}
 
 /// Why one alert is not notified now. Empty: it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -108,6 +122,13 @@ impl<'de> Deserialize<'de> for SilenceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_ids_are_of_version_4() {
+        let id = |bits| SilenceId::from_random(bits).to_string();
+        assert_eq!(id(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(id(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
 
     #[test]
     fn ids_are_uuids() {

@@ -80,6 +80,16 @@ impl Guard {
         host.parse().map_or(Ok(()), |address| self.check(address))
     }
 
+    /// The addresses of `host` that may be used, with `port`.
+    pub(super) async fn lookup(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
+        let found = tokio::net::lookup_host((host, port)).await?;
+        Ok(self.filter(found)?)
+    }
+
     /// The addresses among `found` that may be used.
     fn filter(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
         let mut refused = None;

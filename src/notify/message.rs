@@ -92,12 +92,13 @@ impl Message {
 
     /// The body for `receiver`; `None` when there is nothing left to say to it. `external_url` is
     /// where people reach this daemon, without a slash at the end; links appear only if it is `http`
-    /// or `https`.
+    /// or `https`. At most `limit` alerts are listed.
     pub(super) fn to_json(
         &self,
         receiver: &str,
         resolved: Resolved,
         external_url: &str,
+        limit: usize,
     ) -> Option<Vec<u8>> {
         let json = match self {
             Self::Mode { change, at } => serde_json::to_vec(&ModeBody {
@@ -106,17 +107,18 @@ impl Message {
                 data: change,
             }),
             Self::Alerts(notification) => {
-                let alerts: Vec<_> = alerts(notification, resolved)
+                let mut alerts: Vec<_> = alerts(notification, resolved)
                     .map(|alert| AlertBody::new(alert, external_url))
                     .collect();
-                let only_ends = notification.reason == Reason::Resolved;
-                if alerts.is_empty() || only_ends && resolved == Resolved::Omit {
+                if alerts.is_empty() {
                     return None;
                 }
+                let left_out = alerts.len().saturating_sub(limit) as u64;
+                alerts.truncate(limit);
                 serde_json::to_vec(&AlertsBody {
                     version: "4",
                     group_key: &notification.group_key,
-                    truncated_alerts: notification.truncated,
+                    truncated_alerts: notification.truncated + left_out,
                     status: notification.status.name(),
                     receiver,
                     group_labels: &notification.group_labels,
@@ -131,9 +133,14 @@ impl Message {
     }
 }
 
-/// The alerts of `notification` that a receiver is told.
-fn alerts(notification: &Notification, resolved: Resolved) -> impl Iterator<Item = &Alert> {
-    let told = move |alert: &&Alert| resolved == Resolved::Send || is_firing(alert);
+/// The alerts of `notification` that a receiver is told. Who does not want to hear of ends hears nothing
+/// where nothing else has happened, even if others of the group still fire.
+pub(super) fn alerts(
+    notification: &Notification,
+    resolved: Resolved,
+) -> impl Iterator<Item = &Alert> {
+    let has_news = notification.reason != Reason::Resolved;
+    let told = move |alert: &&Alert| resolved == Resolved::Send || has_news && is_firing(alert);
     notification
         .alerts
         .iter()
@@ -141,19 +148,39 @@ fn alerts(notification: &Notification, resolved: Resolved) -> impl Iterator<Item
         .filter(told)
 }
 
-fn is_firing(alert: &Alert) -> bool {
+pub(super) fn is_firing(alert: &Alert) -> bool {
     alert.state != AlertState::Resolved
+}
+
+/// `firing` or `resolved`.
+pub(super) fn status(alert: &Alert) -> &'static str {
+    match is_firing(alert) {
+        true => "firing",
+        false => "resolved",
+    }
+}
+
+/// Where people see `alert`: its signal on the page. Empty where the page cannot be linked to.
+pub(super) fn url(alert: &Alert, external_url: &str) -> String {
+    match base_url(external_url) {
+        base if base.is_empty() || alert.signal_id.is_empty() => base,
+        base => format!("{base}#{}", alert.signal_id),
+    }
+}
+
+/// Where people see all alerts. Empty where the page cannot be linked to.
+pub(super) fn base_url(external_url: &str) -> String {
+    let linkable = external_url.starts_with("http://") || external_url.starts_with("https://");
+    match linkable {
+        true => format!("{external_url}/"),
+        false => String::new(),
+    }
 }
 
 impl<'a> AlertBody<'a> {
     fn new(alert: &'a Alert, external_url: &str) -> Self {
-        let linkable = external_url.starts_with("http://") || external_url.starts_with("https://");
         Self {
-            status: if is_firing(alert) {
-                "firing"
-            } else {
-                "resolved"
-            },
+            status: status(alert),
             labels: &alert.labels,
             annotations: &alert.annotations,
             starts_at: alert.fired_at.unwrap_or(alert.since),
@@ -161,9 +188,9 @@ impl<'a> AlertBody<'a> {
                 Some(at) if !is_firing(alert) => at.rfc3339(),
                 Some(_) | None => ZERO_TIME.into(),
             },
-            generator_url: match linkable {
-                true => format!("{external_url}/#{}", alert.signal_id),
-                false => String::new(),
+            generator_url: match alert.reported() {
+                Some(reported) => reported.generator_url.clone(),
+                None => url(alert, external_url),
             },
             fingerprint: alert.fingerprint.to_string(),
         }

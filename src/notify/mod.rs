@@ -30,18 +30,23 @@ mod outbox;
 mod record;
 mod retry;
 mod signature;
+mod template;
 #[cfg(test)]
 mod tests;
-mod wish;
 
 pub use breaker::BreakerSettings;
 pub use bulkhead::Concurrency;
-pub use integration::{AttemptError, Integration, Webhook};
+pub use integration::{
+    Address, Alertmanager, AttemptError, Authorization, Card, Credential, Email, Endpoint, Http,
+    Integration, LogFile, Opsgenie, PagerDuty, Part, Payload, Responder, Secured, Slack, Teams,
+    Tls, TransportSettings, Tree, Trust, Webhook,
+};
 pub use journal::Journal;
 pub use message::{Message, Resolved};
 pub use outbox::{OutboxSettings, Parcel, Room};
 pub use retry::Policy;
 pub use signature::Secret;
+pub use template::{Target, Templates, Text, check_text};
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -196,6 +201,7 @@ impl Notifier {
         let context = Context {
             client,
             external_url: settings.external_url.as_str().into(),
+            template_errors: telemetry.template_errors.clone(),
         };
         for receiver in &receivers {
             // Counters begin at zero, so that `rate()` sees their first step.

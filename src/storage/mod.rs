@@ -51,13 +51,19 @@ pub enum Table {
     Outbox,
     /// Incidents, by id.
     Incidents,
+    /// Silences, by id.
+    Silences,
+    /// Alerts that other systems report, by fingerprint.
+    External,
+    /// What people called normal, by the alert's fingerprint.
+    Dismissals,
     /// Facts about the store itself and counters of its users.
     Meta,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Alerts,
         Self::Dispatch,
         Self::Modes,
@@ -65,6 +71,9 @@ impl Table {
         Self::Events,
         Self::Outbox,
         Self::Incidents,
+        Self::Silences,
+        Self::External,
+        Self::Dismissals,
         Self::Meta,
     ];
 
@@ -78,6 +87,9 @@ impl Table {
             Self::Events => "events",
             Self::Outbox => "outbox",
             Self::Incidents => "incidents",
+            Self::Silences => "silences",
+            Self::External => "external",
+            Self::Dismissals => "dismissals",
             Self::Meta => "meta",
         }
     }

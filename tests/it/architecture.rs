@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modes", &[]),
     ("storage", &[]),
     ("publish", &["mute", "dispatch"]),
-    ("expose", &["publish"]),
+    ("expose", &["publish", "mute", "dispatch"]),
     ("shutdown", &[]),
 ];
 

@@ -41,6 +41,7 @@ fn firing(rules: &str, minutes: i64, values: impl Fn(f64) -> Vec<MetricPoint>) -
     let known = Known {
         detectors: detect::names().collect(),
         template: |_| Ok(()),
+        text: |_, _, _| Ok(()),
     };
     let loaded = config::parse("t.yaml", rules, &|_| None, &known).expect("a configuration");
     let begin = Timestamp::from_secs(1_800_000_000);

@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod alertmanager_api;
 mod architecture;
 mod backtest;
 mod bad_input;
@@ -23,5 +24,7 @@ mod modes;
 mod nab;
 mod own_telemetry;
 mod prometheus;
+mod prometheus_alerts;
 mod routing;
+mod receivers;
 mod state;

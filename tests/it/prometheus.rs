@@ -2,73 +2,14 @@
 //! finds nothing to say against `/metrics`, and the shipped rules do what their tests say.
 
 use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::harness::hook::Hook;
+use crate::harness::prometheus::Prometheus;
 use crate::harness::{Daemon, eventually, otlp, program, root, stdout};
-
-/// Prometheus on a free port, stopped when dropped.
-struct Prometheus {
-    child: Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Prometheus {
-    async fn scraping(target: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let config = folder.path().join("prometheus.yml");
-        let text = format!(
-            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: tidewatch\n    static_configs: [{{targets: [\"{target}\"]}}]\n"
-        );
-        std::fs::write(&config, text).expect("written");
-        // Prometheus cannot be asked for a free port: take one and give it back.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                folder.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("prometheus: {e}; `tests/run` installs what is needed"));
-        Self {
-            child,
-            url: format!("http://127.0.0.1:{port}"),
-            _folder: folder,
-        }
-    }
-
-    /// The result of an instant query; `None` while Prometheus does not answer.
-    async fn query(&self, expression: &str) -> Option<Vec<Value>> {
-        let answer = reqwest::Client::new()
-            .get(format!("{}/api/v1/query", self.url))
-            .query(&[("query", expression)])
-            .send()
-            .await
-            .ok()?;
-        let answer: Value = answer.json().await.ok()?;
-        assert_ne!(answer["errorType"], "bad_data", "{expression}: {answer}");
-        answer["data"]["result"].as_array().cloned()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
 
 const CONFIG: &str = r#"
 window: {tick: 200ms}

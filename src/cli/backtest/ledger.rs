@@ -68,7 +68,7 @@ impl Ledger {
                         event.time.since(since);
                 }
             }
-            EventBody::Freeze { .. } => {}
+            EventBody::Freeze { .. } | EventBody::Silence { .. } | EventBody::Dismissed { .. } => {}
         }
     }
 

@@ -298,7 +298,9 @@ fn told(event: &Event) -> String {
             clean(&change.state.mode),
             clean(&change.cause),
         ),
-        EventBody::Freeze { .. } => String::new(),
+        EventBody::Freeze { .. } | EventBody::Silence { .. } | EventBody::Dismissed { .. } => {
+            String::new()
+        }
     }
 }
 

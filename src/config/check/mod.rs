@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use crate::config::decode::path_of;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::yaml::{Node, NodeId, Value};
-use crate::config::{Config, Period};
+use crate::config::{Config, Period, TemplateFile, TextKind};
 
 mod delivery;
+mod integrations;
 mod learning;
 mod listening;
 mod modes;
@@ -22,6 +23,8 @@ pub struct Known {
     pub detectors: Vec<&'static str>,
     /// Says what is wrong with a template.
     pub template: fn(&str) -> Result<(), String>,
+    /// Says what is wrong with a text of a receiver, which may use these files.
+    pub text: fn(&[TemplateFile], TextKind, &str) -> Result<(), String>,
 }
 
 /// Where the settings stand in the file.

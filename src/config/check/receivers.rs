@@ -1,27 +1,93 @@
 //! Receivers: names that exist, chains that end, secrets that are not in clear.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use std::path::Path;
 
 use crate::config::diagnostic::suggest;
 use crate::config::receiver::LOG_RECEIVER;
 use crate::config::yaml::Node;
-use crate::config::{Config, Period, Receiver, Secret, Webhook};
+use crate::config::{
+    Config, Global, Period, Receiver, Route, TemplateFile, TextKind, read_templates,
+};
 
 use super::Checker;
 
 impl Checker<'_> {
     pub(super) fn receivers(&mut self, config: &Config) {
         let names = self.receiver_names();
+        self.global(&config.global);
+        let files = self.templates(&config.templates);
+        if let Some(from) = &config.global.smtp_from {
+            self.text("global.smtp_from", TextKind::Line, from, &files);
+        }
         let mut seen = BTreeSet::new();
         for (at, receiver) in config.receivers.iter().enumerate() {
             let path = format!("receivers[{at}]");
-            self.receiver(receiver, &path, &names, &mut seen);
+            self.receiver(receiver, &path, &names, &mut seen, (&config.global, &files));
         }
         self.fallbacks(config);
+        self.resolve_timeouts(config);
+    }
+
+    /// Another Alertmanager must hear of an alert again before it takes it for resolved.
+    fn resolve_timeouts(&mut self, config: &Config) {
+        for (at, receiver) in config.receivers.iter().enumerate() {
+            let longest = longest_repeat(&config.route, ("", Period::default()), &receiver.name);
+            for (n, one) in receiver.alertmanager_configs.iter().enumerate() {
+                if longest >= one.resolve_timeout {
+                    self.warn(
+                        &format!("receivers[{at}].alertmanager_configs[{n}].resolve_timeout"),
+                        format!(
+                            "it takes alerts for resolved after {}, and they are told again only after {longest}",
+                            one.resolve_timeout
+                        ),
+                        "make it a multiple of `repeat_interval`",
+                    );
+                }
+            }
+        }
+    }
+
+    /// The files of templates, as far as they can be read.
+    fn templates(&mut self, patterns: &[String]) -> Vec<TemplateFile> {
+        let files = match read_templates(Path::new(""), patterns) {
+            Ok(files) => files,
+            Err(error) => {
+                let path = format!("templates[{}]", error.at);
+                self.error(&path, error.reason, "a path beside the configuration");
+                return Vec::new();
+            }
+        };
+        for at in 0..patterns.len() {
+            if !files.iter().any(|file| file.at == at) {
+                let path = format!("templates[{at}]");
+                self.warn(
+                    &path,
+                    "names no file",
+                    "the path is relative to the configuration's",
+                );
+            }
+        }
+        for file in &files {
+            if let Err(reason) = (self.known.text)(&files, TextKind::Plain, &file.text) {
+                self.error(
+                    &format!("templates[{}]", file.at),
+                    format!("`{}`: bad template: {reason}", file.name),
+                    "see docs/receivers.md for what templates may say",
+                );
+            }
+        }
+        files
+    }
+
+    fn text(&mut self, path: &str, kind: TextKind, text: &str, files: &[TemplateFile]) {
+        if let Err(reason) = (self.known.text)(files, kind, text) {
+            let (reason, hint) = reason.split_once('\n').unwrap_or((
+                &reason,
+                "templates look like \"{{ status }}: {{ common_labels.alertname }}\"",
+            ));
+            self.error(path, format!("bad template: {reason}"), hint);
+        }
     }
 
     /// Names as the file has them: a receiver with a mistake in it is still known.
@@ -51,6 +117,7 @@ impl Checker<'_> {
         path: &str,
         names: &BTreeSet<String>,
         seen: &mut BTreeSet<&'c str>,
+        (global, files): (&Global, &[TemplateFile]),
     ) {
         let name_path = format!("{path}.name");
         self.name(&name_path, &receiver.name);
@@ -68,70 +135,15 @@ impl Checker<'_> {
                 "each needs a name of its own",
             );
         }
-        if receiver.webhook_configs.is_empty() && !self.is_broken(path) {
+        if receiver.is_empty() && !self.is_broken(path) {
             self.warn(path, "tells nobody", "add `webhook_configs`");
         }
         if let Some(fallback) = &receiver.fallback {
             self.receiver_name(&format!("{path}.fallback"), fallback, names);
         }
-        for (at, webhook) in receiver.webhook_configs.iter().enumerate() {
-            self.webhook(webhook, &format!("{path}.webhook_configs[{at}]"));
-        }
-    }
-
-    fn webhook(&mut self, webhook: &Webhook, path: &str) {
-        self.period(
-            &format!("{path}.timeout"),
-            webhook.timeout,
-            Period(Duration::from_millis(100)),
-            Period::secs(300),
-        );
-        let secret = format!("{path}.secret");
-        let key = webhook.secret.as_ref().map(Secret::reveal);
-        if let Some(key) = key.and_then(|key| key.strip_prefix("whsec_"))
-            && BASE64.decode(key).map_or(true, |key| key.is_empty())
-        {
-            self.error(
-                &secret,
-                "is not base64 after `whsec_`",
-                "copy it whole, or use any text that does not begin with `whsec_`",
-            );
-        }
-        self.secret(&secret);
-        let url = webhook.url.reveal();
-        if url.password().is_some() {
-            self.secret(&format!("{path}.url"));
-        }
-        for (name, value) in &webhook.headers {
-            // Names may hold dots, which paths take for steps; then the place is that of all headers.
-            let header = format!("{path}.headers.{name}");
-            if reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                self.error(
-                    &header,
-                    format!("`{name}` is no header name"),
-                    "as in `X-Scope`",
-                );
-            } else if is_own_header(name) {
-                self.error(
-                    &header,
-                    format!("the header `{name}` is set by Tidewatch"),
-                    "leave it out",
-                );
-            }
-            if reqwest::header::HeaderValue::from_str(value.reveal()).is_err() {
-                self.error(
-                    &header,
-                    "is no header value",
-                    "visible characters on one line",
-                );
-            }
-            let lower = name.to_ascii_lowercase();
-            if ["auth", "token", "key", "secret", "cookie"]
-                .iter()
-                .any(|word| lower.contains(word))
-            {
-                self.secret(&header);
-            }
+        self.integrations(receiver, global, path);
+        for (key, kind, text) in receiver.texts() {
+            self.text(&format!("{path}.{key}"), kind, text, files);
         }
     }
 
@@ -162,17 +174,20 @@ impl Checker<'_> {
     }
 }
 
-/// Headers that a request has by what it is.
-fn is_own_header(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with("webhook-")
-        || matches!(
-            name.as_str(),
-            "content-type"
-                | "content-length"
-                | "content-encoding"
-                | "host"
-                | "connection"
-                | "transfer-encoding"
-        )
+/// The longest `repeat_interval` of the routes to `receiver`; `around` are the receiver and the interval of
+/// the route around this one.
+fn longest_repeat(route: &Route, around: (&str, Period), receiver: &str) -> Period {
+    let own = (
+        route.receiver.as_deref().unwrap_or(around.0),
+        route.repeat_interval.unwrap_or(around.1),
+    );
+    let here = match own.0 == receiver {
+        true => own.1,
+        false => Period::default(),
+    };
+    let below = route
+        .routes
+        .iter()
+        .map(|route| longest_repeat(route, own, receiver));
+    below.fold(here, Period::max)
 }

@@ -138,6 +138,7 @@ impl Checker<'_> {
             );
         }
         self.group_by(route, path);
+        self.matchers(&at("matchers"), &route.matchers);
         self.condition_names(
             [&at("match"), &at("match_re")],
             (&route.equal, &route.regex),
@@ -209,6 +210,24 @@ impl Checker<'_> {
         }
     }
 
+    /// Conditions that mean something else than they look like.
+    fn matchers(&mut self, path: &str, texts: &[MatcherText]) {
+        for (at, text) in texts.iter().enumerate() {
+            let quoted =
+                |value: &str| value.len() > 1 && value.starts_with('\'') && value.ends_with('\'');
+            for matcher in text.matchers.iter().filter(|m| quoted(&m.value)) {
+                self.warn(
+                    &format!("{path}[{at}]"),
+                    format!(
+                        "the single quotes are part of the value of `{}`",
+                        matcher.name
+                    ),
+                    "use double quotes, or none",
+                );
+            }
+        }
+    }
+
     /// The older forms of conditions: their names.
     fn condition_names(
         &mut self,
@@ -249,6 +268,8 @@ impl Checker<'_> {
                 ),
             ),
         ];
+        self.matchers(&at("source_matchers"), &rule.source_matchers);
+        self.matchers(&at("target_matchers"), &rule.target_matchers);
         for (side, count) in sides {
             if count == 0 && !self.is_broken(path) {
                 self.warn(

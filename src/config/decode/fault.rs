@@ -222,10 +222,12 @@ impl serde::de::Error for Fault {
 /// Keys of Alertmanager that people will try and that are not there yet.
 fn later(key: &str) -> Option<&'static str> {
     match key {
-        "email_configs" | "slack_configs" | "pagerduty_configs" | "opsgenie_configs"
-        | "msteams_configs" | "telegram_configs" | "discord_configs" | "sns_configs"
-        | "pushover_configs" | "victorops_configs" | "webex_configs" | "wechat_configs" => {
-            Some("only `webhook_configs` are supported yet")
+        "telegram_configs" | "discord_configs" | "sns_configs" | "pushover_configs"
+        | "victorops_configs" | "webex_configs" | "wechat_configs" => {
+            Some("not supported; `webhook_configs` with a `payload` of your own reaches most")
+        }
+        "service_key" | "service_key_file" => {
+            Some("only the Events API v2 is spoken: make an integration key for it, `routing_key`")
         }
         _ => None,
     }

@@ -188,12 +188,14 @@ fn bad_conditions_and_times_are_shown_where_they_are() {
 #[test]
 fn what_was_hardly_meant_is_said() {
     check(
-        "route:\n  routes:\n    - {receiver: log}\n    - {matchers: [a=b], repeat_interval: 1m}\n\
+        "route:\n  routes:\n    - {receiver: log}\n    - {matchers: [a='b'], repeat_interval: 1m}\n\
          inhibit_rules:\n  - target_matchers: [a=b]\ntime_intervals: [{name: n}]\n",
         &[
             "t.yaml:3:7: warning: route.routes[0]: has no conditions and takes every alert, so the routes after it get none",
             "  hint: give it `matchers`, set `continue: true`, or put it last",
-            "t.yaml:4:42: warning: route.routes[1].repeat_interval: repeat_interval (1m) is shorter than group_interval (5m), which holds it back",
+            "t.yaml:4:19: warning: route.routes[1].matchers[0]: the single quotes are part of the value of `a`",
+            "  hint: use double quotes, or none",
+            "t.yaml:4:44: warning: route.routes[1].repeat_interval: repeat_interval (1m) is shorter than group_interval (5m), which holds it back",
             "  hint: make repeat_interval a multiple of group_interval",
             "t.yaml:6:5: warning: inhibit_rules[0]: has no conditions on the source, so every alert is one",
             "  hint: add `source_matchers`",

@@ -135,6 +135,11 @@ impl Run {
         }
     }
 
+    /// Whether there is one.
+    pub(super) fn goes_on(&self) -> bool {
+        self.samples > 0
+    }
+
     /// Ends it.
     pub(super) fn end(&mut self) {
         *self = Self::default();

@@ -161,6 +161,18 @@ impl Detector for Adaptive {
         verdict
     }
 
+    fn accept(&mut self, _since: Timestamp, _window: &Window) -> bool {
+        let growth = match self.scale {
+            Scale::Plain => LARGEST_GROWTH,
+            // On this scale noise is the same everywhere.
+            Scale::Root => 1.0,
+        };
+        if let Some(state) = &mut self.state {
+            state.accept(growth);
+        }
+        true
+    }
+
     fn season(&self) -> Option<&'static str> {
         match self.state.as_ref()?.period() {
             Period::None => None,
@@ -197,6 +209,8 @@ impl Detector for Adaptive {
     }
 }
 
+/// Noise grows with the level that a person calls normal, at most so many times.
+const LARGEST_GROWTH: f64 = 10.0;
 /// So many samples the long-run mean stands on at most.
 const LONG_RUN: u32 = 2000;
 

@@ -25,7 +25,7 @@ const DELTA: MetricKind = MetricKind::Sum {
     temporality: Temporality::Delta,
 };
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_secs(1_800_000_000 + seconds)
 }
 
@@ -121,7 +121,13 @@ fn delta(service: &str, instance: u32, seconds: i64, value: f64) -> MetricPoint 
     }
 }
 
-fn span(service: &str, trace: u128, id: u64, parent: Option<u64>, seconds: i64) -> SpanRecord {
+pub(super) fn span(
+    service: &str,
+    trace: u128,
+    id: u64,
+    parent: Option<u64>,
+    seconds: i64,
+) -> SpanRecord {
     let end = at(seconds);
     SpanRecord {
         resource: resource(service, &[("host.name", "h")]),

@@ -75,6 +75,7 @@ fn render(state: &State, format: Format, signals: Vec<SignalView>) -> String {
     own::write(&mut writer, &state.telemetry.registry.gather());
     published::write_signals(&mut writer, signals, state.settings.exposed_signals);
     published::write_alerts(&mut writer, &state.board.alerts());
+    published::write_silences(&mut writer, &state.board.silences(), state.clock.now());
     published::write_modes(&mut writer, &state.board.modes());
     writer.finish()
 }

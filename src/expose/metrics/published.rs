@@ -2,7 +2,8 @@
 
 use super::labels::{LabelSet, distinct};
 use super::text::{Kind, Writer};
-use crate::model::{Alert, AlertState, SignalView};
+use crate::model::{Alert, AlertState, SignalView, Timestamp};
+use crate::mute::{SilenceState, Silences};
 use crate::publish::ModesView;
 use std::sync::Arc;
 
@@ -133,6 +134,16 @@ pub(super) fn write_alerts(writer: &mut Writer, alerts: &[Arc<Alert>]) {
     });
     for labels in distinct(labels.collect(), "fingerprint") {
         writer.sample("ALERTS", "", &labels, 1.0);
+    }
+}
+
+/// `tidewatch_silences`: how many there are in each state.
+pub(super) fn write_silences(writer: &mut Writer, silences: &Silences, now: Timestamp) {
+    writer.family("tidewatch_silences", "Silences by state.", Kind::Gauge);
+    for state in SilenceState::ALL {
+        let count = silences.list().filter(|s| s.state(now) == state).count();
+        let labels = format!("state=\"{}\"", state.name());
+        writer.sample("tidewatch_silences", "", &labels, count as f64);
     }
 }
 

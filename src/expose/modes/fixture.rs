@@ -177,6 +177,7 @@ impl Fixture {
                             freeze.map(|freeze| freeze.reason)
                         )
                     }
+                    other => format!("{other:?}"),
                 };
                 told.send(words).await.unwrap();
             }

@@ -57,7 +57,10 @@ impl Modes for Service {
         let of = service.clone();
         let filter = move |event: &Event| match &event.body {
             EventBody::Mode(change) => change.state.service == of,
-            EventBody::Alert { .. } | EventBody::Freeze { .. } => false,
+            EventBody::Alert { .. }
+            | EventBody::Freeze { .. }
+            | EventBody::Silence { .. }
+            | EventBody::Dismissed { .. } => false,
         };
         let items = self.0.watch(Start::Present, Box::new(filter));
         let items = items.map_err(|error| Status::unavailable(error.message))?;

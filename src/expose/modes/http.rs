@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::State;
 use crate::expose::answer::{ApiError, success, success_page};
+use crate::expose::ask;
 use crate::model::{ModeReason, ModeState, Override, Timestamp};
 use crate::publish::{Command, CommandError, Freeze};
 
@@ -217,19 +218,7 @@ async fn ask<T>(
     state: &State,
     command: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Command,
 ) -> Result<T, ApiError> {
-    let (reply, answer) = oneshot::channel();
-    let asked = async {
-        state.board.command(command(reply)).await?;
-        answer
-            .await
-            .map_err(|_| CommandError::Unavailable("shutting down".into()))?
-    };
-    match tokio::time::timeout(state.limits.reply, asked).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(ApiError::unavailable(
-            "no answer in time; it may still be carried out",
-        )),
-    }
+    ask::ask(&state.board, state.limits.reply, command).await
 }
 
 fn named(service: ServicePath) -> Result<String, ApiError> {

@@ -14,7 +14,7 @@ use super::{
     rig_with,
 };
 use crate::clock::Clock;
-use crate::dispatch::Status;
+use crate::dispatch::{Reason, Status};
 use crate::model::AlertState;
 use crate::notify::{Kept, LOG, Notifier, Resolved, Secret, Settings, Webhook};
 use crate::telemetry::Telemetry;
@@ -271,7 +271,10 @@ async fn resolved_alerts_are_left_out_where_they_are_not_wanted() {
     all_over.status = Status::Resolved;
     let mut some_over = notification("oncall", "g");
     some_over.alerts.push(over);
+    let mut only_because = some_over.clone();
+    only_because.reason = Reason::Resolved;
     rig.send(all_over);
+    rig.send(only_because);
     rig.send(some_over);
     let alerts = hook.next().await.json()["alerts"].clone();
     assert_eq!(alerts.as_array().unwrap().len(), 1);

@@ -3,6 +3,8 @@
 
 mod delivery;
 mod hostile;
+mod integrations;
+mod mail;
 mod outbox;
 mod trouble;
 
@@ -17,7 +19,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -31,6 +33,8 @@ use crate::model::{
     ReceiverView, SeverityLabel, Timestamp,
 };
 use crate::notify::Integration;
+use crate::notify::address::Guard;
+use crate::notify::integration::{Client, Context};
 use crate::notify::{Journal, Kept, Notifier, Parcel, Policy, Receiver, Settings, Webhook};
 use crate::telemetry::Telemetry;
 
@@ -102,6 +106,9 @@ fn mode_change() -> ModeChange {
 
 /// A request as a receiver saw it.
 struct Seen {
+    method: Method,
+    /// With the query.
+    path: String,
     headers: HeaderMap,
     body: Bytes,
 }
@@ -136,8 +143,13 @@ impl Hook {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
-                let headers = parts.headers;
-                record.send(Seen { headers, body }).await.unwrap();
+                let seen = Seen {
+                    method: parts.method,
+                    path: parts.uri.to_string(),
+                    headers: parts.headers,
+                    body,
+                };
+                record.send(seen).await.unwrap();
                 answer(count.fetch_add(1, Ordering::SeqCst)).await
             }
         });
@@ -205,6 +217,15 @@ fn hurried() -> Policy {
         max_elapsed: PATIENCE,
         keep: PATIENCE,
         max_retry_after: Duration::from_millis(2),
+    }
+}
+
+/// What attempts share, where one is made without a notifier.
+fn context() -> Context {
+    Context {
+        client: Client::new(Guard::default(), PATIENCE).unwrap(),
+        external_url: "http://tidewatch.example".into(),
+        template_errors: Telemetry::new().template_errors,
     }
 }
 

@@ -59,7 +59,11 @@ fn told(replay: &mut Replay) -> Vec<String> {
             event.time,
             alert.annotations.get("explanation").unwrap_or_default()
         )),
-        EventBody::Alert { .. } | EventBody::Mode(_) | EventBody::Freeze { .. } => None,
+        EventBody::Alert { .. }
+        | EventBody::Mode(_)
+        | EventBody::Freeze { .. }
+        | EventBody::Silence { .. }
+        | EventBody::Dismissed { .. } => None,
     });
     alerts.collect()
 }

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::Value;
 
 /// One request as it came.
 #[derive(Debug, Clone)]
 pub struct Delivery {
+    /// Method, path and query.
+    pub target: String,
     pub headers: HeaderMap,
     pub raw: Vec<u8>,
     pub body: Value,
@@ -47,9 +48,7 @@ impl Hook {
             deliveries: Arc::default(),
             answers: Arc::default(),
         };
-        let router = Router::new()
-            .route("/hook", post(take))
-            .with_state(hook.clone());
+        let router = Router::new().fallback(take).with_state(hook.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
         hook
     }
@@ -68,9 +67,16 @@ impl Hook {
     }
 }
 
-async fn take(State(hook): State<Hook>, headers: HeaderMap, raw: Bytes) -> StatusCode {
+async fn take(
+    State(hook): State<Hook>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    raw: Bytes,
+) -> StatusCode {
     let body = serde_json::from_slice(&raw).unwrap_or_default();
     hook.deliveries.lock().expect("deliveries").push(Delivery {
+        target: format!("{method} {uri}"),
         headers,
         raw: raw.to_vec(),
         body,

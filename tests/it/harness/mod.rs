@@ -10,13 +10,23 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub mod alertmanager;
 pub mod hook;
 pub mod otlp;
+pub mod prometheus;
 
 /// Longest that anything is waited for. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has happened.
 const POLL: Duration = Duration::from_millis(20);
+
+/// A port that nobody listens on, for programs that cannot be asked for a free one: taken and given back.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port()
+}
 
 /// Where the tests' parts lie.
 pub fn root() -> &'static Path {
@@ -63,13 +73,28 @@ impl Daemon {
         extra: &str,
         env: &[(&str, &str)],
     ) -> Self {
+        Self::start_all(otlp_http, otlp, 0, extra, env).await
+    }
+
+    /// As [`Daemon::start`], with the API on a given port, so that it is found again after a restart.
+    pub async fn start_api(port: u16, extra: &str) -> Self {
+        Self::start_all("127.0.0.1:0", "", port, extra, &[]).await
+    }
+
+    async fn start_all(
+        otlp_http: &str,
+        otlp: &str,
+        api: u16,
+        extra: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
         with_tls();
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let config = folder.path().join("tidewatch.yaml");
         let data = folder.path().join("data");
         let text = format!(
             "otlp: {{grpc: \"127.0.0.1:0\", http: {otlp_http:?}, {otlp}}}\n\
-             http: {{listen: \"127.0.0.1:0\"}}\n\
+             http: {{listen: \"127.0.0.1:{api}\"}}\n\
              storage: {{path: {data:?}}}\n\
              {extra}\n"
         );

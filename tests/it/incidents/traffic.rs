@@ -1,7 +1,9 @@
-//! Traffic that changes as it does every day: nothing to tell, once it is known.
+//! Traffic that changes as it does every day: nothing to tell, once it is known. And traffic that stays
+//! away.
 
 use super::watched::Watched;
 use super::world::{Service, World};
+use super::{AS_SHIPPED, HALF_AN_HOUR, learned};
 
 const DAY: f64 = 86_400.0;
 
@@ -98,5 +100,100 @@ fn traffic_that_doubles_every_hour() {
         watched.mark();
         watched.run(8 * 60);
         watched.expect_silence();
+    }
+}
+
+/// Requests from outside until half an hour has passed, and again after `pause` ticks.
+fn customers_leave(pause: i64) -> impl Fn(f64) -> f64 {
+    let gone = 10.0 * HALF_AN_HOUR as f64;
+    let back = gone + 10.0 * pause as f64;
+    move |second| match (gone..back).contains(&second) {
+        true => 0.0,
+        false => 4.0,
+    }
+}
+
+/// No request comes any more, to anybody. All processes live, and say so by a gauge and nothing else.
+#[test]
+fn nobody_asks_anything_any_more() {
+    for seed in [57, 58] {
+        let services = vec![
+            Service::new("front", "GET /", 10.0)
+                .traffic(customers_leave(30))
+                .calls(&["pay"])
+                .spans_only()
+                .healthy_process(),
+            Service::new("pay", "POST /pay", 30.0)
+                .spans_only()
+                .healthy_process(),
+        ];
+        let mut watched = learned(seed, AS_SHIPPED, services);
+        watched.run(25);
+        let told = watched.expect(&["ThroughputDrop"], "front", 8);
+        assert!(told.says(&["Observed 0/s"], Some(8)), "{}", watched.log());
+        watched.expect_still("ThroughputDrop", "front");
+        watched.expect_one_incident("front");
+        watched.run(25);
+        watched.expect_all_resolved();
+    }
+}
+
+/// The same, where what stands behind the front sends nothing but spans of what it is asked: its silence
+/// is an effect.
+#[test]
+fn a_callee_that_nobody_calls_is_no_cause() {
+    for seed in [59, 60] {
+        let services = vec![
+            Service::new("front", "GET /", 10.0)
+                .traffic(customers_leave(40))
+                .calls(&["pay"])
+                .spans_only()
+                .healthy_process(),
+            Service::new("pay", "POST /pay", 30.0)
+                .calls(&["ledger"])
+                .spans_only(),
+            Service::new("ledger", "POST /book", 5.0).spans_only(),
+        ];
+        let mut watched = learned(seed, AS_SHIPPED, services);
+        watched.run(30);
+        watched.expect(&["ThroughputDrop"], "front", 8);
+        watched.expect(&["ServiceSilent"], "pay", 12);
+        watched.expect_one_incident("front");
+        for told in watched.told() {
+            let blames = told.alert.grounds.origin.is_some();
+            assert!(!blames, "{}\n{}", told.line(), watched.log());
+        }
+        watched.run(40);
+        watched.expect_all_resolved();
+    }
+}
+
+/// A callee that really dies takes what stands behind it along: that one is not called any more.
+#[test]
+fn behind_a_service_that_dies_it_is_silent_too() {
+    for seed in [61, 62] {
+        let services = vec![
+            Service::new("front", "GET /", 10.0)
+                .traffic(|_| 4.0)
+                .calls(&["pay"])
+                .spans_only()
+                .healthy_process(),
+            Service::new("pay", "POST /pay", 30.0)
+                .calls(&["ledger"])
+                .spans_only(),
+            Service::new("ledger", "POST /book", 5.0).spans_only(),
+        ];
+        let mut watched = learned(seed, AS_SHIPPED, services);
+        for instance in &mut watched.world.service("pay").instances {
+            instance.up = false;
+        }
+        watched.run(30);
+        watched.expect(&["ServiceSilent"], "ledger", 12);
+        watched.expect_one_incident("pay");
+        for told in watched.told() {
+            let origin = told.alert.grounds.origin.as_ref();
+            let blames = origin.is_some_and(|origin| origin.service() == "ledger");
+            assert!(!blames, "{}\n{}", told.line(), watched.log());
+        }
     }
 }

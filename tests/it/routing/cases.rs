@@ -137,7 +137,7 @@ routes:
     receiver: b
   - matchers: ['unset=', regex=~x.z]
     receiver: b
-  - matchers: ['regex !~ x.*', regex != '']
+  - matchers: ['regex !~ x.*', 'regex != \"\"']
     receiver: c
   - matchers: [number = 1]
     receiver: b
@@ -256,6 +256,8 @@ group_interval: 4s
             (40, FireSince(60, "comes-late n=1")),
         ],
     ),
+    // Where repeat_interval is a multiple of group_interval it depends on milliseconds whether Alertmanager
+    // repeats then or one group_interval later; so no case has that.
     case(
         "repeats",
         "
@@ -264,17 +266,6 @@ group_by: [case]
 group_wait: 1s
 group_interval: 3s
 repeat_interval: 5s
-",
-        &[(0, Fire("one"))],
-    ),
-    case(
-        "repeats-at-a-multiple",
-        "
-receiver: a
-group_by: [case]
-group_wait: 1s
-group_interval: 3s
-repeat_interval: 6s
 ",
         &[(0, Fire("one"))],
     ),
@@ -395,7 +386,7 @@ receiver: a
 group_by: [case]
 group_wait: 1s
 group_interval: 3s
-repeat_interval: 9s
+repeat_interval: 8s
 ",
         &[
             (0, Fire("one")),

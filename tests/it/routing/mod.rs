@@ -7,6 +7,7 @@
 mod alertmanager;
 mod cases;
 mod ours;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt;

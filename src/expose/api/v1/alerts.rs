@@ -1,12 +1,23 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract;
 use axum::response::Response;
+use serde::Deserialize;
 
 use crate::expose::answer::{ApiError, success, success_page};
+use crate::expose::ask::ask;
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Alert, Fingerprint, Incident};
+use crate::publish::Command;
+
+/// Longest author and comment, in characters.
+const MAX_AUTHOR: usize = 256;
+const MAX_COMMENT: usize = 2_000;
+/// How long the decision task may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Alerts that are pending, firing or were resolved lately, with everything that is known of them, by
 /// fingerprint.
@@ -45,6 +56,48 @@ pub(super) async fn one(
     alert
         .map(|alert| success(alert.as_ref()))
         .ok_or_else(unknown)
+}
+
+/// Who calls an alert normal, and why.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    author: String,
+    comment: String,
+}
+
+/// "This was normal": ends an alert, teaches its detectors, and is remembered.
+pub(super) async fn dismiss(
+    extract::State(state): extract::State<State>,
+    extract::Path(fingerprint): extract::Path<String>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let unknown = |_| ApiError::not_found("there is no such alert");
+    let fingerprint: Fingerprint = fingerprint.parse().map_err(unknown)?;
+    let Answer { author, comment } = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_data(format!("invalid body: {error}")))?;
+    let (author, comment) = (
+        within("author", &author, MAX_AUTHOR)?,
+        within("comment", &comment, MAX_COMMENT)?,
+    );
+    let command = |reply| Command::Dismiss {
+        fingerprint,
+        author,
+        comment,
+        reply,
+    };
+    let alert = ask(&state.board, PATIENCE, command).await?;
+    Ok(success(alert))
+}
+
+fn within(name: &str, text: &str, most: usize) -> Result<String, ApiError> {
+    match text.trim() {
+        "" => Err(ApiError::bad_data(format!("{name} is empty"))),
+        text if text.chars().count() > most => Err(ApiError::bad_data(format!(
+            "{name} is longer than {most} characters"
+        ))),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// Incidents: those that go on, then those that ended within a day, the newest first.

@@ -7,7 +7,7 @@ mod series;
 mod services;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::expose::state::State;
 
@@ -17,6 +17,7 @@ pub(super) fn routes() -> Router<State> {
         .route("/series/{id}/samples", get(series::samples))
         .route("/alerts", get(alerts::list))
         .route("/alerts/{fingerprint}", get(alerts::one))
+        .route("/alerts/{fingerprint}/dismiss", post(alerts::dismiss))
         .route("/incidents", get(alerts::incidents))
         .route("/incidents/{id}", get(alerts::incident))
         .route("/receivers", get(receivers::list))

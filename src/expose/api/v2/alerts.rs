@@ -1,17 +1,48 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Json, extract};
 use serde::Serialize;
 
-use super::Error;
+use super::error::Error;
 use super::filter::Filter;
+use crate::dispatch::Notifying;
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Alert, Fingerprint, Labels, Timestamp};
+use crate::mute::{SilenceId, Silences};
 
 /// An alert that still fires is said to end this long from now, as Alertmanager says of alerts without
 /// an end of their own (its `resolve_timeout`).
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// An alert with who hears of it, or why nobody does.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) alert: Arc<Alert>,
+    pub(super) receivers: Vec<Arc<str>>,
+    pub(super) silenced_by: Vec<SilenceId>,
+    pub(super) inhibited_by: Vec<Fingerprint>,
+}
+
+impl Shown {
+    pub(super) fn new(
+        alert: &Arc<Alert>,
+        silences: &Silences,
+        notifying: &Notifying,
+        now: Timestamp,
+    ) -> Self {
+        let view = notifying.alerts.get(&alert.fingerprint);
+        Self {
+            alert: Arc::clone(alert),
+            receivers: view.map_or_else(Vec::new, |view| view.receivers.clone()),
+            // As of now: who has just silenced an alert wants to see it, and who waits for the end of a
+            // silence too.
+            silenced_by: silences.matching(&alert.labels, now),
+            inhibited_by: view.map_or_else(Vec::new, |view| view.muted.inhibited_by.clone()),
+        }
+    }
+}
 
 /// An alert as `gettableAlert` of Alertmanager's OpenAPI description.
 #[derive(Debug, Serialize)]
@@ -24,7 +55,7 @@ pub(super) struct GettableAlert {
     starts_at: Timestamp,
     status: AlertStatus,
     updated_at: Timestamp,
-    #[serde(rename = "generatorURL")]
+    #[serde(rename = "generatorURL", skip_serializing_if = "String::is_empty")]
     generator_url: String,
     labels: Labels,
 }
@@ -32,8 +63,8 @@ pub(super) struct GettableAlert {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AlertStatus {
-    inhibited_by: [String; 0],
-    silenced_by: [String; 0],
+    inhibited_by: Vec<Fingerprint>,
+    silenced_by: Vec<SilenceId>,
     state: &'static str,
 }
 
@@ -43,22 +74,31 @@ pub(super) struct Receiver {
 }
 
 impl GettableAlert {
-    pub(super) fn of(alert: &Alert, state: &State) -> Self {
+    pub(super) fn of(shown: &Shown, state: &State) -> Self {
+        let alert = &*shown.alert;
+        let muted = !shown.silenced_by.is_empty() || !shown.inhibited_by.is_empty();
         Self {
             annotations: alert.annotations.clone(),
-            ends_at: state.clock.now().plus(RESOLVE_TIMEOUT),
+            ends_at: match alert.reported() {
+                Some(reported) => reported.ends_at,
+                None => state.clock.now().plus(RESOLVE_TIMEOUT),
+            },
             fingerprint: alert.fingerprint,
-            receivers: vec![Receiver {
-                name: state.settings.routing.receiver.clone(),
-            }],
+            receivers: shown
+                .receivers
+                .iter()
+                .map(|name| Receiver {
+                    name: name.to_string(),
+                })
+                .collect(),
             starts_at: alert.fired_at.unwrap_or(alert.since),
             status: AlertStatus {
-                inhibited_by: [],
-                silenced_by: [],
-                state: "active",
+                inhibited_by: shown.inhibited_by.clone(),
+                silenced_by: shown.silenced_by.clone(),
+                state: if muted { "suppressed" } else { "active" },
             },
             updated_at: alert.updated_at,
-            generator_url: format!("{}/#{}", state.base_url, alert.signal_id),
+            generator_url: alert.generator_url(&state.base_url),
             labels: alert.labels.clone(),
         }
     }
@@ -68,7 +108,8 @@ pub(super) async fn list(
     extract::State(state): extract::State<State>,
     params: Params,
 ) -> Result<Json<Vec<GettableAlert>>, Error> {
-    let alerts = Filter::from_params(&params)?.apply(&state);
-    let shown = alerts.iter().map(|alert| GettableAlert::of(alert, &state));
+    let filter = Filter::from_params(&params)?;
+    let alerts = filter.apply(&state);
+    let shown = alerts.iter().map(|shown| GettableAlert::of(shown, &state));
     Ok(Json(shown.collect()))
 }

@@ -1,57 +1,49 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::{Json, extract};
 use serde::Serialize;
 
-use super::Error;
-use super::alerts::{GettableAlert, Receiver};
+use super::alerts::{GettableAlert, Receiver, Shown};
+use super::error::Error;
 use super::filter::Filter;
 use crate::expose::params::Params;
 use crate::expose::state::State;
-use crate::model::Labels;
+use crate::model::{Fingerprint, Labels};
 
 /// Alerts that are notified together.
 #[derive(Debug, Serialize)]
 pub(super) struct Group {
-    labels: Labels,
+    labels: Arc<Labels>,
     receiver: Receiver,
     alerts: Vec<GettableAlert>,
 }
 
+/// The groups that have alerts which are asked for, by their labels and then their receiver.
 pub(super) async fn list(
     extract::State(state): extract::State<State>,
     params: Params,
 ) -> Result<Json<Vec<Group>>, Error> {
-    let routing = &state.settings.routing;
-    let by_all = routing.group_by.iter().any(|name| name == "...");
-    let mut groups: BTreeMap<Labels, Vec<GettableAlert>> = BTreeMap::new();
-    for alert in Filter::from_params(&params)?.apply(&state) {
-        let is_by = |name: &str| routing.group_by.iter().any(|by| by == name);
-        let mut labels: Labels = alert
-            .labels
-            .iter()
-            .filter(|(name, _)| by_all || is_by(name))
+    let filter = Filter::from_params(&params)?;
+    let alerts = filter.apply(&state).into_iter();
+    let alerts: BTreeMap<Fingerprint, Shown> = alerts
+        .map(|shown| (shown.alert.fingerprint, shown))
+        .collect();
+    let notifying = state.board.notifying();
+    let groups = notifying.groups.iter();
+    let groups = groups.filter(|group| filter.wants_receiver(&group.receiver));
+    let groups = groups.filter_map(|group| {
+        let members = group.alerts.iter().filter_map(|member| alerts.get(member));
+        let members: Vec<_> = members
+            .map(|shown| GettableAlert::of(shown, &state))
             .collect();
-        // As the dispatcher groups: an incident is no label of an alert.
-        if let Some(incident) = alert
-            .annotations
-            .get("incident")
-            .filter(|_| is_by("incident"))
-            && labels.get("incident").is_none()
-        {
-            labels.set("incident", incident);
-        }
-        groups
-            .entry(labels)
-            .or_default()
-            .push(GettableAlert::of(&alert, &state));
-    }
-    let groups = groups.into_iter().map(|(labels, alerts)| Group {
-        labels,
-        receiver: Receiver {
-            name: routing.receiver.clone(),
-        },
-        alerts,
+        (!members.is_empty()).then(|| Group {
+            labels: Arc::clone(&group.labels),
+            receiver: Receiver {
+                name: group.receiver.to_string(),
+            },
+            alerts: members,
+        })
     });
     Ok(Json(groups.collect()))
 }

@@ -1,65 +1,68 @@
-//! Alertmanager's API, version 2, so that amtool and Grafana's data source work as they are.
+//! Alertmanager's API, version 2, so that amtool, Prometheus, Grafana's data source and other clients work
+//! as they are. What is answered fits Alertmanager's description of it, errors too.
 //!
 //! Only firing alerts are alerts here: pending ones have not left their rule yet, and Alertmanager
-//! drops resolved ones. There are no silences and nothing is inhibited; the answers say so. Errors are a
-//! JSON string, as Alertmanager gives them.
+//! drops resolved ones.
 
 mod alerts;
+mod body;
+mod error;
 mod filter;
 mod groups;
+mod posted;
+mod silences;
 mod status;
 
-use axum::response::{IntoResponse, Response};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
-use axum::{Json, Router};
-use http::StatusCode;
+use http::Method;
 
-use crate::expose::answer::ApiError;
 use crate::expose::state::State;
+use error::Error;
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
-        .route("/alerts", get(alerts::list).post(no_posted_alerts))
-        .route("/alerts/groups", get(groups::list))
-        .route("/receivers", get(status::receivers))
-        .route("/status", get(status::status))
-        .route("/silences", get(silences).post(no_new_silences))
-        .route("/silence/{id}", get(no_silence).delete(no_silence))
+        .route(
+            "/alerts",
+            get(alerts::list)
+                .post(posted::take)
+                .layer(DefaultBodyLimit::disable())
+                .fallback(only_get_and_post),
+        )
+        .route("/alerts/groups", get(groups::list).fallback(only_get))
+        .route("/receivers", get(status::receivers).fallback(only_get))
+        .route("/status", get(status::status).fallback(only_get))
+        .route(
+            "/silences",
+            get(silences::list)
+                .post(silences::set)
+                .fallback(only_get_and_post),
+        )
+        .route(
+            "/silence/{id}",
+            get(silences::one)
+                .delete(silences::expire)
+                .fallback(only_get_and_delete),
+        )
+        .fallback(error::unknown_path)
 }
 
-/// An error as Alertmanager gives it.
-struct Error(StatusCode, String);
-
-impl From<ApiError> for Error {
-    fn from(error: ApiError) -> Self {
-        Self(error.status, error.message)
-    }
+async fn only_get(method: Method) -> Error {
+    not_allowed(&method, "GET")
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
-    }
+async fn only_get_and_post(method: Method) -> Error {
+    not_allowed(&method, "GET,POST")
 }
 
-/// Silences cannot be made yet, so there are none.
-async fn silences() -> Json<[(); 0]> {
-    Json([])
+async fn only_get_and_delete(method: Method) -> Error {
+    not_allowed(&method, "DELETE,GET")
 }
 
-async fn no_new_silences() -> Error {
-    let message =
-        "this version of Tidewatch has no silences; turn the rule off or change its route";
-    Error(StatusCode::METHOD_NOT_ALLOWED, message.into())
-}
-
-async fn no_silence() -> Error {
-    Error(StatusCode::NOT_FOUND, "there is no such silence".into())
-}
-
-async fn no_posted_alerts() -> Error {
-    let message = "Tidewatch raises its own alerts and takes none; send OTLP instead";
-    Error(StatusCode::METHOD_NOT_ALLOWED, message.into())
+fn not_allowed(method: &Method, allowed: &str) -> Error {
+    let message = format!("method {method} is not allowed, but [{allowed}] are");
+    Error::coded(405, message)
 }
 
 #[cfg(test)]

@@ -22,6 +22,6 @@ pub(super) async fn status(extract::State(state): extract::State<State>) -> Json
 }
 
 pub(super) async fn receivers(extract::State(state): extract::State<State>) -> Json<Vec<Receiver>> {
-    let names = state.settings.routing.receivers.iter();
+    let names = state.settings.receivers.iter();
     Json(names.map(|name| Receiver { name: name.clone() }).collect())
 }
