@@ -51,8 +51,6 @@ pub struct Telemetry {
     /// Alerts that other systems reported, by what became of them: `firing`, `resolved`, `invalid`,
     /// `refused`.
     pub received_alerts: IntCounterVec,
-    /// Templates of receivers that failed, by receiver and integration.
-    pub template_errors: IntCounterVec,
     /// What became of notifications, by receiver and result: `delivered`, `retried`, `recovered`,
     /// `resumed`, `fallen_back`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
@@ -71,6 +69,8 @@ pub struct Telemetry {
     pub outbox_full: IntCounterVec,
     /// Circuit breakers by receiver and integration: 0 closed, 1 half-open, 2 open.
     pub breaker_state: IntGaugeVec,
+    /// Templates of receivers that failed, by receiver and integration.
+    pub template_errors: IntCounterVec,
     /// From the decision to the delivery of a notification, by receiver.
     pub notification_latency: HistogramVec,
     /// Mode changes by the mode they lead to.
@@ -188,12 +188,6 @@ impl Telemetry {
                 "What became of notifications, by receiver and result.",
                 &["receiver", "result"],
             ),
-            template_errors: counters(
-                r,
-                "tidewatch_template_errors_total",
-                "Templates of receivers that failed, so that the built-in text was sent, by receiver and integration.",
-                &["receiver", "integration"],
-            ),
             notification_attempts: counters(
                 r,
                 "tidewatch_notification_attempts_total",
@@ -231,6 +225,12 @@ impl Telemetry {
                 r,
                 "tidewatch_breaker_state",
                 "Circuit breaker of an integration: 0 closed, 1 half-open, 2 open.",
+                &["receiver", "integration"],
+            ),
+            template_errors: counters(
+                r,
+                "tidewatch_template_errors_total",
+                "Templates of receivers that failed, so that the built-in text was sent, by receiver and integration.",
                 &["receiver", "integration"],
             ),
             notification_latency: histograms(

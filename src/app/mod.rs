@@ -4,12 +4,12 @@
 mod commands;
 mod decide;
 mod deliver;
+mod failing;
 mod learning;
 mod limits;
 mod memory;
 mod own;
 mod pipeline;
-mod failing;
 mod receivers;
 mod replay;
 mod report;

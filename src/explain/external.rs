@@ -214,7 +214,10 @@ mod tests {
              before. Moved too: db.pool.used 4 times its usual since 12:00:15Z.",
         );
         let moved = alert.annotations.get("moved");
-        assert_eq!(moved, Some("db.pool.used 4 times its usual since 12:00:15Z"));
+        assert_eq!(
+            moved,
+            Some("db.pool.used 4 times its usual since 12:00:15Z")
+        );
         // A second time changes nothing.
         let mut again = alert.clone();
         annotate(&mut again, &context, None);

@@ -99,7 +99,8 @@ async fn serve(exceptions: Script) -> u16 {
 fn kind(outcome: &Result<(), AttemptError>) -> &'static str {
     match outcome {
         Ok(()) => "delivered",
-        Err(AttemptError::Retryable { .. } | AttemptError::Limited { .. }) => "again",
+        Err(AttemptError::Retryable { .. }) => "again",
+        Err(AttemptError::Limited { .. }) => "later",
         Err(AttemptError::Permanent { .. }) => "final",
         Err(AttemptError::Gone { .. }) => "gone",
     }
