@@ -140,7 +140,7 @@ mod tests {
         let now = Timestamp::parse_rfc3339("2026-01-01T00:10:00Z").expect("time");
         let alert = |name: &str, severity: &str, starts: &str| {
             serde_json::json!({
-                "startsAt": starts,
+                "startsAt": starts, "fingerprint": "0f3c9a417b5d2e68",
                 "labels": {"alertname": name, "severity": severity, "service": "checkout\u{1b}[2J",
                            "metric": "span.duration", "signal": "p99"},
                 "annotations": {"sigma": "6.1", "explanation": "p99 is 310ms, 120ms expected"},
@@ -152,9 +152,9 @@ mod tests {
         ]);
         let output = Output::PLAIN;
         insta::assert_snapshot!(table(output, &alerts, now), @r"
-SEVERITY  ALERT   SERVICE            SIGNAL             FOR  SIGMA  WHY
-critical  Slower  checkout\u{1b}[2J  span.duration p99  1m   6.1    p99 is 310ms, 120ms expected
-warning   Slow    checkout\u{1b}[2J  span.duration p99  10m  6.1    p99 is 310ms, 120ms expected
+FINGERPRINT       SEVERITY  ALERT   SERVICE            SIGNAL             FOR  SIGMA  WHY
+0f3c9a417b5d2e68  critical  Slower  checkout\u{1b}[2J  span.duration p99  1m   6.1    p99 is 310ms, 120ms expected
+0f3c9a417b5d2e68  warning   Slow    checkout\u{1b}[2J  span.duration p99  10m  6.1    p99 is 310ms, 120ms expected
 ");
         assert_eq!(table(output, &serde_json::json!([]), now), "No alerts.\n");
     }

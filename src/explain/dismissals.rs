@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Alert, Dismissal, Fingerprint};
+use crate::model::{Alert, Dismissal, Fingerprint, Timestamp};
 
 /// Version of the form in which they are saved; another one is not read.
 const VERSION: u32 = 1;
@@ -26,6 +26,8 @@ pub(super) struct Dismissals {
 struct Record {
     version: u32,
     signal_id: String,
+    /// When the deviation of the alert began.
+    since: Timestamp,
     dismissal: Dismissal,
 }
 
@@ -35,6 +37,7 @@ impl Dismissals {
         let record = Record {
             version: VERSION,
             signal_id: alert.signal_id.clone(),
+            since: alert.since,
             dismissal,
         };
         self.keep(alert.fingerprint, record);
@@ -65,7 +68,7 @@ impl Dismissals {
         self.all.insert(fingerprint, record);
     }
 
-    /// What was answered to this alert, or to another on its signal, before it began.
+    /// What was answered to an earlier episode of this alert, or of another on its signal.
     pub(super) fn before(&self, alert: &Alert) -> Option<&Dismissal> {
         let own = self.all.get(&alert.fingerprint);
         let of_signal = self.of_signal.get(&alert.signal_id);
@@ -73,8 +76,8 @@ impl Dismissals {
         [own, of_signal]
             .into_iter()
             .flatten()
+            .filter(|record| record.since < alert.since)
             .map(|record| &record.dismissal)
-            .filter(|dismissal| dismissal.at <= alert.since)
             .max_by_key(|dismissal| dismissal.at)
     }
 
@@ -126,7 +129,6 @@ mod tests {
 
     use super::*;
     use crate::explain::fixtures::alert;
-    use crate::model::Timestamp;
 
     fn dismissal(author: &str, at: Timestamp) -> Dismissal {
         Dismissal {

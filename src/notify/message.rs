@@ -160,11 +160,21 @@ pub(super) fn status(alert: &Alert) -> &'static str {
     }
 }
 
-/// Where people see `alert`: its signal on the page. Empty where the page cannot be linked to.
+/// Where people see `alert` here: its signal on the page; of one that another system reported, the page.
+/// Empty where the page cannot be linked to.
 pub(super) fn url(alert: &Alert, external_url: &str) -> String {
     match base_url(external_url) {
-        base if base.is_empty() || alert.signal_id.is_empty() => base,
+        base if base.is_empty() || alert.reported().is_some() => base,
         base => format!("{base}#{}", alert.signal_id),
+    }
+}
+
+/// Where people see what `alert` rests on: its signal on the page, or what the system that reported it says;
+/// may be empty.
+pub(super) fn generator_url(alert: &Alert, external_url: &str) -> String {
+    match alert.reported() {
+        Some(reported) => reported.generator_url.clone(),
+        None => url(alert, external_url),
     }
 }
 
@@ -188,10 +198,7 @@ impl<'a> AlertBody<'a> {
                 Some(at) if !is_firing(alert) => at.rfc3339(),
                 Some(_) | None => ZERO_TIME.into(),
             },
-            generator_url: match alert.reported() {
-                Some(reported) => reported.generator_url.clone(),
-                None => url(alert, external_url),
-            },
+            generator_url: generator_url(alert, external_url),
             fingerprint: alert.fingerprint.to_string(),
         }
     }

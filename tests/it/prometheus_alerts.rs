@@ -78,6 +78,8 @@ async fn alerts_of_a_real_prometheus_are_routed_explained_and_flip_modes() {
     let found = daemon.get(&format!("/api/v1/alerts/{fingerprint}")).await;
     assert_eq!(found["data"]["state"], "firing", "{found}");
 
+    let now = otlp::now_nanos();
+    otlp::post_metrics(&daemon.http, &otlp::gauge("shop", "queue", &[(now, 1.0)])).await;
     prometheus.reload(&rules("vector(0) > 1")).await;
     let resolved = |deliveries: Vec<crate::harness::hook::Delivery>| {
         let bodies = deliveries.into_iter().map(|delivery| delivery.body);

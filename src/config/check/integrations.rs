@@ -43,6 +43,13 @@ impl Checker<'_> {
                 );
             }
         }
+        let day = Period::secs(86_400);
+        self.period(
+            "global.resolve_timeout",
+            global.resolve_timeout,
+            Period::secs(1),
+            day,
+        );
         self.secret("global.smtp_auth_password");
         self.secret("global.opsgenie_api_key");
         if let Some(http) = &global.http_config {

@@ -1,9 +1,13 @@
 //! What `adaptive` knows of one signal, and how a sample is judged by it and teaches it.
 
+mod accept;
+
+mod lasting;
+
 use serde::{Deserialize, Serialize};
 
 use super::calibration::{Calibration, LARGEST};
-use super::event::{Course, Hold, OPENS, Reports, Run, Standing, Surprise};
+use super::event::{Course, Hold, OPENS, Reports, Run, Surprise};
 use super::level::Level;
 use super::novelty::Novelty;
 use super::rarity::Rarity;
@@ -57,13 +61,6 @@ const LONG_RUN: u32 = 4000;
 /// What is new relative to the time of day is so only after so many days, and samples.
 const SEASON_DAYS: f64 = 3.0;
 const SEASON_SAMPLES: u32 = 100;
-/// What lasts of a new value is as surprising as it began, where a signal is known for so many seconds and the
-/// gap is at least this, or where the value is a jump over a gap of this size.
-const HOLD_KNOWN: i64 = 2 * 86_400;
-const HOLD_GAP: f64 = 0.1;
-const HOLD_JUMP: f64 = 0.3;
-/// A sample belongs to it while it is beyond this share of the way from what was seen before.
-const HOLD_SHARE: f64 = 0.5;
 /// So much less surprising than where an event begins is a deviation that comes every day.
 const EXPECTED: f64 = 0.5;
 /// Values of an event that wait to be remembered.
@@ -428,41 +425,6 @@ impl State {
         }
     }
 
-    /// A value is new only once, as it is remembered; while it lasts it is no less surprising than that.
-    fn hold_what_is_new(&mut self, secs: i64, sight: &Sight, sigma: f64, of: Channel) {
-        if self.hold.is_on() {
-            return;
-        }
-        let known = secs.saturating_sub(self.began) >= HOLD_KNOWN;
-        let gap = self.values.gap(sight.value, sight.floor);
-        let jumps = self.values.gap(self.previous, sight.floor) < 0.5 * GAP;
-        match of {
-            Channel::NewValue if known && gap >= HOLD_GAP || jumps && gap >= HOLD_JUMP => {
-                if let Some(edge) = self.values.outside(sight.value, HOLD_SHARE) {
-                    self.hold.begin(Standing::Value, edge, sight.value, sigma);
-                }
-            }
-            Channel::NewLevel if known => {
-                if let Some(edge) = self.levels.outside(sight.smooth, HOLD_SHARE) {
-                    self.hold.begin(Standing::Level, edge, sight.smooth, sigma);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether the sample is where the new value was that is held.
-    fn stands(&self, sight: &Sight) -> bool {
-        match self.hold.standing {
-            Standing::Value => self.hold.is_beyond(sight.value),
-            Standing::Level => {
-                let (off, level) = (sight.value - self.slow.mean, sight.smooth - self.slow.mean);
-                let shares = off * level.signum() >= HOLD_SHARE * level.abs();
-                shares && self.hold.is_beyond(sight.smooth)
-            }
-        }
-    }
-
     /// What was expected, how far values stray from it, and the calibration that knows: of the channel
     /// that spoke, else of the one that strays least.
     fn centre(&self, sight: &Sight, spoke: Option<Channel>) -> (f64, f64, usize) {
@@ -659,31 +621,6 @@ impl State {
         for spreads in [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0] {
             let value = new.mean + spreads * new.spread(0.0);
             self.values.learn(value, GAP, FLOOR);
-        }
-    }
-
-    /// A person says that the deviation which goes on is normal: its level is the normal one from now on, its
-    /// noise as much larger as the level is, but at most `growth` times, and nothing of it is new. How far
-    /// it went is learned by the calibration with the next sample, as of every event that is over.
-    pub(super) fn accept(&mut self, growth: f64) {
-        if !self.run.goes_on() {
-            return;
-        }
-        let level = |mean: f64| (mean + self.origin).abs();
-        let grown = level(self.run.level.mean) / level(self.slow.mean);
-        // Not a number where both are zero.
-        let grown = grown.max(1.0).min(growth);
-        self.relevel();
-        self.slow = Level::settled(self.slow.mean, self.slow.deviation * grown);
-        self.fast.variance *= grown * grown;
-        self.reports = Reports::default();
-        let spread = self.slow.spread(0.0);
-        for spreads in [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0] {
-            let value = self.slow.mean + spreads * spread;
-            self.values.learn(value, GAP, FLOOR);
-            self.levels.learn(value, GAP, FLOOR);
-            self.for_time.learn(spreads * spread, GAP, FLOOR);
-            self.levels_for_time.learn(spreads * spread, GAP, FLOOR);
         }
     }
 
