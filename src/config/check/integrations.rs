@@ -43,6 +43,12 @@ impl Checker<'_> {
                 );
             }
         }
+        self.period(
+            "global.resolve_timeout",
+            global.resolve_timeout,
+            Period::secs(1),
+            Period::secs(365 * 86_400),
+        );
         self.secret("global.smtp_auth_password");
         self.secret("global.opsgenie_api_key");
         if let Some(http) = &global.http_config {

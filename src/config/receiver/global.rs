@@ -10,6 +10,7 @@ use super::http::HttpConfig;
 use super::time_zone::TimeZone;
 use crate::config::listen::HttpUrl;
 use crate::config::secret::{Secret, SecretUrl};
+use crate::config::units::Period;
 
 /// What receivers take where they do not say themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +55,9 @@ pub struct Global {
     /// How HTTP is spoken with receivers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_config: Option<HttpConfig>,
+    /// After so long an alert that another system reports without an end is over, unless it is reported
+    /// again before. Prometheus always says an end.
+    pub resolve_timeout: Period,
     /// In which time zone texts say times, as `Europe/Berlin`.
     pub time_zone: TimeZone,
 }
@@ -76,6 +80,7 @@ impl Default for Global {
             opsgenie_api_key: None,
             opsgenie_api_key_file: None,
             http_config: None,
+            resolve_timeout: Period::secs(300),
             time_zone: TimeZone::default(),
         }
     }
