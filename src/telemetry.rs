@@ -51,8 +51,24 @@ pub struct Telemetry {
     /// Alerts that other systems reported, by what became of them: `firing`, `resolved`, `invalid`,
     /// `refused`.
     pub received_alerts: IntCounterVec,
-    /// Deliveries by receiver and result: `delivered`, `retried`, `failed`, `dropped`.
+    /// What became of notifications, by receiver and result: `delivered`, `retried`, `recovered`,
+    /// `resumed`, `fallen_back`, `failed`, `dropped`.
     pub notifications: IntCounterVec,
+    /// Attempts to deliver, by receiver, integration and outcome (`taken`, `failed`, `limited`,
+    /// `refused`, `gone`).
+    pub notification_attempts: IntCounterVec,
+    /// Notifications that an integration has still to deliver.
+    pub notifications_pending: IntGaugeVec,
+    /// Notifications in the outbox.
+    pub outbox_messages: IntGauge,
+    /// Bytes of their forms.
+    pub outbox_bytes: IntGauge,
+    /// Whether what is in the outbox survives a crash: 1, or 0 while the disk fails.
+    pub outbox_durable: IntGauge,
+    /// How often a group's notification had to wait because its receiver's part of the outbox was full.
+    pub outbox_full: IntCounterVec,
+    /// Circuit breakers by receiver and integration: 0 closed, 1 half-open, 2 open.
+    pub breaker_state: IntGaugeVec,
     /// Templates of receivers that failed, by receiver and integration.
     pub template_errors: IntCounterVec,
     /// From the decision to the delivery of a notification, by receiver.
@@ -169,8 +185,47 @@ impl Telemetry {
             notifications: counters(
                 r,
                 "tidewatch_notifications_total",
-                "Deliveries of notifications by receiver and result.",
+                "What became of notifications, by receiver and result.",
                 &["receiver", "result"],
+            ),
+            notification_attempts: counters(
+                r,
+                "tidewatch_notification_attempts_total",
+                "Attempts to deliver a notification, by integration and outcome.",
+                &["receiver", "integration", "outcome"],
+            ),
+            notifications_pending: gauges(
+                r,
+                "tidewatch_notifications_pending",
+                "Notifications that an integration has still to deliver.",
+                &["receiver", "integration"],
+            ),
+            outbox_messages: gauge(
+                r,
+                "tidewatch_outbox_messages",
+                "Notifications that are decided and not yet settled.",
+            ),
+            outbox_bytes: gauge(
+                r,
+                "tidewatch_outbox_bytes",
+                "Bytes of the notifications in the outbox.",
+            ),
+            outbox_durable: gauge(
+                r,
+                "tidewatch_outbox_durable",
+                "1 while the outbox survives a crash, 0 while the disk fails.",
+            ),
+            outbox_full: counters(
+                r,
+                "tidewatch_outbox_full_total",
+                "Times that groups of a receiver were held back because its outbox was full.",
+                &["receiver"],
+            ),
+            breaker_state: gauges(
+                r,
+                "tidewatch_breaker_state",
+                "Circuit breaker of an integration: 0 closed, 1 half-open, 2 open.",
+                &["receiver", "integration"],
             ),
             template_errors: counters(
                 r,

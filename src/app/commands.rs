@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::decide::{Decider, event_change, keyed};
+use super::deliver;
 use super::pipeline::Decisions;
 use crate::alert;
 use crate::model::{
@@ -235,13 +236,16 @@ impl Decider {
         let events = self.pipeline.events(now, decisions);
         let mut changes = changes(self);
         changes.extend(events.iter().map(event_change));
+        let parcel = self.at_once(now, &decisions.transitions, &events);
+        changes.extend(deliver::changes(&parcel));
         if let Err(error) = self.store.commit(changes).await {
             self.pipeline.sequence = sequence;
             return Err(CommandError::Unavailable(format!(
                 "it cannot be made durable: {error}"
             )));
         }
-        self.tell(&decisions.transitions, &events, now);
+        self.notifier.deliver(parcel);
+        self.tell(&decisions.transitions, &events);
         self.publish(now, events);
         Ok(())
     }

@@ -9,12 +9,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::deliver;
 use super::pipeline::{Decisions, Pipeline};
 use crate::clock::Clock;
 use crate::dispatch;
 use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
 use crate::mute::{Muted, Silences};
-use crate::notify;
+use crate::notify::{self, Parcel};
 use crate::publish::{Board, Command, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
 use crate::telemetry::Telemetry;
@@ -113,7 +114,8 @@ impl Decider {
     async fn reconcile(&mut self) {
         let now = self.clock.now();
         let decisions = self.pipeline.reconcile(now);
-        self.dispatcher.reconcile(now, &self.pipeline.snapshot());
+        let alerts = deliver::routed(self.pipeline.snapshot());
+        self.dispatcher.reconcile(now, &alerts);
         self.board.set_silences(self.silences.clone());
         self.settle(now, decisions).await;
     }
@@ -124,9 +126,10 @@ impl Decider {
             tracing::warn!("{warning}");
         }
         let events = self.pipeline.events(now, &decisions);
-        for transition in &decisions.transitions {
+        for transition in deliver::routed_transitions(&decisions.transitions) {
             self.dispatcher.on_transition(now, transition);
         }
+        let parcel = self.at_once(now, &decisions.transitions, &events);
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.changes());
         changes.extend(keyed(Table::External, self.pipeline.external.changes()));
         changes.extend(keyed(Table::Modes, self.pipeline.modes.changes()));
@@ -134,8 +137,10 @@ impl Decider {
         let dismissals = self.pipeline.explainer.changes_of_dismissals();
         changes.extend(keyed(Table::Dismissals, dismissals));
         changes.extend(events.iter().map(event_change));
+        changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
-        self.tell(&decisions.transitions, &events, now);
+        self.notifier.deliver(parcel);
+        self.tell(&decisions.transitions, &events);
         self.publish(now, events);
     }
 
@@ -149,7 +154,18 @@ impl Decider {
         }
     }
 
-    pub(super) fn tell(&self, transitions: &[Transition], events: &[Event], now: Timestamp) {
+    /// What is to be told at once.
+    pub(super) fn at_once(
+        &self,
+        now: Timestamp,
+        transitions: &[Transition],
+        events: &[Event],
+    ) -> Parcel {
+        let receiver = self.mode_receiver.as_deref();
+        deliver::at_once(&self.notifier, receiver, now, transitions, events)
+    }
+
+    pub(super) fn tell(&self, transitions: &[Transition], events: &[Event]) {
         for transition in transitions {
             let alert = &transition.alert;
             let explanation = alert.annotations.get("explanation").unwrap_or_default();
@@ -185,9 +201,6 @@ impl Decider {
                 "mode: {}",
                 change.cause
             );
-            if let Some(receiver) = &self.mode_receiver {
-                self.notifier.send_mode(receiver, change.clone(), now);
-            }
         }
     }
 
@@ -245,20 +258,31 @@ impl Decider {
         self.board.set_notifying(view);
     }
 
-    /// Sends what is due. Groups are durable before they are sent, so that a restart neither forgets
-    /// one nor tells it twice without need.
+    /// Sends what is due. That a group was told, and what it was told, are durable together and before
+    /// anything is sent, so that a restart neither forgets one nor tells it twice without need.
     async fn notify(&mut self, now: Timestamp) {
         if self.dispatcher.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        self.dispatcher.reconcile(now, &self.pipeline.snapshot());
-        let notifications = self.dispatcher.flush(now, &self.silences);
-        let changes = keyed(Table::Dispatch, self.dispatcher.changes());
+        let alerts = deliver::routed(self.pipeline.snapshot());
+        self.dispatcher.reconcile(now, &alerts);
+        let due = self.due(now);
+        let parcel = self.notifier.pack(due);
+        let mut changes = keyed(Table::Dispatch, self.dispatcher.changes());
+        changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
-        for notification in notifications {
-            self.notifier.send(notification);
-        }
+        self.notifier.deliver(parcel);
         self.show_notifying(now);
+    }
+
+    /// The notifications that are due, of receivers whose outbox has room for them.
+    fn due(&mut self, now: Timestamp) -> Vec<dispatch::Notification> {
+        let mut room = self.notifier.room();
+        let due = self
+            .dispatcher
+            .flush_where(now, &self.silences, |receiver| room.take(receiver));
+        deliver::count_held(&self.telemetry, room.refused());
+        due
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod commands;
 mod decide;
+mod deliver;
+mod failing;
 mod learning;
 mod limits;
 mod memory;
@@ -33,6 +35,7 @@ use crate::telemetry::Telemetry;
 use crate::{alert, detect, dispatch, expose, mute, notify};
 
 use decide::Decider;
+use deliver::StoreJournal;
 use learning::Learning;
 use pipeline::Pipeline;
 
@@ -107,7 +110,7 @@ impl Daemon {
         );
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
-        let (pipeline, p) = Pipeline::new(
+        let (mut pipeline, p) = Pipeline::new(
             engine.clone(),
             &rules,
             pipeline::Settings {
@@ -127,7 +130,7 @@ impl Daemon {
             },
         );
         let warnings = [
-            recovered.warnings,
+            std::mem::take(&mut recovered.warnings),
             found.warning.into_iter().collect(),
             unread,
             p,
@@ -153,12 +156,21 @@ impl Daemon {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{http}"),
         };
-        let notifier = notify::Notifier::start(
+        let kept = notify::Kept {
+            journal: Some(Arc::new(StoreJournal(store.clone()))),
+            entries: recovered.take(Table::Outbox),
+        };
+        let (notifier, warnings) = notify::Notifier::start(
             settings::notify(config, external_url, rand::random())?,
+            kept,
             telemetry.clone(),
             clock.clone(),
             &shutdown.notify,
         )?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        pipeline.receivers.watch(notifier.clone());
 
         let save_learning = Arc::new(Notify::new());
         let decider = Decider {
@@ -192,6 +204,7 @@ impl Daemon {
                 board: board.clone(),
                 clock: clock.clone(),
             }),
+            deliveries: Arc::new(notifier.clone()),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
         };
@@ -260,10 +273,10 @@ impl Daemon {
         self.engine.stop().await;
         self.shutdown.notify.cancel();
         let left = self.notifier.finish().await;
-        if !left.is_empty() {
+        if left > 0 {
             tracing::warn!(
-                count = left.len(),
-                "notifications could not be delivered before the end"
+                count = left,
+                "notifications could not be delivered before the end; they are kept for the next start"
             );
         }
         self.store.close().await;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::failing::{ReceiverWatch, with_receiver_rule};
 use super::limits::{LimitWatch, with_limit_rule};
 use crate::alert;
 use crate::derive::tick_end;
@@ -34,6 +35,8 @@ pub(super) struct Pipeline {
     pub(super) explainer: explain::Explainer,
     /// The built-in alert about limits.
     limits: LimitWatch,
+    /// The built-in alert about receivers.
+    pub(super) receivers: ReceiverWatch,
     /// Length of a tick.
     tick: Duration,
     /// End of the last tick that was closed.
@@ -83,6 +86,7 @@ impl Pipeline {
         saved: Saved,
     ) -> (Self, Vec<String>) {
         let (rules, limits) = with_limit_rule(rules);
+        let (rules, receivers) = with_receiver_rule(&rules);
         let (alerts, mut warnings) =
             alert::Machine::restore(rules, settings.alert, now, saved.alerts);
         let (external, of_external) =
@@ -101,6 +105,7 @@ impl Pipeline {
             modes,
             explainer,
             limits,
+            receivers,
             tick,
             // The tick that is open now closes at its own end, not a whole tick from here.
             closed_until: tick_end(now, tick).minus(tick),
@@ -161,6 +166,7 @@ impl Pipeline {
             .know_services(now, services.iter().map(|service| &service.service));
         let mut observations = report.observations.clone();
         observations.extend(self.limits.observe(report, &services));
+        observations.extend(self.receivers.observe(report));
         let transitions = self.alerts.step(now, &observations, &report.ended);
         self.conclude(now, transitions).await
     }

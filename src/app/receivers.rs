@@ -669,6 +669,27 @@ mod tests {
     }
 
     #[test]
+    fn another_alertmanager_must_hear_of_alerts_in_time() {
+        let text = "route: {receiver: log, repeat_interval: 24h, routes: [{receiver: a, repeat_interval: 1h, \
+                    routes: [{matchers: [x=y], repeat_interval: 3h}]}]}\nreceivers: [{name: a, \
+                    alertmanager_configs: [{url: 'http://am', resolve_timeout: 2h}, {url: 'http://am'}]}]";
+        let loaded = config::parse("t.yaml", text, &|_| None, &known()).unwrap();
+        let warnings: Vec<_> = loaded
+            .warnings
+            .0
+            .iter()
+            .map(|w| (&*w.path, &*w.message))
+            .collect();
+        assert_eq!(
+            warnings,
+            [(
+                "receivers[0].alertmanager_configs[0].resolve_timeout",
+                "it takes alerts for resolved after 2h, and they are told again only after 3h"
+            )]
+        );
+    }
+
+    #[test]
     fn texts_may_use_files() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {

@@ -85,10 +85,36 @@ pub(super) fn notify(
     external_url: String,
     seed: u64,
 ) -> anyhow::Result<notify::Settings> {
+    let delivery = &config.delivery;
+    let (retry, breaker) = (&delivery.retry, &delivery.breaker);
+    let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(notify::Settings {
         receivers: receivers::receivers(config)?,
         external_url,
         seed,
+        retry: notify::Policy {
+            initial: retry.initial.0,
+            max: retry.max.0,
+            max_elapsed: retry.max_elapsed.0,
+            keep: retry.keep.0,
+            max_retry_after: retry.max_retry_after.0,
+        },
+        breaker: notify::BreakerSettings {
+            failures: breaker.failures,
+            successes: breaker.successes,
+            open: breaker.open.0,
+            trial: breaker.trial.0,
+        },
+        concurrency: notify::Concurrency {
+            receiver: number(delivery.concurrency.receiver),
+            kind: number(delivery.concurrency.kind),
+        },
+        outbox: notify::OutboxSettings {
+            messages: number(delivery.outbox.messages),
+            bytes: usize::try_from(delivery.outbox.size.0).unwrap_or(usize::MAX),
+        },
+        connect_timeout: delivery.connect_timeout.0,
+        drain: delivery.drain.0,
         ..notify::Settings::default()
     })
 }

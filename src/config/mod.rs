@@ -23,6 +23,7 @@ use crate::model;
 mod builtin;
 mod check;
 mod decode;
+mod delivery;
 mod diagnostic;
 mod env;
 mod flapping;
@@ -41,6 +42,7 @@ mod yaml;
 pub use builtin::builtin_rules;
 pub use check::Known;
 pub use decode::BadText;
+pub use delivery::{Breaker, Concurrency, Delivery, Outbox, Retry};
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use flapping::Flapping;
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
@@ -83,7 +85,7 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// When an alert comes and goes too often to tell each time.
     pub flapping: Flapping,
-    /// What receivers take where they do not say themselves.
+    /// What receivers take where they do not say themselves, and how long reports hold.
     pub global: Global,
     /// Files of templates that texts of receivers may include and import by name; `*` in the name stands
     /// for any characters.
@@ -103,6 +105,8 @@ pub struct Config {
     pub mute_time_intervals: Vec<TimeInterval>,
     /// Those who can be told. `log` is always there.
     pub receivers: Vec<Receiver>,
+    /// How notifications are delivered, and what happens when a receiver is in trouble.
+    pub delivery: Delivery,
     /// Operating modes of services.
     pub modes: Modes,
     /// The daemon's own log, on standard error.
@@ -126,6 +130,7 @@ impl Default for Config {
             global: Global::default(),
             templates: Vec::new(),
             receivers: Vec::new(),
+            delivery: Delivery::default(),
             modes: Modes::default(),
             log: Log::default(),
         }

@@ -1042,3 +1042,18 @@ mod laws {
         }
     }
 }
+
+#[test]
+fn delivery_has_bounds() {
+    check(
+        "delivery: {retry: {initial: 10s, max: 5s, keep: 0}, breaker: {failures: 0}, outbox: {size: 1kB}}",
+        &[
+            "t.yaml:1:39: error: delivery.retry.max: must be at least `initial` (10s), is 5s",
+            "  hint: raise it, or lower `initial`",
+            "t.yaml:1:73: error: delivery.breaker.failures: must be from 1 to 1000, is 0",
+            "  hint: leave the key out for the default",
+            "t.yaml:1:92: error: delivery.outbox.size: must be at least 1MiB, is 1000B",
+            "  hint: the default is 32MiB",
+        ],
+    );
+}

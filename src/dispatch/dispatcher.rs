@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::group::{Group, Slot};
 use super::notification::{Notification, group_key};
@@ -7,6 +8,9 @@ use super::route::{Node, Route, Routes};
 use super::store::Journal;
 use crate::model::{Alert, AlertState, Fingerprint, Labels, Timestamp, Transition};
 use crate::mute::{InhibitRule, Inhibitor, Silencer};
+
+/// After so long a group is looked at again whose receiver had no room.
+const HELD_FOR: Duration = Duration::from_secs(1);
 
 /// Who is told what, and when not.
 #[derive(Debug, Clone)]
@@ -130,6 +134,17 @@ impl Dispatcher {
     /// or in a mute route is left out, and looked at again at the group's next flush. `O(alerts)` of the
     /// groups that are due, times what `silencer` takes for one.
     pub fn flush(&mut self, now: Timestamp, silencer: &dyn Silencer) -> Vec<Notification> {
+        self.flush_where(now, silencer, |_| true)
+    }
+
+    /// As [`Dispatcher::flush`], for the groups whose receiver `has_room`, by its name. The others are
+    /// looked at again soon; what they have to say by then they say at once.
+    pub fn flush_where(
+        &mut self,
+        now: Timestamp,
+        silencer: &dyn Silencer,
+        mut has_room: impl FnMut(&str) -> bool,
+    ) -> Vec<Notification> {
         let mut due = BTreeSet::new();
         while self.schedule.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.schedule.pop_first() else {
@@ -146,6 +161,12 @@ impl Dispatcher {
             else {
                 continue;
             };
+            if !has_room(&node.receiver) {
+                let later = now.plus(HELD_FOR);
+                group.scheduled = Some(later);
+                self.schedule.insert((later, id));
+                continue;
+            }
             let before = group.slots().len();
             let inhibitor = &self.inhibitor;
             let is_muted = |alert: &Alert| {

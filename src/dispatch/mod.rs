@@ -29,6 +29,8 @@ mod store;
 mod view;
 
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod laws;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::{alert, resolved, settings, to, with_severity};
-use super::{Dispatcher, GroupBy, Notification, Settings, Status};
-use crate::model::{Alert, SeverityLabel, Timestamp};
+use super::{Dispatcher, GroupBy, Notification, Route, Settings, Status};
+use crate::model::{Alert, Selector, SeverityLabel, Timestamp};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_secs(seconds)
@@ -56,6 +56,35 @@ fn say(notification: &Notification) -> String {
 fn check(dispatcher: &mut Dispatcher, seconds: i64, expected: &[&str]) {
     let expected = expected.iter().map(|text| (*text).to_owned()).collect();
     assert_eq!(next(dispatcher), Some((seconds, expected)));
+}
+
+#[test]
+fn a_receiver_without_room_is_told_everything_later_and_holds_up_nobody() {
+    let mut settings = settings();
+    settings.route.routes = vec![Route {
+        matchers: Selector::parse(r#"{service="cart"}"#).expect("a selector"),
+        receiver: Some("shop".into()),
+        ..Route::default()
+    }];
+    let mut dispatcher = Dispatcher::new(settings);
+    fire(&mut dispatcher, 0, &alert("checkout", "Slow"));
+    fire(&mut dispatcher, 0, &alert("cart", "Slow"));
+    let mut flush = |seconds, full: &str| -> Vec<String> {
+        let room = |receiver: &str| receiver != full;
+        let said = dispatcher.flush_where(at(seconds), &(), room);
+        if seconds < 12 {
+            assert_eq!(dispatcher.next_deadline(), Some(at(seconds + 1)));
+        }
+        if seconds == 10 {
+            fire(&mut dispatcher, 10, &alert("checkout", "Failing"));
+        }
+        said.iter().map(say).collect()
+    };
+    let cart = r#"{}/{service="cart"}:{service="cart"} firing: Slow+"#;
+    let checkout = r#"{}:{service="checkout"} firing: Failing+ Slow+"#;
+    assert_eq!(flush(10, "oncall"), [cart]);
+    assert_eq!(flush(11, "oncall"), [""; 0]);
+    assert_eq!(flush(12, "nobody"), [checkout]);
 }
 
 #[test]

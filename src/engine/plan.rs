@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -132,6 +133,8 @@ pub(super) struct Plan {
     pub(super) late: IntCounter,
     pub(super) repeated: IntCounter,
     pub(super) overlap: IntCounter,
+    /// Signals that began.
+    pub(super) begun: AtomicU64,
 }
 
 impl Plan {
@@ -154,6 +157,7 @@ impl Plan {
             late: dropped("late"),
             repeated: dropped("repeated"),
             overlap: dropped("overlap"),
+            begun: AtomicU64::new(0),
             derive: derive::Settings {
                 tick: settings.tick,
                 max_age: settings.max_age,

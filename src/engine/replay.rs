@@ -8,6 +8,7 @@
 use std::iter::Peekable;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::handle::{Busy, Handle, Inner};
@@ -115,6 +116,11 @@ impl Handle {
     /// Whether [`Handle::replay`] can be used.
     pub fn is_in_place(&self) -> bool {
         matches!(&*self.0.shards, [Mailbox::InPlace(_)])
+    }
+
+    /// How many signals have begun in this run. One that comes back after it had left begins anew.
+    pub fn signals_begun(&self) -> u64 {
+        self.0.plan.begun.load(Ordering::Relaxed)
     }
 
     /// Applies points, closing every tick that ends before one arrives, until there is something that

@@ -2,6 +2,7 @@
 
 use std::mem::size_of;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::plan::{Plan, is_overflow};
@@ -176,6 +177,7 @@ impl Series {
             let at = match self.signals.iter().position(|s| s.kind == emitted.kind) {
                 Some(at) => at,
                 None if self.signals.len() < MAX_SIGNALS => {
+                    plan.begun.fetch_add(1, Ordering::Relaxed);
                     self.signals.push(Signal::new(emitted.kind, owner, plan));
                     self.signals.len() - 1
                 }

@@ -199,6 +199,8 @@ pub(super) fn origin(
                 .get(callee)
                 .copied()
                 .filter(|since| since.first <= latest)
+                // Callers stay away for reasons of their own; it takes more than a signal that moved.
+                .filter(|since| since.alerted || !has_fewer_calls(alert))
             else {
                 continue;
             };
@@ -395,6 +397,12 @@ mod tests {
             moved("pay", "memory", "value", 10.0, 40.0, 90),
         ];
         assert_eq!(found(&[movement("pay", others)]), None);
+        // Why there are fewer calls does not show in those that are left.
+        let topology = Topology::new(&edges(&[("shop", "pay")]));
+        let movements = [movement("pay", vec![slow("pay", 90)])];
+        let deviations = Deviations::new(&[], &movements, &topology, Duration::ZERO);
+        let fewer = fewer("shop", 100, 0.0);
+        assert_eq!(origin(&fewer, &topology, &deviations, Duration::ZERO), None);
         assert_eq!(found(&[movement("pay", vec![slow("pay", 120)])]), None);
     }
 

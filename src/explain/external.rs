@@ -211,10 +211,13 @@ mod tests {
             reported("checkout", &[("summary", "5 % fail")]),
             &context,
             "5 % fail. Reported since 12:00:05Z. service.version 1.4.2 of checkout appeared 40 s \
-             before. Moved too: db.pool.used 4 times since 12:00:15Z.",
+             before. Moved too: db.pool.used 4 times its usual since 12:00:15Z.",
         );
         let moved = alert.annotations.get("moved");
-        assert_eq!(moved, Some("db.pool.used 4 times since 12:00:15Z"));
+        assert_eq!(
+            moved,
+            Some("db.pool.used 4 times its usual since 12:00:15Z")
+        );
         // A second time changes nothing.
         let mut again = alert.clone();
         annotate(&mut again, &context, None);

@@ -192,7 +192,7 @@ impl Record {
             1 => format!(
                 "Incident {}: {alerts} of {} since {since}.",
                 self.id,
-                clean(&self.origin)
+                clean(self.services.first().unwrap_or(&self.origin))
             ),
             _ => format!(
                 "Incident {}: {alerts} of {of} since {since}, likely origin {}.",

@@ -13,12 +13,12 @@ use tower::ServiceExt as _;
 
 use super::server::guarded;
 use super::state::State;
-use super::{Report, Server, Settings, Sources, modes as skins};
+use super::{Deliveries, Report, Server, Settings, Sources, modes as skins};
 use crate::clock::Clock;
 use crate::model::{
-    Alert, AlertState, BaselineView, BoxFuture, EdgeView, Fingerprint, Labels, Level, ModeState,
-    Page, Query, SampleView, Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp,
-    WindowView,
+    Alert, AlertState, BaselineView, BoxFuture, BreakerView, DeliveryStatistics, EdgeView,
+    Fingerprint, IntegrationView, Labels, Level, ModeState, Page, Query, ReceiverView, SampleView,
+    Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp, TroubleView, WindowView,
 };
 use crate::mute::{SilenceError, SilenceId, Silences};
 use crate::publish::{Board, Command, CommandError, ModesView};
@@ -95,6 +95,44 @@ impl Query for FakeEngine {
     }
 }
 
+/// One receiver, whose breaker is open.
+struct FakeDeliveries;
+
+impl Deliveries for FakeDeliveries {
+    fn receivers(&self) -> Vec<ReceiverView> {
+        vec![ReceiverView {
+            name: "oncall".into(),
+            fallback: Some("log".into()),
+            failing: true,
+            integrations: vec![IntegrationView {
+                integration: "webhook[0]".into(),
+                target: "https://hooks.example/…".into(),
+                breaker: BreakerView {
+                    state: "open",
+                    since: NOW,
+                    until: Some(NOW.plus(std::time::Duration::from_secs(60))),
+                },
+                trouble: Some(TroubleView {
+                    since: NOW,
+                    reason: "it answered 500".into(),
+                }),
+                gone: None,
+                limited_until: None,
+                pending: 1,
+                underway: 0,
+                statistics: DeliveryStatistics {
+                    attempts: 5,
+                    retried: 4,
+                    ..DeliveryStatistics::default()
+                },
+                last_delivered_at: None,
+                last_failed_at: Some(NOW),
+                last_error: Some("it answered 500".into()),
+            }],
+        }]
+    }
+}
+
 struct FakeReport;
 
 impl Report for FakeReport {
@@ -157,6 +195,7 @@ impl Site {
             board: board.clone(),
             query: Arc::new(engine),
             report: Arc::new(FakeReport),
+            deliveries: Arc::new(FakeDeliveries),
             telemetry: Telemetry::new(),
             clock: Clock::starting_at(NOW),
         };

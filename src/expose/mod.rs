@@ -25,7 +25,7 @@ use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, StatusCode, Uri};
 
-use crate::model::{BoxFuture, Query};
+use crate::model::{BoxFuture, Query, ReceiverView};
 use crate::publish::Board;
 
 pub use server::{Error, Server};
@@ -41,6 +41,12 @@ pub trait Report: Send + Sync + 'static {
 
     /// For people, in Markdown.
     fn markdown(&self) -> BoxFuture<'_, String>;
+}
+
+/// How delivery to receivers goes.
+pub trait Deliveries: Send + Sync + 'static {
+    /// All receivers.
+    fn receivers(&self) -> Vec<ReceiverView>;
 }
 
 /// All routes of port 9517, without the guard around them.

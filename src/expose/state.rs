@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Board, Query, Report, modes};
+use super::{Board, Deliveries, Query, Report, modes};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::telemetry::Telemetry;
@@ -85,6 +85,8 @@ pub struct Sources {
     pub query: Arc<dyn Query>,
     /// The performance report.
     pub report: Arc<dyn Report>,
+    /// Who is told, and how that goes.
+    pub deliveries: Arc<dyn Deliveries>,
     /// The daemon's metrics about itself.
     pub telemetry: Telemetry,
     /// The present time.
@@ -97,6 +99,7 @@ pub(super) struct State {
     pub(super) board: Board,
     pub(super) query: Arc<dyn Query>,
     pub(super) report: Arc<dyn Report>,
+    pub(super) deliveries: Arc<dyn Deliveries>,
     pub(super) telemetry: Telemetry,
     pub(super) clock: Clock,
     pub(super) settings: Arc<Settings>,
@@ -119,6 +122,7 @@ impl State {
             board,
             query,
             report,
+            deliveries,
             telemetry,
             clock,
         } = sources;
@@ -127,6 +131,7 @@ impl State {
             board,
             query,
             report,
+            deliveries,
             telemetry,
             clock,
             settings: Arc::new(settings),

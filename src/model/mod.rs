@@ -3,6 +3,7 @@
 
 mod alert;
 mod attributes;
+mod delivery;
 mod detector;
 mod event;
 mod grounds;
@@ -20,6 +21,7 @@ mod view;
 
 pub use alert::{Alert, AlertState, Fingerprint, PostedAlert, Transition};
 pub use attributes::{AttributeValue, Attributes};
+pub use delivery::{BreakerView, DeliveryStatistics, IntegrationView, ReceiverView, TroubleView};
 pub use detector::{
     AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
 };

@@ -110,8 +110,7 @@ impl Message {
                 let mut alerts: Vec<_> = alerts(notification, resolved)
                     .map(|alert| AlertBody::new(alert, external_url))
                     .collect();
-                let only_ends = notification.reason == Reason::Resolved;
-                if alerts.is_empty() || only_ends && resolved == Resolved::Omit {
+                if alerts.is_empty() {
                     return None;
                 }
                 let left_out = alerts.len().saturating_sub(limit) as u64;
@@ -134,12 +133,14 @@ impl Message {
     }
 }
 
-/// The alerts of `notification` that a receiver is told.
+/// The alerts of `notification` that a receiver is told. Who does not want to hear of ends hears nothing
+/// where nothing else has happened, even if others of the group still fire.
 pub(super) fn alerts(
     notification: &Notification,
     resolved: Resolved,
 ) -> impl Iterator<Item = &Alert> {
-    let told = move |alert: &&Alert| resolved == Resolved::Send || is_firing(alert);
+    let has_news = notification.reason != Reason::Resolved;
+    let told = move |alert: &&Alert| resolved == Resolved::Send || has_news && is_firing(alert);
     notification
         .alerts
         .iter()
@@ -159,11 +160,21 @@ pub(super) fn status(alert: &Alert) -> &'static str {
     }
 }
 
-/// Where people see `alert`: its signal on the page. Empty where the page cannot be linked to.
+/// Where people see `alert` here: its signal on the page; of one that another system reported, the page.
+/// Empty where the page cannot be linked to.
 pub(super) fn url(alert: &Alert, external_url: &str) -> String {
     match base_url(external_url) {
-        base if base.is_empty() || alert.signal_id.is_empty() => base,
+        base if base.is_empty() || alert.reported().is_some() => base,
         base => format!("{base}#{}", alert.signal_id),
+    }
+}
+
+/// Where people see what `alert` rests on: its signal on the page, or what the system that reported it says;
+/// may be empty.
+pub(super) fn generator_url(alert: &Alert, external_url: &str) -> String {
+    match alert.reported() {
+        Some(reported) => reported.generator_url.clone(),
+        None => url(alert, external_url),
     }
 }
 
@@ -187,10 +198,7 @@ impl<'a> AlertBody<'a> {
                 Some(at) if !is_firing(alert) => at.rfc3339(),
                 Some(_) | None => ZERO_TIME.into(),
             },
-            generator_url: match alert.reported() {
-                Some(reported) => reported.generator_url.clone(),
-                None => url(alert, external_url),
-            },
+            generator_url: generator_url(alert, external_url),
             fingerprint: alert.fingerprint.to_string(),
         }
     }

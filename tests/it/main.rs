@@ -15,6 +15,7 @@ mod calibration;
 mod calm;
 mod cli;
 mod clients;
+mod delivery;
 mod detectors;
 mod dismiss;
 mod incidents;

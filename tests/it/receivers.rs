@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::harness::alertmanager::{Alertmanager, amtool};
 use crate::harness::hook::{Delivery, Hook};
-use crate::harness::{Daemon, eventually, otlp, program, root, stdout, with_tls};
+use crate::harness::{Daemon, eventually, otlp, root, stdout};
 
 /// A gauge beyond its threshold fires, and told again.
 const RULES: &str = r#"
@@ -205,7 +206,8 @@ async fn a_mail_that_is_refused_fails_for_good() {
     })
     .await;
     assert_eq!(server.seen().len(), 1);
-    let line = daemon.log_line("554").expect("the log says why");
+    let said = || std::future::ready(daemon.log_line("554"));
+    let line = eventually("the log says why", said).await;
     assert!(line.contains("no such mail here"), "{line}");
 }
 
@@ -217,11 +219,8 @@ async fn no_mail_leaves_without_tls() {
         results(&daemon, "failed").await
     })
     .await;
-    assert!(
-        daemon.log_line("offers no STARTTLS").is_some(),
-        "{}",
-        daemon.log()
-    );
+    let said = || std::future::ready(daemon.log_line("offers no STARTTLS"));
+    eventually("the log says why", said).await;
     assert_eq!(server.seen().len(), 0);
     drop(daemon);
     // A server that nobody vouches for gets nothing either: the authority is another's.
@@ -232,7 +231,8 @@ async fn no_mail_leaves_without_tls() {
         results(&daemon, "retried").await
     })
     .await;
-    assert!(daemon.log_line("certificate").is_some(), "{}", daemon.log());
+    let said = || std::future::ready(daemon.log_line("certificate"));
+    eventually("the log says why", said).await;
     assert_eq!(server.seen().len(), 0);
 }
 
@@ -251,7 +251,7 @@ receivers:
   - name: oncall
     file_configs: [{{path: {log:?}}}]
     email_configs:
-      - {{to: a@example.org, from: b@example.org, smarthost: "localhost:{}", auth_username: tidewatch, auth_password_file: {password:?}, tls_config: {{ca_file: {:?}}}}}
+      - {{to: a@example.org, from: b@example.org, send_resolved: true, smarthost: "localhost:{}", auth_username: tidewatch, auth_password_file: {password:?}, tls_config: {{ca_file: {:?}}}}}
 "#,
         server.port,
         server.folder.path().join("cert.pem"),
@@ -275,71 +275,18 @@ receivers:
     assert_eq!(server.seen().len(), 0);
     std::fs::write(&password, "hunter2\n").expect("written");
     // The end is told, with the password that is right now.
-    feeding(&daemon, 20.0, "the alert ends", async || {
-        let alerts = daemon.get("/api/v2/alerts").await;
-        alerts.as_array()?.is_empty().then_some(())
-    })
-    .await;
-    feeding(&daemon, 60.0, "a mail arrives", async || {
+    feeding(&daemon, 20.0, "a mail arrives", async || {
         server.seen().pop()
     })
     .await;
 }
 
-/// A real Alertmanager on a free port, stopped when dropped.
-struct Alertmanager {
-    child: Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Alertmanager {
-    async fn start(config: &str) -> Self {
-        with_tls();
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("alertmanager.yml");
-        std::fs::write(&file, config).expect("written");
-        // It cannot be asked for a free port: take one and give it back.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
-        let child = Command::new("prometheus-alertmanager")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!(
-                "--storage.path={}",
-                folder.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--cluster.listen-address=")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("alertmanager: {e}; `tests/run` installs what is needed"));
-        let this = Self {
-            child,
-            url: format!("http://127.0.0.1:{port}"),
-            _folder: folder,
-        };
-        eventually("Alertmanager answers", || this.alerts()).await;
-        this
-    }
-
-    async fn alerts(&self) -> Option<Vec<Value>> {
-        let answer = reqwest::get(format!("{}/api/v2/alerts", self.url))
-            .await
-            .ok()?;
-        let answer: Value = answer.error_for_status().ok()?.json().await.ok()?;
-        answer.as_array().cloned()
-    }
-}
-
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// The alerts of an Alertmanager.
+async fn alerts(alertmanager: &Alertmanager) -> Option<Vec<Value>> {
+    let url = format!("{}/api/v2/alerts", alertmanager.url);
+    let answer = reqwest::get(url).await.ok()?;
+    let answer: Value = answer.error_for_status().ok()?.json().await.ok()?;
+    answer.as_array().cloned()
 }
 
 const SILENT: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
@@ -353,7 +300,7 @@ async fn a_real_alertmanager_takes_the_alerts_and_their_end() {
     );
     let daemon = Daemon::start(&config).await;
     let alert = feeding(&daemon, 60.0, "the alert arrives", async || {
-        alertmanager.alerts().await?.pop()
+        alerts(&alertmanager).await?.pop()
     })
     .await;
     assert_eq!(alert["labels"]["alertname"], "TooHot");
@@ -378,19 +325,10 @@ async fn a_real_alertmanager_takes_the_alerts_and_their_end() {
     // The fingerprints are the same: tools that know one know the other.
     let own = daemon.get("/api/v2/alerts").await;
     assert_eq!(own[0]["labels"], alert["labels"]);
-    let shown = program(
-        "amtool",
-        &[
-            "--alertmanager.url",
-            &alertmanager.url,
-            "alert",
-            "query",
-            "TooHot",
-        ],
-    );
-    assert!(stdout(&shown).contains("TooHot"));
+    let shown = amtool(&alertmanager.url, &["alert", "query", "TooHot"]);
+    assert!(shown.contains("TooHot"), "{shown}");
     feeding(&daemon, 20.0, "the alert is over", async || {
-        alertmanager.alerts().await?.is_empty().then_some(())
+        alerts(&alertmanager).await?.is_empty().then_some(())
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! What came of a run: alerts from their firing to their end, and how long each service was in which mode.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::model::{Alert, AlertState, Event, EventBody, Fingerprint, Timestamp};
@@ -38,15 +38,38 @@ pub(super) struct Ledger {
     /// By service and mode: for how long.
     spent: BTreeMap<(String, String), Duration>,
     pub(super) mode_changes: u64,
+    /// Incidents of which something fired; where two became one, the one that they are.
+    ids: BTreeSet<String>,
 }
 
 impl Ledger {
+    /// Whether an event is the first of its incident. Asked before it is noted.
+    pub(super) fn is_new(&self, event: &Event) -> bool {
+        let EventBody::Alert { alert, .. } = &event.body else {
+            return true;
+        };
+        alert.state == AlertState::Firing
+            && !alert
+                .grounds
+                .incident
+                .as_ref()
+                .is_some_and(|id| self.ids.contains(id))
+    }
+
+    /// How many incidents there were.
+    pub(super) fn told_incidents(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
     /// Takes in an event. `start`: when time began.
     pub(super) fn note(&mut self, event: &Event, start: Timestamp) {
         match &event.body {
             EventBody::Alert { from, alert } => match alert.state {
                 AlertState::Pending => {}
-                AlertState::Firing => self.fires(*from, alert, event.time),
+                AlertState::Firing => {
+                    self.ids.extend(alert.grounds.incident.clone());
+                    self.fires(*from, alert, event.time);
+                }
                 AlertState::Resolved => {
                     let open = self.open.remove(&alert.fingerprint);
                     if let Some(incident) = open.and_then(|at| self.incidents.get_mut(at)) {

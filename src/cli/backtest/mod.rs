@@ -134,16 +134,19 @@ impl BacktestArgs {
                 || (other.is_none() && self.scores.is_none() && self.picture.is_none()),
             "standard input can be read once: save it to a file first"
         );
+        if let Some(file) = &self.picture {
+            picture::can_be_written(file)?;
+        }
         let show = Show::new(self.output);
         let progress = Progress::new(self.progress);
 
-        let ran = run::run(&loaded, &inputs, &self, &progress, &mut |event| {
-            show.event(event, &progress)
+        let ran = run::run(&loaded, &inputs, &self, &progress, &mut |event, is_new| {
+            show.event(event, is_new, &progress)
         })?;
         show.summary(&ran)?;
 
         if let Some(other) = &other {
-            let changed = run::run(other, &inputs, &self, &progress, &mut |_| Ok(()))?;
+            let changed = run::run(other, &inputs, &self, &progress, &mut |_, _| Ok(()))?;
             show.comparison(&compare::compare(&ran, &changed), &ran, &changed)?;
         }
         if let Some(folder) = &self.scores {
@@ -157,6 +160,14 @@ impl BacktestArgs {
                 .with_context(|| format!("{} cannot be written", file.display()))?;
             show.picture(&drawn, file)?;
         }
+        let counted = ran.points + ran.spans;
+        ensure!(
+            ran.dropped <= counted,
+            "{} of {} points were left out for their times, so this says little of the data: sort the \
+             inputs by time, and look at the notes above",
+            ran.dropped,
+            ran.dropped + counted,
+        );
         Ok(())
     }
 }

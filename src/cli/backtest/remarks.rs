@@ -51,7 +51,7 @@ pub(super) fn of(ran: &Ran) -> Vec<String> {
         remarks.push(format!(
             "{} of {} signals are watched by no rule, such as {}",
             ran.unwatched,
-            ran.signals,
+            ran.left,
             clean(example)
         ));
     }
@@ -64,13 +64,14 @@ fn noted(notes: &Notes) -> Vec<(Note, &'static str)> {
             notes.disordered,
             "earlier than the line before; rows out of order are left out: sort the file by time",
         ),
+        (
+            notes.sorted,
+            "earlier than the line before; the file was read to its end and sorted by time",
+        ),
         (notes.empty, "without a value"),
         (notes.foreign, "of another kind of data and left out"),
         (notes.broken, "broken off at the end"),
-        (
-            notes.future,
-            "points far ahead of the rest of their request and left out",
-        ),
+        (notes.future, "far ahead of the time around it and left out"),
     ];
     all.into_iter().filter(|(note, _)| note.count > 0).collect()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use crate::app::{Replay, ReplaySettings};
 use crate::clock;
 use crate::config::Loaded;
-use crate::ingest::replay::{Input, Merged, Notes, Stretch};
+use crate::ingest::replay::{Input, Merged, Notes, RecordFormat, Stretch};
 use crate::model::{
     BaselineView, Event, Query as _, Rejections, Resource, Selector, SignalView, Timestamp,
 };
@@ -44,12 +44,16 @@ pub(super) struct Ran {
     pub(super) late: u64,
     pub(super) repeated: u64,
     pub(super) rejections: Rejections,
+    /// What was left out for its time: points, and rows of CSV.
+    pub(super) dropped: u64,
     /// By input.
     pub(super) notes: Vec<(String, Notes)>,
-    /// Services at the end.
+    /// Services that were there at any time.
     pub(super) services: usize,
+    /// Signals that were there at any time.
+    pub(super) signals: u64,
     /// Signals at the end, those of them without a rule, and one of these.
-    pub(super) signals: usize,
+    pub(super) left: usize,
     pub(super) unwatched: usize,
     pub(super) example: Option<String>,
     pub(super) wall: Duration,
@@ -63,7 +67,7 @@ pub(super) fn run(
     inputs: &Inputs,
     args: &BacktestArgs,
     progress: &Progress,
-    happened: &mut dyn FnMut(&Event) -> Result<()>,
+    happened: &mut dyn FnMut(&Event, bool) -> Result<()>,
 ) -> Result<Ran> {
     let (began, cpu) = (clock::instant(), cpu_time());
     let opened = inputs.open()?;
@@ -95,15 +99,15 @@ pub(super) fn run(
         };
         rejections.merge(refused);
         for event in replay.take_events() {
+            happened(&event, ledger.is_new(&event))?;
             ledger.note(&event, start);
-            happened(&event)?;
         }
         progress.show(&merged, replay.now(), replay.telemetry().samples.get());
     }
     replay.finish()?;
     for event in replay.take_events() {
+        happened(&event, ledger.is_new(&event))?;
         ledger.note(&event, start);
-        happened(&event)?;
     }
     progress.clear();
     let all = Selector::default();
@@ -114,6 +118,8 @@ pub(super) fn run(
         .filter(|signal| signal.baseline == BaselineView::Unwatched)
         .collect();
     let services = replay.ask(async |engine| engine.services().await);
+    let seen = covered.services.len();
+    let begun = replay.ask(async |engine| engine.signals_begun());
     let telemetry = replay.telemetry();
     let dropped = |reason| telemetry.late.with_label_values(&[reason]).get();
     Ok(Ran {
@@ -132,9 +138,11 @@ pub(super) fn run(
         late: dropped("late"),
         repeated: dropped("repeated") + dropped("overlap"),
         rejections,
+        dropped: dropped("late") + left_out(merged.inputs()),
         notes: notes(merged.inputs()),
-        services: services.len(),
-        signals: signals.len(),
+        services: services.len().max(seen),
+        signals: begun,
+        left: signals.len(),
         unwatched: unwatched.len(),
         example: unwatched
             .first()
@@ -145,6 +153,20 @@ pub(super) fn run(
             .zip(cpu)
             .map(|(now, then)| now.saturating_sub(then)),
     })
+}
+
+/// Rows and points that the inputs left out for their times.
+fn left_out(inputs: &[Input]) -> u64 {
+    let of = |input: &Input| {
+        let notes = input.notes();
+        // Lines of OTLP out of order are only noted.
+        let disordered = match input.format() {
+            RecordFormat::Csv => notes.disordered.count,
+            RecordFormat::Otlp | RecordFormat::Prometheus => 0,
+        };
+        disordered + notes.future.count
+    };
+    inputs.iter().map(of).sum()
 }
 
 fn notes(inputs: &[Input]) -> Vec<(String, Notes)> {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::config::{Config, builtin_rules};
 use crate::detect;
-use crate::ingest::replay::{Input, Naming, RecordFormat, Rows};
+use crate::ingest::replay::{Input, Naming, RecordFormat, Row, Rows};
 use crate::model::{Rule, Sample, SignalKind, Verdict};
 use crate::window::Window;
 
@@ -122,16 +122,35 @@ fn score(config: &Config, rule: &Rule, input: &Path, output: &Path) -> Result<u6
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut out = BufWriter::new(File::create(output)?);
+    // Aside, so that there is a whole file or none.
+    let mut aside = output.as_os_str().to_owned();
+    aside.push(".part");
+    let aside = PathBuf::from(aside);
+    let written = write_scores(config, rule, &mut rows, &aside).and_then(|count| {
+        fs::rename(&aside, output)?;
+        Ok(count)
+    });
+    if written.is_err() {
+        // What matters is why it could not be written.
+        fs::remove_file(&aside).ok();
+    }
+    written
+}
+
+fn write_scores(config: &Config, rule: &Rule, rows: &mut Rows, file: &Path) -> Result<u64> {
+    let mut out = BufWriter::new(File::create(file)?);
     writeln!(out, "timestamp,value,score")?;
     let mut detector = detect::build(rule, SignalKind::Value).map_err(anyhow::Error::msg)?;
     let spec = rule.detector.window.unwrap_or(config.window.spec());
     let mut window = Window::new(spec);
     let mut count = 0;
+    // Of a file that had to be sorted, the scores wait for their rows' place.
+    let mut waiting: Vec<(Row, f64)> = Vec::new();
+    let is_sorted = rows.is_sorted();
     while let Some(row) = rows.next_row()? {
         count += 1;
         let mut score = 0.0;
-        if let Some(value) = row.value.filter(|_| row.counts) {
+        if let Some(value) = row.sample()? {
             let sample = Sample {
                 time: row.time,
                 value,
@@ -144,13 +163,26 @@ fn score(config: &Config, rule: &Rule, input: &Path, output: &Path) -> Result<u6
             }
             window.push(sample);
         }
-        out.write_all(&quoted(row.text))?;
-        out.write_all(b",")?;
-        out.write_all(&quoted(row.value_text))?;
-        writeln!(out, ",{score}")?;
+        if is_sorted {
+            waiting.push((row, score));
+        } else {
+            write_row(&mut out, &row, score)?;
+        }
+    }
+    waiting.sort_by_key(|(row, _)| row.number);
+    for (row, score) in &waiting {
+        write_row(&mut out, row, *score)?;
     }
     out.flush()?;
     Ok(count)
+}
+
+fn write_row(out: &mut impl std::io::Write, row: &Row, score: f64) -> Result<()> {
+    out.write_all(&quoted(&row.text))?;
+    out.write_all(b",")?;
+    out.write_all(&quoted(&row.value_text))?;
+    writeln!(out, ",{score}")?;
+    Ok(())
 }
 
 /// A field as CSV wants it.

@@ -39,8 +39,9 @@ impl Show {
         self.output.format == Format::Json
     }
 
-    /// Something happened. Pending alerts are not told: nobody would have been.
-    pub(super) fn event(self, event: &Event, progress: &Progress) -> Result<()> {
+    /// Something happened. Pending alerts are not told: nobody would have been. `is_new`: the incident that
+    /// it belongs to has not been told yet, if there is one.
+    pub(super) fn event(self, event: &Event, is_new: bool, progress: &Progress) -> Result<()> {
         if let EventBody::Alert { alert, .. } = &event.body
             && alert.state == AlertState::Pending
         {
@@ -56,7 +57,7 @@ impl Show {
             }
             return line(&value);
         }
-        print(&told(event))
+        print(&told(event, is_new))
     }
 
     /// How it went, after the events.
@@ -163,8 +164,12 @@ impl Show {
             days if days > 0.0 => format!(", {} a day", rate(ran.ledger.alerts() as f64 / days)),
             _ => String::new(),
         };
+        let within = match ran.ledger.told_incidents() {
+            0 => String::new(),
+            incidents => format!(" in {}", plural(incidents, "incident")),
+        };
         say(format!(
-            "{} to {}: {}{per_day}; {}",
+            "{} to {}: {}{within}{per_day}; {}",
             time(ran.start),
             time(ran.end),
             plural(ran.ledger.alerts(), "alert"),
@@ -251,8 +256,8 @@ fn line(value: &Value) -> Result<()> {
     print(&format!("{value}\n"))
 }
 
-/// An event in words.
-fn told(event: &Event) -> String {
+/// An event in words: what begins an incident with all that is known, what follows in a line.
+fn told(event: &Event, is_new: bool) -> String {
     let when = time(event.time);
     match &event.body {
         EventBody::Alert { from, alert } => {
@@ -269,16 +274,21 @@ fn told(event: &Event) -> String {
                 AlertState::Resolved => String::new(),
                 _ => format!(" {}", alert.severity.name()),
             };
-            let mut text = format!(
-                "{when}  {what}{severity} {} {}{since}\n",
+            let head = format!(
+                "{when}  {what}{severity} {} {}{since}",
                 clean(alert.name()),
                 clean(&alert.service),
             );
+            if !is_new {
+                let sentence = clean(&alert.grounds.sentence);
+                return match sentence.is_empty() {
+                    true => format!("{head}\n"),
+                    false => format!("{head}: {sentence}\n"),
+                };
+            }
+            let mut text = format!("{head}\n");
             for (name, head) in [("explanation", ""), ("recommendation", "→ ")] {
-                let told = alert.annotations.get(name).filter(|_| {
-                    // What to do about it is of no use once it is over.
-                    alert.state != AlertState::Resolved || name == "explanation"
-                });
+                let told = alert.annotations.get(name);
                 for told in told.into_iter().flat_map(str::lines) {
                     text.push_str(&format!("    {head}{}\n", clean(told)));
                 }
@@ -317,7 +327,7 @@ fn volume(ran: &Ran) -> String {
     text.push_str(&format!(
         " of {} and {} in {:.2} s ({}/s)",
         plural(ran.services as u64, "service"),
-        plural(ran.signals as u64, "signal"),
+        plural(ran.signals, "signal"),
         ran.wall.as_secs_f64(),
         large(per_second(ran.samples, Some(ran.wall)).unwrap_or(0.0)),
     ));
@@ -364,6 +374,7 @@ fn summary_json(ran: &Ran) -> Value {
         "end": ran.end,
         "covered_seconds": ran.covered.as_secs_f64(),
         "alerts": ledger.alerts(),
+        "incidents": ledger.told_incidents(),
         "alerts_per_day": (days > 0.0).then(|| ledger.alerts() as f64 / days),
         "mode_changes": ledger.mode_changes,
         "by_rule": rules,

@@ -43,11 +43,12 @@ impl Checker<'_> {
                 );
             }
         }
+        let day = Period::secs(86_400);
         self.period(
             "global.resolve_timeout",
             global.resolve_timeout,
             Period::secs(1),
-            Period::secs(365 * 86_400),
+            day,
         );
         self.secret("global.smtp_auth_password");
         self.secret("global.opsgenie_api_key");

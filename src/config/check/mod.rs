@@ -7,6 +7,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::yaml::{Node, NodeId, Value};
 use crate::config::{Config, Period, TemplateFile, TextKind};
 
+mod delivery;
 mod integrations;
 mod learning;
 mod listening;
@@ -55,6 +56,7 @@ pub(in crate::config) fn check(
     }
     checker.routing(config);
     checker.receivers(config);
+    checker.delivery(config);
     checker.modes(config);
     checker.found
 }

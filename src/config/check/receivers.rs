@@ -6,7 +6,9 @@ use std::path::Path;
 use crate::config::diagnostic::suggest;
 use crate::config::receiver::LOG_RECEIVER;
 use crate::config::yaml::Node;
-use crate::config::{Config, Global, Receiver, TemplateFile, TextKind, read_templates};
+use crate::config::{
+    Config, Global, Period, Receiver, Route, TemplateFile, TextKind, read_templates,
+};
 
 use super::Checker;
 
@@ -24,6 +26,26 @@ impl Checker<'_> {
             self.receiver(receiver, &path, &names, &mut seen, (&config.global, &files));
         }
         self.fallbacks(config);
+        self.resolve_timeouts(config);
+    }
+
+    /// Another Alertmanager must hear of an alert again before it takes it for resolved.
+    fn resolve_timeouts(&mut self, config: &Config) {
+        for (at, receiver) in config.receivers.iter().enumerate() {
+            let longest = longest_repeat(&config.route, ("", Period::default()), &receiver.name);
+            for (n, one) in receiver.alertmanager_configs.iter().enumerate() {
+                if longest >= one.resolve_timeout {
+                    self.warn(
+                        &format!("receivers[{at}].alertmanager_configs[{n}].resolve_timeout"),
+                        format!(
+                            "it takes alerts for resolved after {}, and they are told again only after {longest}",
+                            one.resolve_timeout
+                        ),
+                        "make it a multiple of `repeat_interval`",
+                    );
+                }
+            }
+        }
     }
 
     /// The files of templates, as far as they can be read.
@@ -150,4 +172,22 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// The longest `repeat_interval` of the routes to `receiver`; `around` are the receiver and the interval of
+/// the route around this one.
+fn longest_repeat(route: &Route, around: (&str, Period), receiver: &str) -> Period {
+    let own = (
+        route.receiver.as_deref().unwrap_or(around.0),
+        route.repeat_interval.unwrap_or(around.1),
+    );
+    let here = match own.0 == receiver {
+        true => own.1,
+        false => Period::default(),
+    };
+    let below = route
+        .routes
+        .iter()
+        .map(|route| longest_repeat(route, own, receiver));
+    below.fold(here, Period::max)
 }

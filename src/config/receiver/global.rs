@@ -1,4 +1,4 @@
-//! What receivers take where they do not say themselves.
+//! What holds for all alerts and receivers.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,12 @@ use crate::config::listen::HttpUrl;
 use crate::config::secret::{Secret, SecretUrl};
 use crate::config::units::Period;
 
-/// What receivers take where they do not say themselves.
+/// What receivers take where they do not say themselves, and how long reports hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Global {
+    /// An alert that another system reported without an end is over so long after its last report.
+    pub resolve_timeout: Period,
     /// The mail server and its port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smtp_smarthost: Option<HostPort>,
@@ -55,9 +57,6 @@ pub struct Global {
     /// How HTTP is spoken with receivers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_config: Option<HttpConfig>,
-    /// After so long an alert that another system reports without an end is over, unless it is reported
-    /// again before. Prometheus always says an end.
-    pub resolve_timeout: Period,
     /// In which time zone texts say times, as `Europe/Berlin`.
     pub time_zone: TimeZone,
 }
@@ -66,6 +65,7 @@ impl Default for Global {
     fn default() -> Self {
         let url = |text: &str| text.parse().expect("a URL that is written here");
         Self {
+            resolve_timeout: Period::secs(5 * 60),
             smtp_smarthost: None,
             smtp_from: None,
             smtp_hello: None,
@@ -80,7 +80,6 @@ impl Default for Global {
             opsgenie_api_key: None,
             opsgenie_api_key_file: None,
             http_config: None,
-            resolve_timeout: Period::secs(300),
             time_zone: TimeZone::default(),
         }
     }

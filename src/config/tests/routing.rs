@@ -204,3 +204,14 @@ fn what_was_hardly_meant_is_said() {
         ],
     );
 }
+
+#[test]
+fn the_page_about_routing_shows_what_works() {
+    let page = include_str!("../../../docs/routing.md");
+    let blocks: Vec<_> = page.split("```yaml\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let text = block.split("```").next().unwrap_or_default();
+        assert_eq!(said(text), "", "{text}");
+    }
+}

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use super::identity::{self, Named, Naming};
 use super::lines::Lines;
+use super::order::{Ordered, Standing, Timed};
 use super::{Arrival, Data, Error, Notes, Opened, Source, moment};
-use crate::model::{MetricKind, MetricPoint, PointData, Timestamp};
+use crate::model::{MetricKind, MetricPoint, PointData, SeriesId, SeriesIdentity, Timestamp};
 
 /// Most bytes of a row.
 const MAX_ROW: usize = 1024 * 1024;
@@ -76,6 +77,14 @@ struct Columns {
 
 impl Table {
     fn open(file: Arc<str>, opened: Opened) -> Result<Self, Error> {
+        if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = *opened.head {
+            return Err(Error {
+                file: file.to_string(),
+                line: 0,
+                message: "this is UTF-16".into(),
+                hint: Some("make it UTF-8: `iconv -f UTF-16 -t UTF-8 file.csv`".into()),
+            });
+        }
         let mut table = Self {
             lines: Lines::new(file, opened, MAX_ROW),
             delimiter: b',',
@@ -172,6 +181,21 @@ impl Table {
             .collect()
     }
 
+    /// What tells the series of the present row from others.
+    fn key(&self) -> Vec<u8> {
+        let named = [self.columns.service, self.columns.metric]
+            .into_iter()
+            .flatten();
+        let others = self.columns.attributes.iter().map(|(at, _)| *at);
+        let mut key = Vec::new();
+        for at in named.chain(others) {
+            key.extend_from_slice(self.field(at));
+            // No field holds a line break.
+            key.push(b'\n');
+        }
+        key
+    }
+
     /// Which column is what, by their names and by what the present row, the first, has in them.
     fn columns(&self, names: &[String], line: u64) -> Result<Columns, Error> {
         let small: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
@@ -188,6 +212,17 @@ impl Table {
             ..Columns::default()
         };
         let value = find(VALUES);
+        let again = |at: usize, name: &String| {
+            let twice = names.iter().take(at).any(|other| other == name);
+            twice && !name.is_empty() && !JUDGEMENTS.contains(&name.to_ascii_lowercase().as_str())
+        };
+        if let Some((_, name)) = names.iter().enumerate().find(|(at, name)| again(*at, name)) {
+            return Err(self.lines.error(
+                line,
+                format!("two columns are called `{}`", shown(name.as_bytes())),
+                Some("give each column a name of its own, or leave one of them out"),
+            ));
+        }
         for (at, (name, small)) in names.iter().zip(&small).enumerate() {
             let known = [Some(time), columns.service, columns.metric].contains(&Some(at));
             if known || JUDGEMENTS.contains(&small.as_str()) {
@@ -281,6 +316,13 @@ fn number(text: &[u8]) -> Number {
 
 /// A CSV file as a source of points.
 pub(super) struct Csv {
+    reader: Reader,
+    order: Ordered<Cell>,
+    notes: Notes,
+}
+
+/// The table with the series of its rows, one value after the other in the order of the file.
+struct Reader {
     table: Table,
     naming: Naming,
     series: HashMap<Vec<u8>, Arc<[Named]>>,
@@ -290,41 +332,80 @@ pub(super) struct Csv {
     /// Which column of values comes next.
     next: usize,
     time: Timestamp,
-    newest: Option<Timestamp>,
-    notes: Notes,
+}
+
+/// One value of a row.
+struct Cell {
+    time: Timestamp,
+    line: u64,
+    series: SeriesId,
+    identity: Arc<SeriesIdentity>,
+    /// What is wrong with it counts only if the row does.
+    value: Result<Option<f64>, Box<Error>>,
+}
+
+impl Timed for Cell {
+    fn time(&self) -> Timestamp {
+        self.time
+    }
 }
 
 impl Csv {
     pub(super) fn new(file: Arc<str>, opened: Opened, naming: &Naming) -> Result<Self, Error> {
-        Ok(Self {
-            table: Table::open(file, opened)?,
+        let mut reader = Reader {
+            table: Table::open(Arc::clone(&file), opened)?,
             naming: naming.clone(),
             series: HashMap::new(),
             present: Arc::new([]),
             key: None,
             next: usize::MAX,
             time: Timestamp::EPOCH,
-            newest: None,
-            notes: Notes::default(),
+        };
+        let order = Ordered::new(|| reader.cell(), |most| too_many(&file, most))?;
+        let mut notes = Notes::default();
+        if let Some(sorted) = order.sorted() {
+            notes.sorted.add(sorted, 0);
+        }
+        Ok(Self {
+            reader,
+            order,
+            notes,
         })
     }
+}
 
-    /// Reads the next row; `false` at the end.
-    fn row(&mut self) -> Result<bool, Error> {
+/// Rows that are out of order, and more of them than can be sorted.
+fn too_many(file: &str, most: usize) -> Error {
+    Error {
+        file: file.to_owned(),
+        line: 0,
+        message: format!("its rows are not in order of time, and more than {most}"),
+        hint: Some("sort it first; `sort -t, -k1,1 file.csv` does that for ISO times".into()),
+    }
+}
+
+impl Reader {
+    /// The next value, of whatever row; `None` at the end.
+    fn cell(&mut self) -> Result<Option<Cell>, Error> {
         loop {
-            if !self.table.read()? {
-                return Ok(false);
-            }
-            let time = self.table.time()?;
-            if self.newest.is_some_and(|newest| time < newest) {
-                self.notes.disordered.add(1, self.table.lines.number());
+            let column = self.table.columns.values.get(self.next);
+            let (Some((at, _)), Some(series)) = (column, self.present.get(self.next)) else {
+                if !self.table.read()? {
+                    return Ok(None);
+                }
+                self.time = self.table.time()?;
+                self.next = 0;
+                self.look_up()?;
                 continue;
-            }
-            self.newest = Some(time);
-            self.time = time;
-            self.next = 0;
-            self.look_up()?;
-            return Ok(true);
+            };
+            self.next += 1;
+            return Ok(Some(Cell {
+                time: self.time,
+                line: self.table.lines.number(),
+                series: series.id,
+                identity: Arc::clone(&series.identity),
+                value: self.table.value(*at).map_err(Box::new),
+            }));
         }
     }
 
@@ -336,14 +417,7 @@ impl Csv {
         if !varies && self.key.is_some() {
             return Ok(());
         }
-        let named = [columns.service, columns.metric].into_iter().flatten();
-        let others = columns.attributes.iter().map(|(at, _)| *at);
-        let mut key = Vec::new();
-        for at in named.chain(others) {
-            key.extend_from_slice(self.table.field(at));
-            // No field holds a line break.
-            key.push(b'\n');
-        }
+        let key = self.table.key();
         if self.key.as_ref() == Some(&key) {
             return Ok(());
         }
@@ -399,25 +473,32 @@ impl Csv {
 impl Source for Csv {
     fn next(&mut self) -> Result<Option<Arrival>, Error> {
         loop {
-            let column = self.table.columns.values.get(self.next);
-            let (Some((at, _)), Some(series)) = (column, self.present.get(self.next)) else {
-                if !self.row()? {
-                    return Ok(None);
-                }
-                continue;
+            let reader = &mut self.reader;
+            let Some((cell, standing)) = self.order.next(|| reader.cell())? else {
+                return Ok(None);
             };
-            self.next += 1;
-            let Some(value) = self.table.value(*at)? else {
-                self.notes.empty.add(1, self.table.lines.number());
+            match standing {
+                Standing::Earlier => {
+                    self.notes.disordered.add(1, cell.line);
+                    continue;
+                }
+                Standing::Ahead => {
+                    self.notes.future.add(1, cell.line);
+                    continue;
+                }
+                Standing::Later | Standing::Same => {}
+            }
+            let Some(value) = cell.value.map_err(|error| *error)? else {
+                self.notes.empty.add(1, cell.line);
                 continue;
             };
             return Ok(Some(Arrival {
-                at: self.time,
+                at: cell.time,
                 data: Data::Point(MetricPoint {
-                    series: series.id,
-                    identity: Arc::clone(&series.identity),
+                    series: cell.series,
+                    identity: cell.identity,
                     start: None,
-                    time: self.time,
+                    time: cell.time,
                     data: PointData::Number(value),
                     exemplar: None,
                 }),
@@ -430,75 +511,140 @@ impl Source for Csv {
     }
 
     fn position(&self) -> u64 {
-        self.table.lines.position()
+        self.reader.table.lines.position()
     }
 }
 
 /// The rows of a file with one series, for those who write something beside each.
 pub struct Rows {
+    reader: RowReader,
+    order: Ordered<Row>,
+}
+
+/// Reads rows as they are written.
+struct RowReader {
     table: Table,
-    newest: Option<Timestamp>,
+    /// What makes the series of the first row, with its line.
+    series: Option<(Vec<u8>, u64)>,
+    read: u64,
 }
 
 /// One row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Row<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Where it stands among the rows of the file, from 0.
+    pub number: u64,
     /// Its time as it is written.
-    pub text: &'a [u8],
+    pub text: Box<[u8]>,
     /// Its time.
     pub time: Timestamp,
     /// Its value as it is written.
-    pub value_text: &'a [u8],
+    pub value_text: Box<[u8]>,
     /// Its value, if it has one.
-    pub value: Option<f64>,
+    value: Result<Option<f64>, Box<Error>>,
     /// Whether its time is later than that of every row before: only such rows become samples.
     pub counts: bool,
+}
+
+impl Row {
+    /// The value that counts, if it has one.
+    ///
+    /// # Errors
+    /// It is no number.
+    pub fn sample(&self) -> Result<Option<f64>, Error> {
+        match (&self.value, self.counts) {
+            (_, false) => Ok(None),
+            (Ok(value), true) => Ok(*value),
+            (Err(error), true) => Err(Error::clone(error)),
+        }
+    }
+}
+
+impl Timed for Row {
+    fn time(&self) -> Timestamp {
+        self.time
+    }
 }
 
 impl Rows {
     /// Opens `path`.
     ///
     /// # Errors
-    /// It cannot be read, is no CSV, or has several series.
+    /// It cannot be read, is no CSV, or has several columns of values.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let opened = Opened::new(path)?;
-        let table = Table::open(path.display().to_string().into(), opened)?;
-        let columns = &table.columns;
-        let several = columns.values.len() > 1
-            || columns.service.is_some()
-            || columns.metric.is_some()
-            || !columns.attributes.is_empty();
-        if several {
-            return Err(table.lines.error(
+        let file: Arc<str> = path.display().to_string().into();
+        let table = Table::open(Arc::clone(&file), opened)?;
+        if table.columns.values.len() > 1 {
+            return Err(several(
+                &table,
                 0,
-                "it has several series".into(),
-                Some("give a file with two columns, `timestamp,value`"),
+                "it has several columns of values".into(),
             ));
         }
-        Ok(Self {
+        let mut reader = RowReader {
             table,
-            newest: None,
-        })
+            series: None,
+            read: 0,
+        };
+        let order = Ordered::new(|| reader.row(), |most| too_many(&file, most))?;
+        Ok(Self { reader, order })
+    }
+
+    /// Whether rows come in another order than they have in the file: by time.
+    pub fn is_sorted(&self) -> bool {
+        self.order.sorted().is_some()
     }
 
     /// The next row; `None` at the end.
     ///
     /// # Errors
-    /// The row cannot be read.
-    pub fn next_row(&mut self) -> Result<Option<Row<'_>>, Error> {
+    /// The row cannot be read, or is of another series than those before.
+    pub fn next_row(&mut self) -> Result<Option<Row>, Error> {
+        let reader = &mut self.reader;
+        let Some((mut row, standing)) = self.order.next(|| reader.row())? else {
+            return Ok(None);
+        };
+        row.counts = standing == Standing::Later;
+        if standing == Standing::Same {
+            // A backtest reads these, too, and says what is wrong.
+            row.value.clone().map_err(|error| *error)?;
+        }
+        Ok(Some(row))
+    }
+}
+
+impl RowReader {
+    fn row(&mut self) -> Result<Option<Row>, Error> {
         if !self.table.read()? {
             return Ok(None);
         }
-        let time = self.table.time()?;
-        let counts = self.newest.is_none_or(|newest| time > newest);
-        self.newest = self.newest.max(Some(time));
-        let at = self.table.columns.values.first().map_or(1, |(at, _)| *at);
+        let table = &self.table;
+        let (key, line) = (table.key(), table.lines.number());
+        match &self.series {
+            None => self.series = Some((key, line)),
+            Some((first, _)) if *first == key => {}
+            Some((_, first)) => {
+                let message = format!("it is of another series than line {first}");
+                return Err(several(table, line, message));
+            }
+        }
+        let at = table.columns.values.first().map_or(1, |(at, _)| *at);
+        let number = self.read;
+        self.read += 1;
         Ok(Some(Row {
-            text: self.table.field(self.table.columns.time),
-            time,
-            value_text: self.table.field(at),
-            value: self.table.value(at)?,
-            counts,
+            number,
+            text: table.field(table.columns.time).into(),
+            time: table.time()?,
+            value_text: table.field(at).into(),
+            value: table.value(at).map_err(Box::new),
+            counts: false,
         }))
     }
+}
+
+fn several(table: &Table, line: u64, message: String) -> Error {
+    let hint = "give a file with one series: one column of values, and others that are the same in \
+                every row";
+    table.lines.error(line, message, Some(hint))
 }

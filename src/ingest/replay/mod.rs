@@ -6,7 +6,7 @@
 //! [`Notes`] with the first place; errors name file and line. It knows nothing of what becomes of the
 //! data, nor of clocks.
 //!
-//! - `lines`, `moment`: lines of bounded length, texts that are times
+//! - `lines`, `moment`: lines of bounded length, texts that are times; `order`: rows out of order
 //! - `otlp_jsonl`, `csv`, `prometheus`: one file a format
 //! - `identity`: how series without a resource are called; `pace`: how often data comes
 //! - `merge`: several inputs as one
@@ -22,6 +22,7 @@ mod identity;
 mod lines;
 mod merge;
 mod moment;
+mod order;
 mod otlp_jsonl;
 mod pace;
 mod prometheus;
@@ -117,13 +118,15 @@ impl std::error::Error for Error {}
 pub struct Notes {
     /// Rows or lines that are earlier than the one before; they are left out of CSV.
     pub disordered: Note,
+    /// Rows of CSV that were earlier than one before, in a file that was sorted for that.
+    pub sorted: Note,
     /// Rows without a value that is a finite number.
     pub empty: Note,
     /// Lines of logs or profiles.
     pub foreign: Note,
     /// A last line that breaks off.
     pub broken: Note,
-    /// Points whose time is far ahead of the others of their request.
+    /// Points whose time is far ahead of the others of their request, rows far ahead of those around them.
     pub future: Note,
 }
 

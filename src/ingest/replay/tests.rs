@@ -149,6 +149,18 @@ fn what_is_left_out_of_csv_is_counted() {
 }
 
 #[test]
+fn csv_with_the_newest_row_first_is_sorted() {
+    let rows = (0..100).rev().map(|n| format!("{},{n}\n", 1_000 + n));
+    let text = format!("timestamp,value\n{}", rows.collect::<String>());
+    let (seen, notes) = all(open(&text));
+    assert_eq!(seen.len(), 100, "{seen:?}");
+    assert_eq!((notes.sorted.count, notes.disordered.count), (99, 0));
+    // A row that is left out may say what it likes.
+    let text = "timestamp,value\n100,1\n200,2\n300,3\n150,many\n400,4\n500,5\n";
+    assert_eq!(all(open(text)).1.disordered, Note { count: 1, line: 5 });
+}
+
+#[test]
 fn errors_say_where() {
     fails(
         "timestamp,value\n100,1\nyesterday,2\n",
@@ -166,6 +178,16 @@ fn errors_say_where() {
         &format!("timestamp,value\n100,{}\n", "1".repeat(2_000_000)),
         "test:2: the line has more than",
     );
+    fails(
+        "timestamp,cpu,mem,cpu\n100,1,2,3\n",
+        "test:1: two columns are called `cpu`",
+    );
+    let utf16: Vec<u8> = "\u{feff}time,value\n100,1\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let error = open_as(&utf16, None).err().map(|error| error.to_string());
+    assert!(error.is_some_and(|error| error.starts_with("test: this is UTF-16")));
     fails("{\"a\": 1}", "test: this JSON is neither");
     fails(
         "{\"resourceMetrics\":[]}\n{\"resourceMetrics\":[}\n\n",

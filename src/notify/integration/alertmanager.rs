@@ -47,7 +47,7 @@ impl Alertmanager {
                     annotations: &alert.annotations,
                     starts_at: alert.fired_at.unwrap_or(alert.since).min(ends_at),
                     ends_at,
-                    generator_url: message::url(alert, external_url),
+                    generator_url: message::generator_url(alert, external_url),
                 }
             })
             .collect();

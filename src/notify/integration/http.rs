@@ -416,9 +416,8 @@ pub(super) fn judge(status: StatusCode, after: Option<Duration>, answer: &str) -
     }
     match status {
         StatusCode::GONE => AttemptError::Gone { reason },
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            AttemptError::Retryable { after, reason }
-        }
+        StatusCode::TOO_MANY_REQUESTS => AttemptError::Limited { after, reason },
+        StatusCode::REQUEST_TIMEOUT => AttemptError::Retryable { after, reason },
         status if status.is_server_error() => AttemptError::Retryable { after, reason },
         _ => AttemptError::Permanent { reason },
     }
@@ -443,11 +442,17 @@ fn classify(error: reqwest::Error) -> AttemptError {
     }
 }
 
-/// An error and what is behind it. The causes say more than the error: `connection refused`.
+/// An error and what is behind it. The causes say more than the error: `connection refused`. Some errors
+/// tell their cause themselves; it is not said twice.
 pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
+    let mut said = error.to_string();
+    for cause in std::iter::successors(error.source(), |error| error.source()) {
+        let cause = cause.to_string();
+        if !said.ends_with(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
 }
 
 /// The beginning of an answer.
@@ -483,11 +488,13 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             match judge(status, None, "") {
                 AttemptError::Retryable { .. } => "again",
+                AttemptError::Limited { .. } => "later",
                 AttemptError::Permanent { .. } => "final",
                 AttemptError::Gone { .. } => "gone",
             }
         };
-        for status in [408, 429, 500, 502, 503, 504, 529, 599] {
+        assert_eq!(kind(429), "later");
+        for status in [408, 500, 502, 503, 504, 529, 599] {
             assert_eq!(kind(status), "again", "{status}");
         }
         for status in [

@@ -52,6 +52,14 @@ pub enum AttemptError {
         /// What happened.
         reason: String,
     },
+    /// The receiver works, but takes no more for now. It is left alone as a whole until then.
+    #[error("{reason}")]
+    Limited {
+        /// How long it asked to be left alone; `None`: it did not say.
+        after: Option<Duration>,
+        /// What happened.
+        reason: String,
+    },
     /// The same again would fail the same way.
     #[error("{reason}")]
     Permanent {

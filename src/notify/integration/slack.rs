@@ -167,15 +167,16 @@ fn judge(answer: &str) -> Result<(), AttemptError> {
             let reason = format!("Slack says: {}", shown(&error));
             // <https://docs.slack.dev/reference/methods/chat.postMessage>: these pass.
             match error.as_str() {
-                "ratelimited"
-                | "rate_limited"
-                | "internal_error"
-                | "fatal_error"
-                | "service_unavailable"
-                | "request_timeout" => Err(AttemptError::Retryable {
+                "ratelimited" | "rate_limited" => Err(AttemptError::Limited {
                     after: None,
                     reason,
                 }),
+                "internal_error" | "fatal_error" | "service_unavailable" | "request_timeout" => {
+                    Err(AttemptError::Retryable {
+                        after: None,
+                        reason,
+                    })
+                }
                 _ => Err(AttemptError::Permanent { reason }),
             }
         }
@@ -197,6 +198,6 @@ mod tests {
             matches!(&gone, AttemptError::Permanent { reason } if reason.contains("channel_not_found"))
         );
         let busy = judge(r#"{"ok":false,"error":"ratelimited"}"#).unwrap_err();
-        assert!(matches!(busy, AttemptError::Retryable { .. }));
+        assert!(matches!(busy, AttemptError::Limited { .. }));
     }
 }

@@ -160,6 +160,10 @@ fn judge(answer: &str) -> Result<(), AttemptError> {
     let reason = format!("Teams says: {}", shown(answer));
     let status: String = status.chars().take_while(char::is_ascii_digit).collect();
     match status.parse::<u16>() {
+        Ok(429) => Err(AttemptError::Limited {
+            after: None,
+            reason,
+        }),
         Ok(400..=407 | 409..=428 | 430..=499) => Err(AttemptError::Permanent { reason }),
         _ => Err(AttemptError::Retryable {
             after: None,
@@ -189,7 +193,7 @@ mod tests {
                 "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} with ContextId x"
             ))
         };
-        assert!(matches!(said(429), Err(AttemptError::Retryable { .. })));
+        assert!(matches!(said(429), Err(AttemptError::Limited { .. })));
         assert!(matches!(said(503), Err(AttemptError::Retryable { .. })));
         assert!(matches!(said(413), Err(AttemptError::Permanent { .. })));
     }

@@ -26,7 +26,10 @@ pub fn check_text<'f>(
     source: &str,
 ) -> Result<(), String> {
     // A file with a mistake is told where it stands.
-    let templates = Templates::new(files).unwrap_or_default();
+    let templates = match files.clone().into_iter().next() {
+        Some(_) => Templates::new(files).unwrap_or_default(),
+        None => Templates::default(),
+    };
     let text = templates
         .text(target, source)
         .map_err(|reason| with_hint(source, reason))?;
@@ -164,6 +167,12 @@ fn samples() -> Vec<View<'static>> {
         View::new(&message, "oncall", Resolved::Send, url, &TimeZone::UTC)
     };
     all.into_iter().filter_map(view).collect()
+}
+
+/// An alert that fires.
+#[cfg(test)]
+pub(super) fn sample() -> Alert {
+    alert(AlertState::Firing, true)
 }
 
 fn alert(state: AlertState, known: bool) -> Alert {

@@ -13,6 +13,8 @@
 mod check;
 mod filters;
 mod labels;
+#[cfg(test)]
+mod tests;
 mod time;
 mod view;
 pub(super) mod words;

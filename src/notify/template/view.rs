@@ -222,7 +222,10 @@ fn of_alert(alert: &Alert, now: Timestamp, external_url: &str, zone: &TimeZone) 
         ),
         ("fingerprint", alert.fingerprint.to_string().into()),
         ("signal_id", alert.signal_id.as_str().into()),
-        ("generator_url", url.as_str().into()),
+        (
+            "generator_url",
+            message::generator_url(alert, external_url).into(),
+        ),
         ("url", url.into()),
         ("unit", alert.unit.as_str().into()),
         ("observed", finite(alert.observed)),

@@ -10,12 +10,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Hook, NOW, PATIENCE, alert, answer, mode_change, notification, patiently, receiver, rig,
+    Disk, Hook, NOW, PATIENCE, alert, answer, mode_change, notification, patiently, receiver, rig,
+    rig_with,
 };
 use crate::clock::Clock;
-use crate::dispatch::Status;
+use crate::dispatch::{Reason, Status};
 use crate::model::AlertState;
-use crate::notify::{Delivery, LOG, Notifier, Resolved, Secret, Settings, Webhook};
+use crate::notify::{Kept, LOG, Notifier, Resolved, Secret, Settings, Webhook};
 use crate::telemetry::Telemetry;
 
 #[tokio::test]
@@ -26,7 +27,7 @@ async fn a_webhook_gets_what_alertmanager_would_send() {
     let over = alert("ErrorRatio", AlertState::Resolved);
     sent.alerts.push(Arc::new(over.clone()));
     sent.truncated = 3;
-    let id = rig.notifier.send(sent);
+    let id = rig.send(sent);
 
     let seen = hook.next().await;
     assert_eq!(seen.header("content-type"), "application/json");
@@ -86,7 +87,7 @@ async fn a_mode_change_is_an_event_and_signed() {
     let webhook = hook.webhook().signed(secret.clone());
     let webhook = webhook.header("Authorization", "Bearer t0ken").unwrap();
     let rig = rig([receiver("oncall", [webhook])], |_| {});
-    let id = rig.notifier.send_mode("oncall", mode_change(), NOW);
+    let id = rig.send_mode("oncall");
 
     let seen = hook.next().await;
     assert_eq!(seen.header("authorization"), "Bearer t0ken");
@@ -105,7 +106,7 @@ async fn a_mode_change_is_an_event_and_signed() {
 async fn failures_are_retried_under_one_id() {
     let mut hook = Hook::answering(&[500, 429, 408, 503, 200]).await;
     let rig = rig([receiver("oncall", [hook.webhook()])], |_| {});
-    let id = rig.notifier.send(notification("oncall", "g"));
+    let id = rig.send(notification("oncall", "g"));
     let mut bodies = Vec::new();
     for _ in 0..5 {
         let seen = hook.next().await;
@@ -122,7 +123,7 @@ async fn what_is_final_is_not_retried() {
     for statuses in [&[400], &[401], &[404], &[413], &[422]] {
         let mut hook = Hook::answering(statuses).await;
         let rig = rig([receiver("oncall", [hook.webhook()])], |_| {});
-        rig.notifier.send(notification("oncall", "g"));
+        rig.send(notification("oncall", "g"));
         hook.next().await;
         rig.until("oncall", "failed", 1).await;
         assert_eq!(rig.counts("oncall"), [0, 0, 1, 0], "{statuses:?}");
@@ -145,7 +146,7 @@ async fn a_redirect_is_not_followed() {
         }))
         .await;
         let rig = rig([receiver("oncall", [hook.webhook()])], |_| {});
-        rig.notifier.send(notification("oncall", "g"));
+        rig.send(notification("oncall", "g"));
         rig.until("oncall", "failed", 1).await;
         target.nothing_more();
     }
@@ -158,20 +159,20 @@ async fn a_receiver_that_is_gone_is_left_alone_until_reload() {
     let mut oncall = receiver("oncall", [hook.webhook()]);
     oncall.fallback = Some("spare".into());
     let rig = rig([oncall, receiver("spare", [spare.webhook()])], |_| {});
-    rig.notifier.send(notification("oncall", "g"));
+    rig.send(notification("oncall", "g"));
     hook.next().await;
     spare.next().await;
-    let gone = rig.notifier.gone();
-    assert_eq!(gone.len(), 1);
-    assert_eq!(gone[0].receiver, "oncall");
-    assert!(!gone[0].integration.contains("token"), "{gone:?}");
+    let view = rig.first("oncall");
+    assert_eq!(view.gone.as_deref(), Some("it answered 410 Gone"));
+    assert!(!view.target.contains("token"), "{view:?}");
+    assert!(rig.view("oncall").failing);
 
-    let id = rig.notifier.send(notification("oncall", "g"));
+    let id = rig.send(notification("oncall", "g"));
     let seen = spare.next().await;
     assert_eq!(seen.header("webhook-id"), &*id);
     assert_eq!(seen.json()["receiver"], "spare");
     hook.nothing_more();
-    assert_eq!(rig.counts("oncall"), [0, 0, 2, 0]);
+    assert_eq!(rig.counts("oncall"), [0, 0, 0, 2]);
 }
 
 #[tokio::test]
@@ -182,9 +183,9 @@ async fn what_cannot_be_delivered_goes_to_the_fallback() {
     let rig = rig([oncall], |s| {
         s.retry.max_elapsed = Duration::from_millis(20)
     });
-    rig.notifier.send(notification("oncall", "g"));
+    rig.send(notification("oncall", "g"));
     rig.until(LOG, "delivered", 1).await;
-    assert_eq!(rig.count("oncall", "failed"), 1);
+    assert_eq!(rig.count("oncall", "fallen_back"), 1);
     assert!(rig.count("oncall", "retried") > 0);
 }
 
@@ -196,10 +197,10 @@ async fn fallbacks_in_a_circle_come_to_an_end() {
     let mut b = receiver("b", [hook.webhook()]);
     b.fallback = Some("a".into());
     let rig = rig([a, b], |_| {});
-    rig.notifier.send(notification("a", "g"));
+    rig.send(notification("a", "g"));
     rig.until("b", "failed", 1).await;
-    assert!(patiently(rig.notifier.finish()).await.is_empty());
-    assert_eq!(rig.counts("a"), [0, 0, 1, 0]);
+    assert_eq!(patiently(rig.notifier.finish()).await, 0);
+    assert_eq!(rig.counts("a"), [0, 0, 0, 1]);
     assert_eq!(rig.counts("b"), [0, 0, 1, 0]);
 }
 
@@ -214,20 +215,20 @@ async fn a_hanging_receiver_delays_nobody() {
         receiver("both", both),
         receiver("good", [good.webhook()]),
     ];
-    let rig = rig(receivers, |s| s.queue = 10);
-    for n in 0..50 {
-        rig.notifier.send(notification("slow", &n.to_string()));
+    let rig = rig(receivers, |s| s.outbox.messages = 10);
+    let mut taken = 0;
+    while rig.notifier.room().take("slow") {
+        rig.send(notification("slow", &taken.to_string()));
+        taken += 1;
     }
+    assert_eq!(taken, 10, "bounded, and the rest is better told later");
     // Not even an integration of the same receiver.
     for name in ["both", "good"] {
-        rig.notifier.send(notification(name, "g"));
+        rig.send(notification(name, "g"));
         assert_eq!(good.next().await.json()["receiver"], name);
     }
-    assert_eq!(
-        rig.counts("slow"),
-        [0, 0, 0, 40],
-        "bounded, and the newest refused"
-    );
+    assert_eq!(rig.counts("slow"), [0, 0, 0, 0]);
+    assert_eq!(rig.first("slow").pending, 10);
 }
 
 #[tokio::test]
@@ -247,10 +248,10 @@ async fn a_retried_group_delays_no_other_and_keeps_its_order() {
     }))
     .await;
     let rig = rig([receiver("oncall", [hook.webhook()])], |_| {});
-    let first = rig.notifier.send(notification("oncall", "one"));
+    let first = rig.send(notification("oncall", "one"));
     assert_eq!(hook.next().await.header("webhook-id"), &*first);
-    let second = rig.notifier.send(notification("oncall", "one"));
-    let other = rig.notifier.send(notification("oncall", "two"));
+    let second = rig.send(notification("oncall", "one"));
+    let other = rig.send(notification("oncall", "two"));
     assert_eq!(hook.next().await.header("webhook-id"), &*other);
     hook.nothing_more();
     release.notify_one();
@@ -270,18 +271,21 @@ async fn resolved_alerts_are_left_out_where_they_are_not_wanted() {
     all_over.status = Status::Resolved;
     let mut some_over = notification("oncall", "g");
     some_over.alerts.push(over);
-    rig.notifier.send(all_over);
-    rig.notifier.send(some_over);
+    let mut only_because = some_over.clone();
+    only_because.reason = Reason::Resolved;
+    rig.send(all_over);
+    rig.send(only_because);
+    rig.send(some_over);
     let alerts = hook.next().await.json()["alerts"].clone();
     assert_eq!(alerts.as_array().unwrap().len(), 1);
     assert_eq!(alerts[0]["status"], "firing");
-    assert!(patiently(rig.notifier.finish()).await.is_empty());
+    assert_eq!(patiently(rig.notifier.finish()).await, 0);
     hook.nothing_more();
     assert_eq!(rig.counts("oncall"), [1, 0, 0, 0]);
 }
 
 #[tokio::test]
-async fn the_stop_returns_what_was_not_delivered() {
+async fn the_stop_makes_one_more_attempt_and_keeps_the_rest() {
     let mut hanging = Hook::hanging().await;
     let mut good = Hook::answering(&[200]).await;
     let dead = receiver("dead", [Webhook::new("http://127.0.0.1:1/").unwrap()]);
@@ -290,59 +294,43 @@ async fn the_stop_returns_what_was_not_delivered() {
         receiver("good", [good.webhook()]),
         dead,
     ];
-    let rig = rig(receivers, |s| {
+    let disk = Arc::<Disk>::default();
+    let rig = rig_with(receivers, disk.kept(), |s| {
         s.drain = Duration::from_millis(300);
         s.retry.initial = PATIENCE;
         s.retry.max = PATIENCE;
-        s.retry.max_elapsed = 10 * PATIENCE;
+        s.retry.keep = 10 * PATIENCE;
     });
-    let lost = [("hanging", "1"), ("hanging", "1"), ("dead", "1")]
-        .map(|(receiver, group)| rig.notifier.send(notification(receiver, group)));
+    let kept = [("hanging", "1"), ("hanging", "1"), ("dead", "1")]
+        .map(|(receiver, group)| disk.send(&rig, notification(receiver, group)));
     hanging.next().await;
     rig.until("dead", "retried", 1).await;
     let delivered: Vec<_> = (0..20)
-        .map(|_| rig.notifier.send(notification("good", "g")))
+        .map(|_| disk.send(&rig, notification("good", "g")))
         .collect();
 
     rig.stop.cancel();
-    let mut undelivered = patiently(rig.notifier.finish()).await;
+    assert_eq!(patiently(rig.notifier.finish()).await, 3);
     for id in delivered {
         assert_eq!(good.next().await.header("webhook-id"), &*id);
     }
-    undelivered.sort_by_key(|delivery| lost.iter().position(|id| *id == delivery.id));
-    let ids: Vec<_> = undelivered
-        .iter()
-        .map(|delivery| delivery.id.clone())
-        .collect();
-    assert_eq!(ids, lost);
-    assert_eq!(rig.counts("hanging"), [0, 0, 0, 2]);
+    assert_eq!(rig.counts("hanging"), [0, 0, 0, 0]);
     assert_eq!(rig.counts("good"), [20, 0, 0, 0]);
-    assert_eq!(rig.counts("dead"), [0, 1, 0, 1]);
-    assert!(patiently(rig.notifier.finish()).await.is_empty());
-
-    rig.notifier.send(notification("good", "g"));
-    assert_eq!(
-        rig.counts("good"),
-        [20, 0, 0, 1],
-        "nothing is taken after the stop"
-    );
-
-    // A later notifier makes up for it, under the same id, wherever it was kept in between.
-    let kept = serde_json::to_vec(&undelivered).unwrap();
-    let mut kept: Vec<Delivery> = serde_json::from_slice(&kept).unwrap();
-    assert_eq!(kept, undelivered);
-    let mut hook = Hook::answering(&[200]).await;
-    let later = super::rig([receiver("dead", [hook.webhook()])], |_| {});
-    later.notifier.resend(kept.pop().unwrap());
-    assert_eq!(hook.next().await.header("webhook-id"), &*lost[2]);
+    assert_eq!(rig.counts("dead"), [0, 2, 0, 0], "one more attempt");
+    let keys = disk.keys();
+    let messages = keys.iter().filter(|key| key.starts_with("message/"));
+    assert_eq!(messages.count(), 3);
+    for id in kept {
+        assert!(disk.keys().contains(&format!("message/{id}")));
+    }
 }
 
 #[tokio::test]
 async fn an_unknown_receiver_loses_no_alert() {
     let rig = rig([], |_| {});
-    rig.notifier.send(notification("nobody", "g"));
+    rig.send(notification("nobody", "g"));
     rig.until(LOG, "delivered", 1).await;
-    rig.notifier.send_mode(LOG, mode_change(), NOW);
+    rig.send_mode(LOG);
     rig.until(LOG, "delivered", 2).await;
 }
 
@@ -354,7 +342,13 @@ async fn settings_that_contradict_themselves_are_refused() {
             ..Settings::default()
         };
         let stop = CancellationToken::new();
-        Notifier::start(settings, Telemetry::new(), Clock::System, &stop)
+        Notifier::start(
+            settings,
+            Kept::default(),
+            Telemetry::new(),
+            Clock::System,
+            &stop,
+        )
     };
     let twice = start(vec![receiver("a", []), receiver("a", [])]);
     assert!(twice.unwrap_err().to_string().contains("two receivers"));
@@ -372,5 +366,5 @@ async fn metrics_begin_at_zero() {
         .iter()
         .find(|f| f.name() == "tidewatch_notifications_total")
         .unwrap();
-    assert_eq!(family.get_metric().len(), 8);
+    assert_eq!(family.get_metric().len(), 2 * 7);
 }

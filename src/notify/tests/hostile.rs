@@ -37,7 +37,7 @@ async fn first_result(url: &str, limit: Duration) -> [u64; 4] {
     let rig = rig([receiver("oncall", [webhook])], |s| {
         s.retry.initial = PATIENCE
     });
-    rig.notifier.send(notification("oncall", "g"));
+    rig.send(notification("oncall", "g"));
     patiently(async {
         while rig.counts("oncall") == [0; 4] {
             tokio::task::yield_now().await;
@@ -127,7 +127,7 @@ async fn a_name_is_resolved_by_our_own_resolver() {
     let mut hook = Hook::answering(&[200]).await;
     let url = format!("http://localhost:{}/", hook.address.port());
     let rig = rig([receiver("oncall", [Webhook::new(&url).unwrap()])], |_| {});
-    rig.notifier.send(notification("oncall", "g"));
+    rig.send(notification("oncall", "g"));
     hook.next().await;
 }
 

@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Hook, NOW, Rig, Seen, alert, mode_change, notification, rig};
+use super::{Hook, NOW, Rig, Seen, alert, notification, rig};
 use crate::dispatch::{Notification, Status};
 use crate::model::{AlertState, Timestamp};
 use crate::notify::integration::{
@@ -70,7 +70,7 @@ fn resolved() -> Notification {
 }
 
 async fn sent(hook: &mut Hook, rig: &Rig, notification: Notification) -> Seen {
-    rig.notifier.send(notification);
+    rig.send(notification);
     hook.next().await
 }
 
@@ -101,7 +101,7 @@ async fn slack_gets_an_attachment_in_which_values_are_no_markup() {
     assert_eq!(attachment["color"], "good");
     assert_eq!(attachment["title"], "[RESOLVED] checkout: LatencyDeviation");
     // A mode change is told in the built-in words.
-    rig.notifier.send_mode("oncall", mode_change(), NOW);
+    rig.send_mode("oncall");
     let body = hook.next().await.json();
     let attachment = &body["attachments"][0];
     assert_eq!(attachment["title"], "checkout runs degraded (was normal)");
@@ -237,11 +237,11 @@ async fn a_200_that_says_no_is_a_failure() {
     )
     .await;
     let rig = told(Integration::Slack(Box::new(slack(&hook))));
-    rig.notifier.send(firing());
+    rig.send(firing());
     rig.until("oncall", "failed", 1).await;
     let hook = saying(200, &[], "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413").await;
     let rig = told(Integration::Teams(Box::new(teams(&hook, Card::Message))));
-    rig.notifier.send(firing());
+    rig.send(firing());
     rig.until("oncall", "failed", 1).await;
     assert_eq!(rig.count("oncall", "delivered"), 0);
 }
@@ -278,7 +278,7 @@ async fn pagerduty_gets_one_incident_a_group() {
     );
     assert_eq!(body["routing_key"], "KEY");
     // A mode change is nobody's incident.
-    rig.notifier.send_mode("oncall", mode_change(), NOW);
+    rig.send_mode("oncall");
     let body = sent(&mut hook, &rig, firing()).await.json();
     assert_eq!(body["event_action"], "trigger");
 }
@@ -543,7 +543,7 @@ async fn a_file_gets_a_line_a_notification() {
         lock: Arc::default(),
     };
     let rig = told(Integration::File(Box::new(file.clone())));
-    let id = rig.notifier.send(firing());
+    let id = rig.send(firing());
     rig.until("oncall", "delivered", 1).await;
     let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
     let template = "{{ alerts[0].starts_at }} {{ time | date('%H:%M %Z') }} {{ time | date('%H:%M', 'Asia/Tokyo') }} {{ common_annotations.explanation }}";
@@ -553,7 +553,7 @@ async fn a_file_gets_a_line_a_notification() {
         ..file
     };
     let rig = told(Integration::File(Box::new(own)));
-    rig.notifier.send(firing());
+    rig.send(firing());
     rig.until("oncall", "delivered", 1).await;
     let written = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<_> = written.lines().collect();
@@ -581,7 +581,7 @@ async fn rate_limits_of_every_integration_are_heard() {
         let prepared = integration.prepare(&context, "oncall", &message).unwrap();
         let answer = integration.attempt(&context, "msg_1", &prepared, NOW).await;
         let after = Some(Duration::from_secs(30));
-        let expected = crate::notify::AttemptError::Retryable {
+        let expected = crate::notify::AttemptError::Limited {
             after,
             reason: "it answered 429 Too Many Requests: slow down".into(),
         };

@@ -100,6 +100,7 @@ fn kind(outcome: &Result<(), AttemptError>) -> &'static str {
     match outcome {
         Ok(()) => "delivered",
         Err(AttemptError::Retryable { .. }) => "again",
+        Err(AttemptError::Limited { .. }) => "later",
         Err(AttemptError::Permanent { .. }) => "final",
         Err(AttemptError::Gone { .. }) => "gone",
     }

@@ -5,10 +5,13 @@ mod delivery;
 mod hostile;
 mod integrations;
 mod mail;
+mod outbox;
+mod trouble;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,12 +29,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::dispatch::{Notification, Reason, Status};
 use crate::model::{
-    Alert, AlertState, BoxFuture, Labels, Level, ModeChange, ModeState, SeverityLabel, Timestamp,
+    Alert, AlertState, BoxFuture, IntegrationView, Labels, Level, ModeChange, ModeState,
+    ReceiverView, SeverityLabel, Timestamp,
 };
 use crate::notify::Integration;
 use crate::notify::address::Guard;
 use crate::notify::integration::{Client, Context};
-use crate::notify::{Notifier, Policy, Receiver, Settings, Webhook};
+use crate::notify::{Journal, Kept, Notifier, Parcel, Policy, Receiver, Settings, Webhook};
 use crate::telemetry::Telemetry;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -211,6 +215,7 @@ fn hurried() -> Policy {
         initial: Duration::from_millis(1),
         max: Duration::from_millis(4),
         max_elapsed: PATIENCE,
+        keep: PATIENCE,
         max_retry_after: Duration::from_millis(2),
     }
 }
@@ -226,11 +231,22 @@ fn context() -> Context {
 
 struct Rig {
     notifier: Notifier,
+    /// What of an earlier run could not be used.
+    warnings: Vec<String>,
+    clock: Clock,
     telemetry: Telemetry,
     stop: CancellationToken,
 }
 
 fn rig(receivers: impl IntoIterator<Item = Receiver>, change: impl FnOnce(&mut Settings)) -> Rig {
+    rig_with(receivers, Kept::default(), change)
+}
+
+fn rig_with(
+    receivers: impl IntoIterator<Item = Receiver>,
+    kept: Kept,
+    change: impl FnOnce(&mut Settings),
+) -> Rig {
     let mut settings = Settings {
         receivers: receivers.into_iter().collect(),
         retry: hurried(),
@@ -242,9 +258,12 @@ fn rig(receivers: impl IntoIterator<Item = Receiver>, change: impl FnOnce(&mut S
     let telemetry = Telemetry::new();
     let stop = CancellationToken::new();
     let clock = Clock::starting_at(NOW);
-    let notifier = Notifier::start(settings, telemetry.clone(), clock, &stop).unwrap();
+    let started = Notifier::start(settings, kept, telemetry.clone(), clock.clone(), &stop);
+    let (notifier, warnings) = started.unwrap();
     Rig {
         notifier,
+        warnings,
+        clock,
         telemetry,
         stop,
     }
@@ -256,9 +275,45 @@ impl Rig {
         counter.with_label_values(&[receiver, result]).get()
     }
 
-    /// Delivered, retried, failed, dropped.
+    /// Delivered, retried, failed, fallen back.
     fn counts(&self, receiver: &str) -> [u64; 4] {
-        ["delivered", "retried", "failed", "dropped"].map(|result| self.count(receiver, result))
+        ["delivered", "retried", "failed", "fallen_back"].map(|result| self.count(receiver, result))
+    }
+
+    /// Makes a message durable, as the decision task does, and has it delivered; its id.
+    fn send(&self, notification: Notification) -> Arc<str> {
+        self.deliver(self.notifier.pack([notification]))
+    }
+
+    fn send_mode(&self, receiver: &str) -> Arc<str> {
+        self.deliver(self.notifier.pack_mode(receiver, mode_change(), NOW))
+    }
+
+    fn deliver(&self, parcel: Parcel) -> Arc<str> {
+        let id = Arc::clone(&parcel.messages[0].id);
+        self.notifier.deliver(parcel);
+        id
+    }
+
+    /// How a receiver stands.
+    fn view(&self, receiver: &str) -> ReceiverView {
+        let mut all = self.notifier.receivers().into_iter();
+        all.find(|view| view.name == receiver).unwrap()
+    }
+
+    /// How the first integration of a receiver stands.
+    fn first(&self, receiver: &str) -> IntegrationView {
+        self.view(receiver).integrations.swap_remove(0)
+    }
+
+    /// Waits until the first integration of a receiver is as wanted.
+    async fn until_first(&self, receiver: &str, wanted: impl Fn(&IntegrationView) -> bool) {
+        patiently(async {
+            while !wanted(&self.first(receiver)) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     async fn until(&self, receiver: &str, result: &str, reached: u64) {
@@ -268,5 +323,72 @@ impl Rig {
             }
         })
         .await;
+    }
+}
+
+/// A disk in memory, which can be told to fail.
+#[derive(Default)]
+struct Disk {
+    entries: Mutex<BTreeMap<String, Vec<u8>>>,
+    fails: AtomicBool,
+    /// What failed and is to be made up for.
+    behind: Mutex<Vec<(String, Option<Vec<u8>>)>>,
+}
+
+impl Disk {
+    fn write(&self, changes: impl IntoIterator<Item = (String, Option<Vec<u8>>)>) {
+        let mut entries = self.entries.lock().unwrap();
+        for (key, value) in changes {
+            match value {
+                Some(value) => drop(entries.insert(key, value)),
+                None => drop(entries.remove(&key)),
+            }
+        }
+    }
+
+    fn entries(&self) -> BTreeMap<String, Vec<u8>> {
+        self.entries.lock().unwrap().clone()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.entries().into_keys().collect()
+    }
+
+    /// What a daemon finds on it.
+    fn kept(self: &Arc<Self>) -> Kept {
+        Kept {
+            journal: Some(Arc::clone(self) as Arc<dyn Journal>),
+            entries: self.entries(),
+        }
+    }
+
+    /// Makes a message durable, and then has it delivered; its id.
+    fn send(&self, rig: &Rig, notification: Notification) -> Arc<str> {
+        let parcel = rig.notifier.pack([notification]);
+        self.write(parcel.changes());
+        rig.deliver(parcel)
+    }
+
+    async fn until(&self, wanted: impl Fn(&[String]) -> bool) {
+        patiently(async {
+            while !wanted(&self.keys()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Journal for Disk {
+    fn record(&self, changes: Vec<(String, Option<Vec<u8>>)>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let mut behind = self.behind.lock().unwrap();
+            behind.extend(changes);
+            if self.fails.load(Ordering::SeqCst) {
+                return Err("the disk is full".into());
+            }
+            self.write(behind.drain(..));
+            Ok(())
+        })
     }
 }

@@ -85,9 +85,9 @@ fn people_read_what_would_have_happened() {
     let text = backtest(&[&file]);
     for part in [
         "2026-01-02 01:10:00Z  fires    critical ValueDeviation cpu\n    value of cpu has been 9.3 times its usual",
-        "resolved ValueDeviation cpu after 1h\n",
+        "resolved ValueDeviation cpu after 1h: value of cpu was ",
         "note: data comes every 5m, so a tick is 5m long and silence begins after 50m",
-        "2026-01-01 00:00:00Z to 2026-01-02 17:35:00Z: 1 alert, 0.58 a day; 0 mode changes\n",
+        "2026-01-01 00:00:00Z to 2026-01-02 17:35:00Z: 1 alert in 1 incident, 0.58 a day; 0 mode changes\n",
         "ALERT           SERVICE  FIRED  PER DAY\nValueDeviation  cpu      1      0.58\n",
         "500 samples of 1 service and 1 signal in ",
         "of processor time (",
@@ -315,6 +315,120 @@ fn mistakes_are_named_with_their_place() {
     }
 }
 
+/// The same rows are read for the alerts and for the scores, with the same end; a file of scores is whole.
+#[test]
+fn scores_are_of_the_rows_that_a_backtest_reads() {
+    let folder = folder();
+    let scores = folder.path().join("scores");
+    let scored = |name: &str| {
+        scores
+            .join(folder.path().strip_prefix("/").expect("a root"))
+            .join(name)
+    };
+    let shown = scores.display().to_string();
+    let lines = |name: &str| std::fs::read_to_string(scored(name)).expect("scores");
+    // Left out for its time, so that its value does not matter.
+    let text = rows(300, 10, spike) + "1767225600,many\n1767328600,40\n";
+    let late = write(folder.path(), "late.csv", &text);
+    backtest(&["--scores", &shown, &late]);
+    assert_eq!(lines("late.csv").lines().count(), text.lines().count());
+    // One service, metric and host in columns is one series.
+    let named = rows(300, 10, spike).replace('\n', ",\"a, b\",h1\n");
+    let named = named.replacen("\"a, b\",h1", "service,host", 1);
+    let named = write(folder.path(), "named.csv", &named);
+    backtest(&["--scores", &shown, &named]);
+    // Newest first: each row keeps its place, and has the score that it has in order.
+    let text = rows(300, 10, spike);
+    let (head, body) = text.split_once('\n').expect("a head");
+    let reversed: Vec<&str> = body.lines().rev().collect();
+    let forward = write(folder.path(), "forward.csv", &text);
+    let reversed = format!("{head}\n{}\n", reversed.join("\n"));
+    let backward = write(folder.path(), "backward.csv", &reversed);
+    let told = backtest(&["--scores", &shown, &forward, &backward]);
+    assert!(
+        told.contains("the file was read to its end and sorted"),
+        "{told}"
+    );
+    let mut expected: Vec<String> = lines("forward.csv")
+        .lines()
+        .skip(1)
+        .map(String::from)
+        .collect();
+    expected.reverse();
+    let found: Vec<String> = lines("backward.csv")
+        .lines()
+        .skip(1)
+        .map(String::from)
+        .collect();
+    assert_eq!(found, expected);
+    // What cannot be read leaves nothing behind.
+    let bad = rows(300, 10, spike) + "1767328600,many\n";
+    let bad = write(folder.path(), "bad.csv", &bad);
+    let output = tidewatch(&["backtest", "--scores", &shown, &bad]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!scored("bad.csv").exists() && !scored("bad.csv.part").exists());
+}
+
+/// Where most of the data was left out, the outcome says nothing, and is no success.
+#[test]
+fn a_file_that_is_mostly_left_out_is_a_failure() {
+    let folder = folder();
+    let mut text = rows(5_000, 10, |_, value| value);
+    for _ in 0..2 {
+        let again = rows(5_000, 10, |_, value| value);
+        text.push_str(again.split_once('\n').expect("a head").1);
+    }
+    let file = write(folder.path(), "thrice.csv", &text);
+    let output = tidewatch(&["backtest", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("points were left out for their times"),
+        "{said}"
+    );
+}
+
+/// An incident is told once, and each further alert of it in a line.
+#[test]
+fn an_incident_is_told_once() {
+    let folder = folder();
+    let head = "timestamp,cpu,load\n";
+    let row = |n: u64| {
+        let value = spike(n, 40.0 + (n * 37 % 19) as f64 / 9.5);
+        format!("{},{value},{}\n", 1_767_225_600 + 300 * n, value * 2.0)
+    };
+    let rows: String = (0..500).map(row).collect();
+    let file = write(folder.path(), "two.csv", &format!("{head}{rows}"));
+    let text = backtest(&[&file]);
+    assert_eq!(text.matches("  fires  ").count(), 2, "{text}");
+    assert_eq!(text.matches("    → ").count(), 1, "{text}");
+    assert!(text.contains("2 alerts in 1 incident"), "{text}");
+    assert!(text.contains(" ValueDeviation two: "), "{text}");
+    let lines = backtest(&["--output", "json", &file]);
+    assert!(lines.contains("\"incidents\":1"), "{lines}");
+}
+
+/// Who has left by the end was there all the same.
+#[test]
+fn the_summary_counts_all_that_were_seen() {
+    let folder = folder();
+    let mut text = String::from("timestamp,service,value\n");
+    for n in 0..3_000u64 {
+        let service = ["a", "b", "c"][(n / 1_000) as usize];
+        text.push_str(&format!(
+            "{},{service},{}\n",
+            1_767_225_600 + 10 * n,
+            40 + n % 7
+        ));
+    }
+    let file = write(folder.path(), "leave.csv", &text);
+    let text = backtest(&[&file]);
+    assert!(
+        text.contains("3000 samples of 3 services and 3 signals"),
+        "{text}"
+    );
+}
+
 /// Scores are what the engine says of the same rows, digit by digit.
 #[tokio::test]
 async fn scores_are_those_of_the_engine() {
@@ -437,6 +551,9 @@ fn a_picture_stands_for_itself() {
         );
         assert!(!drawn.contains("NaN") && !drawn.contains("inf"));
     }
+    // Found out before anything is run.
+    let output = tidewatch(&["backtest", "--picture", "/nodir/x.svg", &file]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     let output = tidewatch(&["backtest", "--picture", "x.png", &file]);
     assert_eq!(output.status.code(), Some(2));
     let output = tidewatch(&[

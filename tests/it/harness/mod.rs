@@ -46,7 +46,6 @@ pub struct Daemon {
     folder: Arc<tempfile::TempDir>,
     log: Arc<Mutex<Vec<String>>>,
     env: Vec<(String, String)>,
-    /// Built once: a client reads its certificates when it is built, which takes a while.
     client: reqwest::Client,
 }
 
@@ -104,13 +103,15 @@ impl Daemon {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        Self::spawn(config, folder, env).await
+        // Built once: a client reads its certificates when it is built, which takes a while.
+        Self::spawn(config, folder, env, reqwest::Client::new()).await
     }
 
     async fn spawn(
         config: PathBuf,
         folder: Arc<tempfile::TempDir>,
         env: Vec<(String, String)>,
+        client: reqwest::Client,
     ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewatch"))
             .args(["run", "--log-format", "json", "--config"])
@@ -139,7 +140,7 @@ impl Daemon {
             folder,
             log,
             env,
-            client: reqwest::Client::new(),
+            client,
         };
         let listening = eventually("the daemon says where it listens", || {
             let line = daemon.log_line("\"message\":\"listening\"");
@@ -168,6 +169,7 @@ impl Daemon {
             self.config.clone(),
             Arc::clone(&self.folder),
             self.env.clone(),
+            self.client.clone(),
         )
         .await
     }
@@ -194,6 +196,7 @@ impl Daemon {
             self.config.clone(),
             Arc::clone(&self.folder),
             self.env.clone(),
+            self.client.clone(),
         )
         .await
     }
@@ -222,6 +225,19 @@ impl Daemon {
     /// All of the log.
     pub fn log(&self) -> String {
         self.log.lock().expect("log").join("\n")
+    }
+
+    /// Posts metrics that must be taken whole.
+    pub async fn post_metrics(&self, body: &Value) {
+        let url = format!("http://{}/v1/metrics", self.http);
+        let answer = self.client.post(url).json(body).send().await;
+        let answer = answer.expect("the daemon answers");
+        let status = answer.status();
+        assert!(
+            status.is_success(),
+            "{status}: {}",
+            answer.text().await.unwrap_or_default()
+        );
     }
 
     /// GET on the API, as JSON.

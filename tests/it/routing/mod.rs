@@ -6,6 +6,7 @@
 
 mod alertmanager;
 mod cases;
+mod daemon;
 mod ours;
 mod tree;
 

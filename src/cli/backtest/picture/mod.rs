@@ -71,6 +71,21 @@ pub(super) fn file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// Finds out before a long run whether there is a place for the picture; a file that is there stays as it
+/// is.
+pub(super) fn can_be_written(file: &Path) -> Result<()> {
+    let was_there = file.exists();
+    let opened = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file);
+    opened.with_context(|| format!("{} cannot be written", file.display()))?;
+    if !was_there {
+        std::fs::remove_file(file).ok();
+    }
+    Ok(())
+}
+
 /// Draws the series that `selector` chooses, or the one of the first alert.
 pub(super) fn draw(
     loaded: &Loaded,

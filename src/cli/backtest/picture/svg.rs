@@ -130,12 +130,13 @@ impl Frame {
         let filled = || picture.columns.iter().filter(|column| column.count > 0);
         let mut low = filled().map(|column| column.min).fold(f64::MAX, f64::min);
         let mut high = filled().map(|column| column.max).fold(f64::MIN, f64::max);
-        let size = high - low;
         // The band is to be seen, but a very wide one must not press the line flat.
+        let room = (high - low) / 2.0;
+        let (least, most) = (low - room, high + room);
         for column in filled().filter(|column| column.judged > 0) {
             let (lower, upper) = column.band();
-            low = low.min(lower.max(low - size / 2.0));
-            high = high.max(upper.min(high + size / 2.0));
+            low = low.min(lower.max(least));
+            high = high.max(upper.min(most));
         }
         let pad = (high - low) * 0.04;
         let pad = if pad > 0.0 {
@@ -367,4 +368,38 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_band_far_wider_than_the_values_leaves_them_their_room() {
+        let column = |value: f64, reach: f64| Column {
+            count: 1,
+            min: value,
+            max: value,
+            judged: 1,
+            lower: value - reach,
+            upper: value + reach,
+            ..Column::default()
+        };
+        let picture = |reach: f64| Picture {
+            title: String::new(),
+            unit: String::new(),
+            start: Timestamp::EPOCH,
+            end: Timestamp::from_secs(100),
+            columns: (0..100)
+                .map(|n| column(10.0 + f64::from(n % 3), reach))
+                .collect(),
+            alerts: Vec::new(),
+            samples: 100,
+            outside: 0,
+        };
+        let wide = Frame::new(&picture(1e6));
+        assert!(wide.high - wide.low < 5.0, "{} to {}", wide.low, wide.high);
+        let narrow = Frame::new(&picture(0.5));
+        assert!(narrow.low < 9.5 && narrow.high > 12.5);
+    }
 }

@@ -1,6 +1,7 @@
 //! Our own API: what the engine knows, as lists with a cursor.
 
 mod alerts;
+mod receivers;
 mod report;
 mod series;
 mod services;
@@ -19,6 +20,7 @@ pub(super) fn routes() -> Router<State> {
         .route("/alerts/{fingerprint}/dismiss", post(alerts::dismiss))
         .route("/incidents", get(alerts::incidents))
         .route("/incidents/{id}", get(alerts::incident))
+        .route("/receivers", get(receivers::list))
         .route("/services", get(services::list))
         .route("/topology", get(services::topology))
         .route("/report", get(report::report))

@@ -327,3 +327,31 @@ async fn incidents_are_listed_with_their_alerts() {
     let one = site.get("/api/v1/incidents/00000000000000ff").await.json();
     assert_eq!(one["data"], expected);
 }
+
+#[tokio::test]
+async fn receivers_are_shown_with_how_delivery_goes() {
+    let site = Site::new();
+    let expected = json!({"status": "success", "next": null, "data": [{
+        "name": "oncall",
+        "fallback": "log",
+        "failing": true,
+        "integrations": [{
+            "integration": "webhook[0]",
+            "target": "https://hooks.example/…",
+            "breaker": {"state": "open", "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:01:00Z"},
+            "trouble": {"since": "2026-01-01T00:00:00Z", "reason": "it answered 500"},
+            "gone": null,
+            "limited_until": null,
+            "pending": 1,
+            "underway": 0,
+            "statistics": {
+                "attempts": 5, "delivered": 0, "retried": 4, "recovered": 0, "resumed": 0,
+                "fallen_back": 0, "failed": 0,
+            },
+            "last_delivered_at": null,
+            "last_failed_at": "2026-01-01T00:00:00Z",
+            "last_error": "it answered 500",
+        }],
+    }]});
+    assert_eq!(site.get("/api/v1/receivers").await.json(), expected);
+}

@@ -1,0 +1,148 @@
+//! The built-in alert about receivers that fail: whoever is told by them hears nothing, so somebody else
+//! is to be told that. Its notifications take no route; see [`super::deliver`].
+
+use std::sync::Arc;
+
+use crate::engine::TickReport;
+use crate::model::{
+    Alert, Attributes, DetectorSpec, Direction, Evidence, For, Judged, Labels, MatchOp, Matcher,
+    MetricKind, Observation, ReceiverView, Resource, Rule, RuleId, Sample, Scope, Selector,
+    SeriesIdentity, SeverityLabel, SigmaThresholds, SignalId, SignalKind, SignalMeta,
+};
+use crate::notify::Notifier;
+
+/// The alert's name.
+const NAME: &str = "ReceiverFailing";
+/// The signal that it seems to be about.
+const METRIC: &str = "tidewatch.receiver.failing";
+/// The label that says who fails.
+pub(super) const RECEIVER: &str = "receiver";
+/// The service that it seems to be about.
+const SERVICE: &str = "tidewatch";
+
+/// Sees which receivers fail.
+pub(super) struct ReceiverWatch {
+    rule: RuleId,
+    /// Absent in a replay, which tells nobody.
+    notifier: Option<Notifier>,
+}
+
+/// Whether `alert` is about a receiver that fails.
+pub(super) fn is_own(alert: &Alert) -> bool {
+    alert.name() == NAME && alert.labels.get("metric") == Some(METRIC)
+}
+
+/// The rules with the one that speaks for [`ReceiverWatch`] behind them.
+pub(super) fn with_receiver_rule(rules: &[Rule]) -> (Arc<[Rule]>, ReceiverWatch) {
+    let id = u32::try_from(rules.len()).unwrap_or(u32::MAX);
+    let rules = rules.iter().cloned().chain([rule()]).collect();
+    let watch = ReceiverWatch {
+        rule: RuleId(id),
+        notifier: None,
+    };
+    (rules, watch)
+}
+
+fn rule() -> Rule {
+    // The engine never sees this rule; should it, no signal has both names.
+    let nothing = ["a", "b"].map(|value| Matcher::new("service", MatchOp::Equal, value));
+    Rule {
+        alert: NAME.into(),
+        selector: Selector::new(nothing.into_iter().flatten().collect()),
+        detector: DetectorSpec {
+            name: "threshold".into(),
+            upper: Some(0.0),
+            ..DetectorSpec::default()
+        },
+        sigma: SigmaThresholds {
+            warning: 1.0,
+            critical: None,
+        },
+        direction: Direction::Above,
+        hold: For::Samples { n: 1, of: 1 },
+        resolve_sigma: 0.0,
+        resolve_samples: 1,
+        min_samples: 0,
+        min_change: 0.0,
+        min_change_ratio: 0.0,
+        labels: Labels::default(),
+        annotations: Labels::from_iter([
+            (
+                "summary",
+                "Notifications to receiver {{ labels.receiver }} fail",
+            ),
+            (
+                "explanation",
+                "Receiver {{ labels.receiver }} takes no notifications. What it should be told goes to \
+                 its fallback, or, where it has none, is kept and tried again. It is well again when \
+                 the next notification is delivered.",
+            ),
+            (
+                "recommendation",
+                "Look at /api/v1/receivers and the log for what it answers; check its address, its \
+                 credentials and whether it can be reached from here.",
+            ),
+        ]),
+    }
+}
+
+impl ReceiverWatch {
+    /// Looks at the receivers of `notifier` from now on.
+    pub(super) fn watch(&mut self, notifier: Notifier) {
+        self.notifier = Some(notifier);
+    }
+
+    /// What the tick says about receivers, for the alert machine: a receiver in trouble is an anomaly,
+    /// one that is well is calm.
+    pub(super) fn observe(&self, report: &TickReport) -> Vec<Observation> {
+        let receivers = self.notifier.iter().flat_map(Notifier::receivers);
+        receivers
+            .map(|receiver| self.observation(report, &receiver))
+            .collect()
+    }
+
+    fn observation(&self, report: &TickReport, receiver: &ReceiverView) -> Observation {
+        let name = receiver.name.as_str();
+        let identity = SeriesIdentity {
+            resource: Arc::new(Resource {
+                service: SERVICE.into(),
+                attributes: Attributes::default(),
+            }),
+            scope: Arc::new(Scope::default()),
+            metric: METRIC.into(),
+            unit: "1".into(),
+            kind: MetricKind::Gauge,
+            attributes: Attributes::from_pairs([(RECEIVER.into(), name.into())]),
+        };
+        let id = SignalId {
+            series: identity.id(),
+            kind: SignalKind::Value,
+        };
+        let value = f64::from(u8::from(receiver.failing));
+        Observation {
+            rule: self.rule,
+            signal: SignalMeta {
+                id,
+                identity: Arc::new(identity),
+            },
+            sample: Sample {
+                time: report.end,
+                value,
+            },
+            judged: Judged {
+                expected: 0.0,
+                lower: f64::NEG_INFINITY,
+                upper: 0.0,
+                sigma: value,
+                observed: None,
+                evidence: Evidence {
+                    channel: "deliveries".into(),
+                    ..Evidence::default()
+                },
+            },
+            // Whoever is told by it is told nothing.
+            anomaly: receiver.failing.then_some(SeverityLabel::Critical),
+            exemplar: None,
+        }
+    }
+}
