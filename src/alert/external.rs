@@ -166,6 +166,11 @@ impl External {
         !self.touched.is_empty()
     }
 
+    /// Whether there is something to write.
+    pub fn is_changed(&self) -> bool {
+        self.journal.has_entries()
+    }
+
     /// Hands every alert that changed since the last call, and the alerts of `transitions`, to `annotate`,
     /// and keeps what that makes of them. It must change annotations and grounds only.
     pub fn annotate(
@@ -201,7 +206,7 @@ impl External {
         for fingerprint in alerts {
             if self.firing.contains_key(fingerprint) {
                 self.touched.insert(*fingerprint);
-                self.journal.firing(*fingerprint);
+                self.journal.said(*fingerprint);
             }
         }
     }

@@ -161,7 +161,10 @@ impl Decider {
     /// Takes alerts that another system reports. As with our own, they are taken even if the disk fails.
     async fn post_alerts(&mut self, now: Timestamp, alerts: Vec<PostedAlert>) -> PostedAnswer {
         let (decisions, received) = self.pipeline.post(now, alerts).await;
-        self.settle(now, decisions).await;
+        // Mostly the same is merely reported again: that is shown with the next tick.
+        if !decisions.transitions.is_empty() || self.pipeline.external.is_changed() {
+            self.settle(now, decisions).await;
+        }
         let alert::Received {
             firing,
             resolved,

@@ -70,7 +70,9 @@ impl Decider {
         // No more commands: those who wait are told so when the queue is dropped.
         drop(commands);
         self.turn().await;
-        let changes = keyed(Table::Alerts, self.pipeline.alerts.all_changes());
+        let mut changes = keyed(Table::Alerts, self.pipeline.alerts.all_changes());
+        let external = self.pipeline.external.all_changes();
+        changes.extend(keyed(Table::External, external));
         self.record(changes).await;
     }
 

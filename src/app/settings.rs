@@ -167,6 +167,7 @@ pub(super) fn expose(config: &Config) -> expose::Settings {
             .map(|url| url.as_str().to_owned()),
         exposed_signals: usize::try_from(config.http.metrics_signals).unwrap_or(usize::MAX),
         receivers,
+        resolve_timeout: config.global.resolve_timeout.0,
         configuration: config.to_yaml(),
         drain: Duration::from_secs(5),
         ..expose::Settings::default()

@@ -44,6 +44,9 @@ pub struct Settings {
     pub modes: modes::Limits,
     /// Time that requests in work have to end at shutdown. Default 5 s.
     pub drain: Duration,
+    /// An alert that still fires is said to end so long from now, as Alertmanager says of alerts without an
+    /// end of their own. Default 5 minutes.
+    pub resolve_timeout: Duration,
     /// The names of all receivers.
     pub receivers: Vec<String>,
     /// The configuration in force with its secrets hidden, for `/api/v2/status`; may be empty.
@@ -66,6 +69,7 @@ impl Default for Settings {
             max_alerts_bytes: 4 << 20,
             modes: modes::Limits::default(),
             drain: Duration::from_secs(5),
+            resolve_timeout: Duration::from_mins(5),
             receivers: Vec::new(),
             configuration: String::new(),
         }

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::alertmanager::{Alertmanager, Description, amtool};
+use crate::harness::hook::Hook;
 use crate::harness::{Daemon, eventually, otlp, stdout};
 
 const CONFIG: &str = r#"
@@ -295,8 +296,8 @@ async fn the_same_requests_get_the_same_answers_as_from_alertmanager() {
         let alerts = alerts.as_array().expect("a list").iter().map(essence);
         alerts
             .map(|mut alert| {
-                let count = |ids: &Value| json!(ids.as_array().map(Vec::len));
-                alert["status"]["silencedBy"] = count(&alert["status"]["silencedBy"]);
+                let silences = alert["status"]["silencedBy"].as_array().map(Vec::len);
+                alert["status"]["silencedBy"] = json!(silences);
                 alert["annotations"] = alert["annotations"]["summary"].clone();
                 alert
             })
@@ -517,4 +518,70 @@ async fn amtool_sets_shows_changes_and_ends_silences_which_a_crash_keeps() {
         ],
     );
     assert!(amtool(&url, &["alert", "query", "--silenced", "Posted"]).contains("by hand"));
+}
+
+/// How many deliveries of that status there were.
+fn delivered(hook: &Hook, status: &str) -> usize {
+    let deliveries = hook.deliveries();
+    let of_status = deliveries.iter().filter(|d| d.body["status"] == status);
+    of_status.count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silenced_alert_is_told_once_its_silence_ends_also_over_a_crash() {
+    let hook = Hook::start().await;
+    let config = format!(
+        "window: {{tick: 200ms}}\nrules: []\nglobal: {{resolve_timeout: 10m}}\n\
+         route: {{receiver: oncall, group_by: [alertname], group_wait: 100ms, group_interval: 1s}}\n\
+         receivers: [{{name: oncall, webhook_configs: [{{url: {:?}}}]}}]\n",
+        hook.url
+    );
+    let daemon = Daemon::start(&config).await;
+    let url = format!("http://{}", daemon.api);
+    let id = amtool(
+        &url,
+        &[
+            "silence",
+            "add",
+            "alertname=~Quiet|Gone",
+            "--comment=c",
+            "--author=ada",
+        ],
+    );
+    let alert = |name: &str| json!({"labels": {"alertname": name, "service": "shop"}});
+    let posted = json!([alert("Quiet"), alert("Gone"), alert("Loud")]);
+    assert_eq!(post(&url, "alerts", &posted).await.0, 200);
+    eventually("the others are told", || async {
+        (delivered(&hook, "firing") == 1).then_some(())
+    })
+    .await;
+    let muted = "tidewatch_alerts_muted{by=\"silence\"}";
+    eventually("two are muted", || async {
+        daemon.metric(muted).await.filter(|muted| *muted == 2.0)
+    })
+    .await;
+    // Nobody was told of it, so nobody is told of its end.
+    let over = json!([{"labels": {"alertname": "Gone", "service": "shop"}, "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": "2026-01-01T00:00:01Z"}]);
+    assert_eq!(post(&url, "alerts", &over).await.0, 200);
+
+    let daemon = daemon.kill_and_restart().await;
+    let url = format!("http://{}", daemon.api);
+    // Some flushes later it is still quiet.
+    assert_eq!(post(&url, "alerts", &json!([alert("Louder")])).await.0, 200);
+    eventually("another is told", || async {
+        (delivered(&hook, "firing") == 2).then_some(())
+    })
+    .await;
+    amtool(&url, &["silence", "expire", id.trim()]);
+    let told = eventually("it is told now", || async {
+        let deliveries = hook.deliveries();
+        let names = deliveries
+            .iter()
+            .map(|d| d.body["alerts"][0]["labels"]["alertname"].clone());
+        let names: Vec<_> = names.collect();
+        names.contains(&json!("Quiet")).then_some(names)
+    })
+    .await;
+    assert!(!told.contains(&json!("Gone")), "{told:?}");
 }

@@ -19,6 +19,8 @@ const RESOLVED: &str = "resolved/";
 pub(super) struct Journal {
     firing: BTreeSet<Fingerprint>,
     resolved: BTreeSet<Fingerprint>,
+    /// Firing ones of which merely something else is said.
+    said: BTreeSet<Fingerprint>,
     /// Entries that could not be read.
     damaged: Vec<String>,
 }
@@ -26,6 +28,14 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn firing(&mut self, fingerprint: Fingerprint) {
         self.firing.insert(fingerprint);
+    }
+
+    pub(super) fn said(&mut self, fingerprint: Fingerprint) {
+        self.said.insert(fingerprint);
+    }
+
+    pub(super) fn has_entries(&self) -> bool {
+        !self.firing.is_empty() || !self.resolved.is_empty() || !self.damaged.is_empty()
     }
 
     pub(super) fn resolved(&mut self, fingerprint: Fingerprint) {
@@ -42,9 +52,14 @@ struct Saved {
 impl External {
     /// What must be durable before the last transitions are published: entries that changed since the
     /// last call, as (key, value), `None` where the entry is gone. An alert that is merely reported again
-    /// is written now and then only.
+    /// is written now and then only, and one of which merely something else is said is not.
     pub fn changes(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        let said = std::mem::take(&mut self.journal.said);
         let journal = std::mem::take(&mut self.journal);
+        self.journal.said = said;
+        for fingerprint in &journal.firing {
+            self.journal.said.remove(fingerprint);
+        }
         let damaged = journal.damaged.into_iter().map(|key| (key, None));
         let firing = journal.firing.into_iter().map(|fingerprint| {
             let entry = self.firing.get(&fingerprint);
@@ -56,6 +71,14 @@ impl External {
             (format!("{RESOLVED}{fingerprint}"), value)
         });
         damaged.chain(firing).chain(resolved).collect()
+    }
+
+    /// Like [`External::changes`], together with those of which merely something else is said; for a planned
+    /// stop.
+    pub fn all_changes(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        let said = std::mem::take(&mut self.journal.said);
+        self.journal.firing.extend(said);
+        self.changes()
     }
 
     /// The alerts as of the entries that [`External::changes`] gave, and what of them could not be used. One

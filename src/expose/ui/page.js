@@ -112,17 +112,25 @@ function labels(pairs) {
   return shown.length ? make("p", "labels", ...shown) : null;
 }
 
-const signalOf = (alert) => alert.generatorURL.split("#")[1] ?? "";
+// Alerts that another system reports have a link of its own, or none, and no signal here.
+const signalOf = (alert) => alert.generatorURL?.match(/#([0-9a-f]{32}-.+)$/)?.[1] ?? "";
+
+function mutedBy({ silencedBy, inhibitedBy }) {
+  if (silencedBy.length) return "silenced";
+  return inhibitedBy.length ? "inhibited" : null;
+}
 
 function drawAlert(alert) {
   const { labels: l, annotations: a } = alert;
   const id = signalOf(alert);
-  known.set(id, { title: `${l.service} · ${l.metric} ${l.signal}`, attributes: l });
+  const muted = mutedBy(alert.status);
+  if (id) known.set(id, { title: `${l.service} · ${l.metric} ${l.signal}`, attributes: l });
   const severity = l.severity === "critical" ? "critical" : "warning";
   const title = make("h3", "",
     make("span", `badge ${severity}`, l.severity ?? "alert"),
     make("span", "", l.alertname ?? ""),
-    make("span", "soft", l.service ?? ""));
+    make("span", "soft", l.service ?? ""),
+    muted ? make("span", "badge normal", muted) : null);
   const text = a.explanation ?? a.summary ?? a.description;
   const facts = ["observed", "expected", "sigma"].filter((name) => a[name] !== undefined);
   const words = make("div", "words",
@@ -132,6 +140,7 @@ function drawAlert(alert) {
     make("p", "soft", `${l.metric ?? ""} ${l.signal ?? ""}`.trim(), " · since ", since(alert.startsAt),
       ...facts.map((name) => ` · ${name} ${name === "sigma" && Math.abs(a[name]) > MOST_SIGMA ? `more than ${MOST_SIGMA}` : a[name]}`)),
     labels(Object.fromEntries(Object.entries(l).filter(([key]) => !CORE.has(key)))));
+  if (!id) return make("article", `alert ${severity}`, words);
   const picture = make("a", "", sparkline(id, `${l.metric} ${l.signal} of ${l.service}`));
   return make("article", `alert ${severity}`, words, opens(picture, id));
 }

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::{Json, extract};
 use serde::Serialize;
@@ -11,10 +10,6 @@ use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Alert, Fingerprint, Labels, Timestamp};
 use crate::mute::{SilenceId, Silences};
-
-/// An alert that still fires is said to end this long from now, as Alertmanager says of alerts without
-/// an end of their own (its `resolve_timeout`).
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// An alert with who hears of it, or why nobody does.
 #[derive(Debug)]
@@ -81,7 +76,7 @@ impl GettableAlert {
             annotations: alert.annotations.clone(),
             ends_at: match alert.reported() {
                 Some(reported) => reported.ends_at,
-                None => state.clock.now().plus(RESOLVE_TIMEOUT),
+                None => state.clock.now().plus(state.settings.resolve_timeout),
             },
             fingerprint: alert.fingerprint,
             receivers: shown
