@@ -112,7 +112,17 @@ pub fn measure(detector: &str, scenario: &Scenario, samples: u64, seed: u64) -> 
         scenario,
         signal: signal(scenario.kind),
         noise: Noise::new(seed),
-        alerts: alert::Machine::new(Arc::clone(&rules), alert::Settings::default()),
+        alerts: alert::Machine::new(
+            Arc::clone(&rules),
+            alert::Settings {
+                // Held alerts would be counted once.
+                flapping: alert::Flapping {
+                    fires: 0,
+                    ..alert::Flapping::default()
+                },
+                ..alert::Settings::default()
+            },
+        ),
         rules,
         count: Count::default(),
     };
