@@ -19,7 +19,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Waits for SIGINT or SIGTERM, then requests the stop.
+    /// Waits for SIGINT or SIGTERM (SIGHUP is only told of), then requests the stop.
     ///
     /// # Errors
     /// The signals cannot be listened for.
@@ -27,10 +27,17 @@ impl Shutdown {
         use tokio::signal::unix::{SignalKind, signal};
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = self.requested.cancelled() => {}
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                // A terminal that closes, or a habit from daemons that read their configuration again.
+                _ = hangup.recv() => tracing::warn!(
+                    "SIGHUP changes nothing: the configuration is read at the start; restart to apply another one"
+                ),
+                () = self.requested.cancelled() => break,
+            }
         }
         self.requested.cancel();
         Ok(())

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flapping::{Fires, Flapping};
 use super::past::Past;
 use crate::model::{
     Alert, AlertState, Fingerprint, Labels, PostedAlert, Reported, SeverityLabel, Timestamp,
@@ -33,6 +34,8 @@ pub struct ExternalSettings {
     pub max_bytes: usize,
     /// How long a resolved alert stays in the snapshot (default 5 minutes).
     pub keep_resolved: Duration,
+    /// When an alert comes and goes too often to tell each time.
+    pub flapping: Flapping,
 }
 
 impl Default for ExternalSettings {
@@ -42,6 +45,7 @@ impl Default for ExternalSettings {
             max_alerts: 50_000,
             max_bytes: 64 << 20,
             keep_resolved: Duration::from_mins(5),
+            flapping: Flapping::default(),
         }
     }
 }
@@ -72,6 +76,8 @@ pub struct External {
     /// Text of those that fire.
     bytes: usize,
     past: Past,
+    /// When which alert began to fire; not durable: a restart forgives.
+    fires: Fires,
     journal: store::Journal,
     /// Alerts that changed since the last [`External::annotate`].
     touched: BTreeSet<Fingerprint>,
@@ -127,8 +133,9 @@ impl External {
         while let Some((ends_at, fingerprint)) = self.ends.first().copied()
             && ends_at <= now
         {
-            let last = self.firing.get(&fingerprint);
-            let reason = last.map(|entry| format!("not reported since {}", entry.alert.updated_at));
+            let last = self.firing.get(&fingerprint).map(|entry| &entry.alert);
+            let last = last.filter(|alert| !alert.reported().is_some_and(|r| r.is_held));
+            let reason = last.map(|alert| format!("not reported since {}", alert.updated_at));
             match self.end(now, fingerprint, ends_at, reason.as_deref()) {
                 Some(transition) => out.push(transition),
                 // Its end is that of nothing: it is taken out all the same.
@@ -154,6 +161,12 @@ impl External {
         let firing = self.firing.iter().map(|(id, entry)| (*id, &entry.alert));
         let all = past.chain(firing);
         all.map(|(id, alert)| (id, Arc::clone(alert))).collect()
+    }
+
+    /// How many flap at present.
+    pub fn flapping(&self) -> usize {
+        let alerts = self.firing.values().map(|entry| &entry.alert);
+        alerts.filter(|alert| alert.grounds.flaps > 0).count()
     }
 
     /// Whether there is none, not even a resolved one.
@@ -250,7 +263,23 @@ impl External {
             return Some(());
         };
         let before = Times::of(&entry.alert);
+        let was_held = entry.alert.reported().is_some_and(|r| r.is_held);
+        if was_held && times.is_over(now) {
+            // Ends are told again and again; the first of them counts.
+            return Some(());
+        }
         let times = before.merge(times, now);
+        if times.is_over(now) && entry.alert.grounds.flaps > 0 {
+            let until = now.plus(self.settings.flapping.hold);
+            let grounds = &mut Arc::make_mut(&mut entry.alert).grounds;
+            if let Some(reported) = &mut grounds.reported {
+                (reported.ends_at, reported.is_timeout, reported.is_held) = (until, false, true);
+            }
+            self.ends.remove(&(before.ends_at, fingerprint));
+            self.ends.insert((until, fingerprint));
+            self.journal.firing(fingerprint);
+            return Some(());
+        }
         if times.is_over(now) {
             out.extend(self.end(now, fingerprint, times.ends_at, None));
             return Some(());
@@ -274,11 +303,30 @@ impl External {
             self.touched.insert(fingerprint);
         }
         alert.grounds.reported = Some(reported(posted, times));
-        if !says_the_same || shorter || longer || before.starts_at != times.starts_at {
+        if was_held {
+            entry.written_until = times.ends_at;
+            self.flap(now, fingerprint);
+            self.touched.insert(fingerprint);
+            self.journal.firing(fingerprint);
+        } else if !says_the_same || shorter || longer || before.starts_at != times.starts_at {
             entry.written_until = times.ends_at;
             self.journal.firing(fingerprint);
         }
         Some(())
+    }
+
+    /// Counts that an alert fires, and marks it where that is too often.
+    fn flap(&mut self, now: Timestamp, fingerprint: Fingerprint) {
+        let flapping = self.settings.flapping;
+        self.fires.note(now, fingerprint);
+        let (times, first) = self.fires.count(now, fingerprint, flapping.within);
+        if let Some(entry) = self.firing.get_mut(&fingerprint)
+            && flapping.fires > 0
+            && (times >= flapping.fires || entry.alert.grounds.flaps > 0)
+        {
+            let grounds = &mut Arc::make_mut(&mut entry.alert).grounds;
+            (grounds.flaps, grounds.flapping_seconds) = (times, first.as_secs());
+        }
     }
 
     fn begin(
@@ -305,6 +353,7 @@ impl External {
             written_until: times.ends_at,
         };
         self.firing.insert(fingerprint, entry);
+        self.flap(now, fingerprint);
         Some(())
     }
 
@@ -346,6 +395,8 @@ impl External {
         while let Some(fingerprint) = self.past.pop(until, self.settings.max_alerts) {
             self.journal.resolved(fingerprint);
         }
+        let until = now.minus(self.settings.flapping.within);
+        while self.fires.forget(until, self.settings.max_alerts).is_some() {}
     }
 }
 
@@ -394,6 +445,7 @@ fn reported(posted: PostedAlert, times: Times) -> Reported {
         generator_url: posted.generator_url,
         ends_at: times.ends_at,
         is_timeout: times.is_timeout,
+        is_held: false,
     }
 }
 

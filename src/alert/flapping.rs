@@ -9,7 +9,7 @@ use crate::model::{Fingerprint, Timestamp};
 const MOST_TIMES: usize = 64;
 
 /// When an alert flaps, and how it is held then.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flapping {
     /// An alert that fires so often (default 3; 0: no alert ever flaps) …
     pub fires: u32,

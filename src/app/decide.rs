@@ -217,7 +217,8 @@ impl Decider {
             let gauge = self.telemetry.alerts.with_label_values(&[state.name()]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let flapping = i64::try_from(self.pipeline.alerts.flapping());
+        let flapping =
+            i64::try_from(self.pipeline.alerts.flapping() + self.pipeline.external.flapping());
         self.telemetry
             .flapping_alerts
             .set(flapping.unwrap_or(i64::MAX));

@@ -64,18 +64,23 @@ pub(super) fn alert(config: &Config) -> alert::Settings {
     alert::Settings {
         // A signal that comes once a minute must not be taken for silent between two samples.
         stale_after: config.window.tick.0.saturating_mul(10),
-        flapping: alert::Flapping {
-            fires: config.flapping.fires,
-            within: config.flapping.within.0,
-            hold: config.flapping.hold.0,
-        },
+        flapping: flapping(config),
         ..alert::Settings::default()
+    }
+}
+
+fn flapping(config: &Config) -> alert::Flapping {
+    alert::Flapping {
+        fires: config.flapping.fires,
+        within: config.flapping.within.0,
+        hold: config.flapping.hold.0,
     }
 }
 
 pub(super) fn external(config: &Config) -> alert::ExternalSettings {
     alert::ExternalSettings {
         resolve_timeout: config.global.resolve_timeout.0,
+        flapping: flapping(config),
         ..alert::ExternalSettings::default()
     }
 }
@@ -168,7 +173,7 @@ pub(super) fn expose(config: &Config) -> expose::Settings {
         exposed_signals: usize::try_from(config.http.metrics_signals).unwrap_or(usize::MAX),
         receivers,
         resolve_timeout: config.global.resolve_timeout.0,
-        configuration: config.to_yaml(),
+        configuration: config.to_alertmanager_yaml(),
         drain: Duration::from_secs(5),
         ..expose::Settings::default()
     }

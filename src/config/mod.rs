@@ -171,6 +171,47 @@ impl Config {
         serde_saphyr::to_string(&shown)
             .unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
     }
+
+    /// What Alertmanager's tools read of a configuration, as YAML: routes, receivers by name, inhibition and
+    /// time intervals; and behind it, in comments, the whole as [`Config::to_yaml`] shows it.
+    pub fn to_alertmanager_yaml(&self) -> String {
+        /// Keys in Alertmanager's order; `amtool` refuses any that it does not know.
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            route: Route,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            inhibit_rules: &'a Vec<InhibitRule>,
+            receivers: Vec<Named<'a>>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            time_intervals: Vec<&'a TimeInterval>,
+        }
+        #[derive(Serialize)]
+        struct Named<'a> {
+            name: &'a str,
+        }
+        let names = self.receivers.iter().map(|receiver| receiver.name.as_str());
+        let log =
+            (!self.receivers.iter().any(|one| one.name == LOG_RECEIVER)).then_some(LOG_RECEIVER);
+        let shown = Shown {
+            route: self.route.clone().written_out(),
+            inhibit_rules: &self.inhibit_rules,
+            receivers: names.chain(log).map(|name| Named { name }).collect(),
+            time_intervals: self
+                .time_intervals
+                .iter()
+                .chain(&self.mute_time_intervals)
+                .collect(),
+        };
+        let mut text = serde_saphyr::to_string(&shown)
+            .unwrap_or_else(|error| format!("# cannot be shown: {error}\n"));
+        text.push_str("\n# The whole configuration in force:\n");
+        for line in self.to_yaml().lines() {
+            text.push_str("# ");
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
 }
 
 /// A configuration that can be used.

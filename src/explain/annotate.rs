@@ -232,7 +232,7 @@ fn dismissed(dismissal: &Dismissal) -> String {
 }
 
 /// `fired 4 times in 42 min, and is held until it stays calm`; `None` where it does not flap.
-fn flapping(grounds: &Grounds) -> Option<String> {
+pub(super) fn flapping(grounds: &Grounds) -> Option<String> {
     let times = grounds.flaps;
     let within = duration(Duration::from_secs(grounds.flapping_seconds));
     (times > 0).then(|| format!("fired {times} times in {within}, and is held until it stays calm"))

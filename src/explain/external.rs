@@ -1,7 +1,9 @@
 //! What is said of an alert that another system reports: its own words first, then what is known here of
 //! the service that its labels name.
 
-use super::annotate::{MAX_MOVED, Part, appeared, clean, comes_from, moved_too, resolution};
+use super::annotate::{
+    MAX_MOVED, Part, appeared, clean, comes_from, flapping, moved_too, resolution,
+};
 use super::context::Context;
 use super::words::clock;
 use crate::model::{Alert, AlertState};
@@ -38,6 +40,7 @@ pub(super) fn annotate(alert: &mut Alert, context: &Context, part: Option<Part<'
             "new_version",
             version.map(|version| appeared(version, alert.since)),
         ),
+        ("flapping", flapping(grounds)),
         ("incident", grounds.incident.clone()),
         ("incident_summary", part.map(|part| part.summary.to_owned())),
     ];
@@ -87,6 +90,7 @@ fn explanation(alert: &Alert, part: Option<&Part<'_>>) -> String {
         None => format!("{}. Reported since {since}.", grounds.sentence),
     }];
     sentences.extend(resolution(alert));
+    sentences.extend(flapping(grounds).map(|flapping| format!("It is flapping: {flapping}.")));
     if let Some(version) = &grounds.version {
         sentences.push(format!("{}.", appeared(version, alert.since)));
     }
@@ -125,6 +129,7 @@ mod tests {
             generator_url: String::new(),
             ends_at: alert.since.plus(Duration::from_secs(300)),
             is_timeout: false,
+            is_held: false,
         });
         alert
     }

@@ -79,6 +79,9 @@ pub struct Reported {
     pub ends_at: Timestamp,
     /// Whether that time follows from there being none.
     pub is_timeout: bool,
+    /// It was said to be over, but it flaps: it is held until that time.
+    #[serde(default)]
+    pub is_held: bool,
 }
 
 impl Grounds {

@@ -506,6 +506,9 @@ async fn amtool_sets_shows_changes_and_ends_silences_which_a_crash_keeps() {
     assert_eq!(wrong.status.code(), Some(1));
 
     assert!(amtool(&url, &["config", "show"]).contains("receiver: oncall"));
+    assert!(amtool(&url, &["config", "routes", "show"]).contains("receiver: oncall"));
+    let routed = amtool(&url, &["config", "routes", "test", "service=shop"]);
+    assert_eq!(routed.trim(), "oncall");
     amtool(&url, &["cluster", "show"]);
     amtool(
         &url,

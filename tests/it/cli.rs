@@ -201,6 +201,18 @@ async fn a_port_that_is_taken_is_said_once_and_with_what_to_do() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_is_told_of_and_ends_nothing() {
+    let daemon = Daemon::start("").await;
+    let sent = std::process::Command::new("kill")
+        .args(["-HUP", &daemon.pid().to_string()])
+        .status()
+        .expect("kill");
+    assert!(sent.success());
+    eventually("it says so", || async { daemon.log_line("SIGHUP") }).await;
+    stdout(&daemon.cli(&["alerts"]));
+}
+
 #[test]
 fn the_demo_tells_its_story_to_the_end() {
     let output = tidewatch(&["demo", "--once", "--speed", "20"]);

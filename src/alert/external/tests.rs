@@ -315,3 +315,28 @@ proptest! {
         prop_assert_eq!(names(&restored), names(&external));
     }
 }
+
+#[test]
+fn an_alert_that_comes_and_goes_is_held_until_it_stays_away() {
+    let mut external = external();
+    let mut told = Vec::new();
+    for round in 0..5 {
+        let now = 60 * round;
+        let fires = posted("Down", Some(now), Some(now + 240));
+        told.extend(post(&mut external, now, fires));
+        // Its end is told twice, as Prometheus does.
+        for later in [20, 30] {
+            let over = posted("Down", Some(now), Some(now + 20));
+            told.extend(post(&mut external, now + later, over));
+        }
+    }
+    // Told twice, held from the third time on, and counted.
+    assert_eq!(told, ["firing", "resolved", "firing", "resolved", "firing"]);
+    let alert = external.snapshot().into_values().next().expect("it fires");
+    assert_eq!((alert.state, alert.grounds.flaps), (AlertState::Firing, 5));
+    assert_eq!(external.flapping(), 1);
+    assert!(external.expire(at(240 + 20 + 899)).is_empty());
+    let ended = external.expire(at(240 + 20 + 900));
+    assert_eq!(states(&ended), ["resolved"]);
+    assert_eq!(external.flapping(), 0);
+}
