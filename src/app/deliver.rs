@@ -44,10 +44,13 @@ impl expose::Deliveries for Notifier {
 /// Counts and says that groups were held back because the outbox of their receiver is full.
 pub(super) fn count_held<'r>(telemetry: &Telemetry, refused: impl Iterator<Item = (&'r str, u64)>) {
     for (receiver, groups) in refused {
-        telemetry
-            .outbox_full
-            .with_label_values(&[receiver])
-            .inc_by(groups);
+        let counter = telemetry.outbox_full.with_label_values(&[receiver]);
+        let before = counter.get();
+        counter.inc_by(groups);
+        // They are held back again every second; the first time is said, and each further thousand.
+        if before > 0 && before / 1000 == counter.get() / 1000 {
+            continue;
+        }
         tracing::warn!(
             receiver,
             groups,
