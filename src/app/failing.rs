@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use super::builtin;
 use crate::engine::TickReport;
 use crate::model::{
-    Alert, Attributes, DetectorSpec, Direction, Evidence, For, Judged, Labels, MatchOp, Matcher,
-    MetricKind, Observation, ReceiverView, Resource, Rule, RuleId, Sample, Scope, Selector,
-    SeriesIdentity, SeverityLabel, SigmaThresholds, SignalId, SignalKind, SignalMeta,
+    Alert, Attributes, Evidence, Judged, MetricKind, Observation, ReceiverView, Resource, Rule,
+    RuleId, Sample, Scope, SeriesIdentity, SeverityLabel, SignalId, SignalKind, SignalMeta,
 };
 use crate::notify::Notifier;
 
@@ -34,56 +34,33 @@ pub(super) fn is_own(alert: &Alert) -> bool {
 
 /// The rules with the one that speaks for [`ReceiverWatch`] behind them.
 pub(super) fn with_receiver_rule(rules: &[Rule]) -> (Arc<[Rule]>, ReceiverWatch) {
-    let id = u32::try_from(rules.len()).unwrap_or(u32::MAX);
-    let rules = rules.iter().cloned().chain([rule()]).collect();
+    let (rules, rule) = builtin::behind(rules, rule());
     let watch = ReceiverWatch {
-        rule: RuleId(id),
+        rule,
         notifier: None,
     };
     (rules, watch)
 }
 
 fn rule() -> Rule {
-    // The engine never sees this rule; should it, no signal has both names.
-    let nothing = ["a", "b"].map(|value| Matcher::new("service", MatchOp::Equal, value));
-    Rule {
-        alert: NAME.into(),
-        selector: Selector::new(nothing.into_iter().flatten().collect()),
-        detector: DetectorSpec {
-            name: "threshold".into(),
-            upper: Some(0.0),
-            ..DetectorSpec::default()
-        },
-        sigma: SigmaThresholds {
-            warning: 1.0,
-            critical: None,
-        },
-        direction: Direction::Above,
-        hold: For::Samples { n: 1, of: 1 },
-        resolve_sigma: 0.0,
-        resolve_samples: 1,
-        min_samples: 0,
-        min_change: 0.0,
-        min_change_ratio: 0.0,
-        labels: Labels::default(),
-        annotations: Labels::from_iter([
-            (
-                "summary",
-                "Notifications to receiver {{ labels.receiver }} fail",
-            ),
-            (
-                "explanation",
-                "Receiver {{ labels.receiver }} takes no notifications. What it should be told goes to \
+    let texts = [
+        (
+            "summary",
+            "Notifications to receiver {{ labels.receiver }} fail",
+        ),
+        (
+            "explanation",
+            "Receiver {{ labels.receiver }} takes no notifications. What it should be told goes to \
                  its fallback, or, where it has none, is kept and tried again. It is well again when \
                  the next notification is delivered.",
-            ),
-            (
-                "recommendation",
-                "Look at /api/v1/receivers and the log for what it answers; check its address, its \
+        ),
+        (
+            "recommendation",
+            "Look at /api/v1/receivers and the log for what it answers; check its address, its \
                  credentials and whether it can be reached from here.",
-            ),
-        ]),
-    }
+        ),
+    ];
+    builtin::rule(NAME, 1, texts)
 }
 
 impl ReceiverWatch {

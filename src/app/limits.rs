@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::builtin;
 use crate::engine::TickReport;
 use crate::model::{
-    Attributes, DetectorSpec, Direction, Evidence, For, Judged, Labels, MatchOp, Matcher,
-    MetricKind, Observation, Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity,
-    ServiceView, SeverityLabel, SigmaThresholds, SignalId, SignalKind, SignalMeta,
+    Attributes, Evidence, Judged, MetricKind, Observation, Resource, Rule, RuleId, Sample, Scope,
+    SeriesIdentity, ServiceView, SeverityLabel, SignalId, SignalKind, SignalMeta,
 };
 
 /// The alert's name.
@@ -26,58 +26,35 @@ pub(super) struct LimitWatch {
 
 /// The rules with the one that speaks for [`LimitWatch`] behind them.
 pub(super) fn with_limit_rule(rules: &[Rule]) -> (Arc<[Rule]>, LimitWatch) {
-    let id = u32::try_from(rules.len()).unwrap_or(u32::MAX);
-    let rules = rules.iter().cloned().chain([rule()]).collect();
+    let (rules, rule) = builtin::behind(rules, rule());
     (
         rules,
         LimitWatch {
-            rule: RuleId(id),
+            rule,
             known: BTreeMap::new(),
         },
     )
 }
 
 fn rule() -> Rule {
-    // The engine never sees this rule; should it, no signal has both names.
-    let nothing = ["a", "b"].map(|value| Matcher::new("service", MatchOp::Equal, value));
-    Rule {
-        alert: NAME.into(),
-        selector: Selector::new(nothing.into_iter().flatten().collect()),
-        detector: DetectorSpec {
-            name: "threshold".into(),
-            upper: Some(0.0),
-            ..DetectorSpec::default()
-        },
-        sigma: SigmaThresholds {
-            warning: 1.0,
-            critical: None,
-        },
-        direction: Direction::Above,
-        hold: For::Samples { n: 1, of: 1 },
-        resolve_sigma: 0.0,
-        resolve_samples: CALM_TICKS,
-        min_samples: 0,
-        min_change: 0.0,
-        min_change_ratio: 0.0,
-        labels: Labels::default(),
-        annotations: Labels::from_iter([
-            (
-                "summary",
-                "{{ service }} has more series than the limit; the new ones are not watched",
-            ),
-            (
-                "explanation",
-                "New series of {{ service }} are refused, because it or all services together have as \
+    let texts = [
+        (
+            "summary",
+            "{{ service }} has more series than the limit; the new ones are not watched",
+        ),
+        (
+            "explanation",
+            "New series of {{ service }} are refused, because it or all services together have as \
                  many as limits.series_per_service and limits.series allow. Those known before go on; \
                  what is folded into the series with otel.metric.overflow is not judged.",
-            ),
-            (
-                "recommendation",
-                "Look for an attribute of {{ service }} with ever new values, such as an id, and take \
+        ),
+        (
+            "recommendation",
+            "Look for an attribute of {{ service }} with ever new values, such as an id, and take \
                  it off; or raise the limit.",
-            ),
-        ]),
-    }
+        ),
+    ];
+    builtin::rule(NAME, CALM_TICKS, texts)
 }
 
 impl LimitWatch {

@@ -1,6 +1,7 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod builtin;
 mod commands;
 mod decide;
 mod deliver;

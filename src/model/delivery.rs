@@ -27,7 +27,7 @@ pub struct IntegrationView {
     /// Why nothing is delivered at present or what was tried last failed for good; absent while all is
     /// well.
     pub trouble: Option<TroubleView>,
-    /// Why the receiver wants nothing more until the configuration is loaded again, if it said so.
+    /// Why the receiver wants nothing more until the daemon is started again, if it said so.
     pub gone: Option<String>,
     /// Until when it asked to be left alone, if it did.
     pub limited_until: Option<Timestamp>,

@@ -268,7 +268,7 @@ impl Lane {
                 // Another delivery may have been told the same; the first word stays.
                 drop(self.gone.set(reason.clone()));
                 let (receiver, integration) = (&self.receiver, &self.name);
-                tracing::error!(%receiver, %integration, reason, "receiver is gone: nothing is sent to it until the configuration is loaded again");
+                tracing::error!(%receiver, %integration, reason, "receiver is gone: nothing is sent to it until the daemon is started again");
                 (Outcome::Gone, Ended::Final(reason))
             }
         }

@@ -323,6 +323,20 @@ impl Client {
             .map_err(|reason| AttemptError::Permanent { reason })
     }
 
+    /// Makes one request to a receiver whose answer says more than its status, and returns that answer.
+    pub(super) async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        outgoing: &Outgoing,
+        now: Timestamp,
+    ) -> Result<String, AttemptError> {
+        let (further, interest) = (HeaderMap::new(), Interest::Answer);
+        let answer = self
+            .send(endpoint, outgoing, further, interest, now)
+            .await?;
+        Ok(answer.unwrap_or_default())
+    }
+
     /// Makes one request. `further` headers are ours. Returns the answer, where it matters and came.
     pub(super) async fn send(
         &self,

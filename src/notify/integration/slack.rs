@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::http::{Client, Endpoint, Interest, Outgoing, shown};
+use super::http::{Client, Endpoint, Outgoing, shown};
 use super::{AttemptError, Context, cut, object};
 use crate::model::Timestamp;
 use crate::notify::message::Message;
@@ -141,16 +141,7 @@ impl Slack {
         outgoing: &Outgoing,
         now: Timestamp,
     ) -> Result<(), AttemptError> {
-        let answer = client
-            .send(
-                &self.endpoint,
-                outgoing,
-                Default::default(),
-                Interest::Answer,
-                now,
-            )
-            .await?;
-        judge(answer.as_deref().unwrap_or_default())
+        judge(&client.ask(&self.endpoint, outgoing, now).await?)
     }
 }
 

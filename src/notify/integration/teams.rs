@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::http::{Client, Endpoint, Interest, Outgoing, shown};
+use super::http::{Client, Endpoint, Outgoing, shown};
 use super::{AttemptError, Context, cut};
 use crate::model::Timestamp;
 use crate::notify::message::Message;
@@ -137,16 +137,7 @@ impl Teams {
         outgoing: &Outgoing,
         now: Timestamp,
     ) -> Result<(), AttemptError> {
-        let answer = client
-            .send(
-                &self.endpoint,
-                outgoing,
-                Default::default(),
-                Interest::Answer,
-                now,
-            )
-            .await?;
-        judge(answer.as_deref().unwrap_or_default())
+        judge(&client.ask(&self.endpoint, outgoing, now).await?)
     }
 }
 
