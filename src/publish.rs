@@ -11,7 +11,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::dispatch::Notifying;
 use crate::model::{
-    Alert, Event, Fingerprint, Incident, Levels, ModeState, Override, PostedAlert, Timestamp,
+    Alert, Episode, Event, Fingerprint, Incident, Levels, ModeState, Override, PlanRun,
+    PostedAlert, Proposal, ServiceReport, Timestamp,
 };
 use crate::mute::{Draft, SilenceId, Silences};
 
@@ -42,6 +43,17 @@ pub struct ModesView {
     pub services: BTreeMap<String, ModeState>,
     /// The kill switch, while it is set.
     pub freeze: Option<Freeze>,
+    /// Steps that automation leaves to people.
+    pub proposals: Vec<Proposal>,
+    /// Departures from normal that go on, then those that ended lately, the newest first.
+    pub episodes: Vec<Arc<Episode>>,
+    /// Plans that go on, then those that ended lately, the newest first.
+    pub plans: Vec<Arc<PlanRun>>,
+    /// What services that report say, by name.
+    pub reports: BTreeMap<String, ServiceReport>,
+    /// Why automation changes nothing at present, beside the kill switch: it does not know enough yet
+    /// after a start, a gap in the data or a jump of the clock. `None`: it knows.
+    pub blind: Option<String>,
 }
 
 /// What a person may tell the decision task. Each is answered once it is durable.

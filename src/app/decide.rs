@@ -235,6 +235,7 @@ impl Decider {
                 reason: freeze.reason,
                 set_at: freeze.set_at,
             }),
+            ..ModesView::default()
         });
         self.board.append(events);
     }

@@ -250,7 +250,7 @@ fn details(output: Output, state: &ModeState, now: Timestamp) -> String {
         );
         rows.push(vec![cell("why"), cell(&text)]);
     }
-    for (name, value) in &state.features {
+    for (name, value) in &state.instruction.features {
         rows.push(vec![cell("feature"), cell(&format!("{name} = {value}"))]);
     }
     let left = period(state.lease_expires_at.since(now));

@@ -17,8 +17,9 @@ use super::{Deliveries, Report, Server, Settings, Sources, modes as skins};
 use crate::clock::Clock;
 use crate::model::{
     Alert, AlertState, BaselineView, BoxFuture, BreakerView, DeliveryStatistics, EdgeView,
-    Fingerprint, IntegrationView, Labels, Level, ModeState, Page, Query, ReceiverView, SampleView,
-    Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp, TroubleView, WindowView,
+    Fingerprint, Instruction, IntegrationView, Labels, Level, ModeState, Page, Query, ReceiverView,
+    SampleView, Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp, TroubleView,
+    WindowView,
 };
 use crate::mute::{SilenceError, SilenceId, Silences};
 use crate::publish::{Board, Command, CommandError, ModesView};
@@ -390,10 +391,11 @@ pub(super) fn modes(services: &[(&str, &str)]) -> ModesView {
             level: view.levels.level(mode).unwrap_or(Level(0)),
             since: NOW,
             why: Vec::new(),
-            features: BTreeMap::new(),
+            instruction: Instruction::default(),
             manual: None,
             lease_expires_at: NOW,
             sequence: 1,
+            episode: None,
         };
         view.services.insert((*service).into(), state);
     }

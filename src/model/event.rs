@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Alert, AlertState, Fingerprint, ModeChange, Timestamp};
+use super::{
+    Acknowledgement, Alert, AlertState, Episode, EpisodeAction, Fingerprint, ModeChange, PlanRun,
+    Proposal, ProposalAction, Timestamp,
+};
 
 /// One entry of the event log that `/api/v1/events` streams. Numbers grow by one and are never used
 /// twice over the life of the store.
@@ -35,6 +38,36 @@ pub enum EventBody {
         author: String,
         /// Why.
         reason: String,
+    },
+    /// A step that automation leaves to people was proposed, approved, rejected or withdrawn.
+    Proposal {
+        /// What became of it.
+        action: ProposalAction,
+        /// The step.
+        proposal: Proposal,
+        /// Who decided; empty for automation.
+        author: String,
+        /// Why; may be empty.
+        reason: String,
+    },
+    /// An instance of a service runs in another mode than before, or has heard a newer instruction.
+    Acknowledged {
+        /// The service.
+        service: String,
+        /// What it says.
+        acknowledgement: Acknowledgement,
+    },
+    /// A departure of a service from normal began, went on or ended.
+    Episode {
+        /// What happened.
+        action: EpisodeAction,
+        /// The episode afterwards.
+        episode: Episode,
+    },
+    /// A plan began, went on or ended.
+    Plan {
+        /// The plan afterwards.
+        plan: PlanRun,
     },
     /// A person called the deviation of an alert normal.
     Dismissed {
@@ -85,16 +118,24 @@ impl Event {
             EventBody::Alert { alert, .. } => Some(&alert.service),
             EventBody::Mode(change) => Some(&change.state.service),
             EventBody::Dismissed { service, .. } => Some(service),
-            EventBody::Freeze { .. } | EventBody::Silence { .. } => None,
+            EventBody::Proposal { proposal, .. } => Some(&proposal.service),
+            EventBody::Acknowledged { service, .. } => Some(service),
+            EventBody::Episode { episode, .. } => Some(&episode.service),
+            EventBody::Freeze { .. } | EventBody::Silence { .. } | EventBody::Plan { .. } => None,
         }
     }
 
-    /// The SSE event name: `alert`, `mode`, `freeze`, `silence` or `dismissed`.
+    /// The SSE event name: `alert`, `mode`, `freeze`, `proposal`, `acknowledged`, `episode`, `plan`,
+    /// `silence` or `dismissed`.
     pub fn name(&self) -> &'static str {
         match &self.body {
             EventBody::Alert { .. } => "alert",
             EventBody::Mode(_) => "mode",
             EventBody::Freeze { .. } => "freeze",
+            EventBody::Proposal { .. } => "proposal",
+            EventBody::Acknowledged { .. } => "acknowledged",
+            EventBody::Episode { .. } => "episode",
+            EventBody::Plan { .. } => "plan",
             EventBody::Silence { .. } => "silence",
             EventBody::Dismissed { .. } => "dismissed",
         }

@@ -49,6 +49,8 @@ pub struct Grounds {
     pub uncalled_by: Vec<String>,
     /// Id of the incident that the alert is part of.
     pub incident: Option<String>,
+    /// It ended because nothing more was heard of it, which says nothing about how the service is.
+    pub silent: bool,
     /// Who called an earlier deviation of the same alert or signal normal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dismissed: Option<Dismissal>,

@@ -3,6 +3,7 @@
 
 mod alert;
 mod attributes;
+mod control;
 mod delivery;
 mod detector;
 mod event;
@@ -21,6 +22,10 @@ mod view;
 
 pub use alert::{Alert, AlertState, Fingerprint, PostedAlert, Transition};
 pub use attributes::{AttributeValue, Attributes};
+pub use control::{
+    Acknowledgement, Action, Effect, EffectVerdict, Episode, EpisodeAction, PlanRun, PlanState,
+    PlanStep, Proposal, ProposalAction, Restraint, ServiceReport, StepState,
+};
 pub use delivery::{BreakerView, DeliveryStatistics, IntegrationView, ReceiverView, TroubleView};
 pub use detector::{
     AbsenceSpec, Burn, DetectorSpec, Dimension, ForecastSpec, OwnSettings, SloSpec,
@@ -31,7 +36,9 @@ pub use grounds::{
     Moved, MovedQuestion, Movement, Reported, Subject,
 };
 pub use labels::Labels;
-pub use mode::{Level, Levels, ModeChange, ModeReason, ModeState, Override};
+pub use mode::{
+    Instruction, Level, Levels, ModeChange, ModeReason, ModeState, ModeStep, Override, Priority,
+};
 pub use point::{
     Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
     Rejections, SpanKind, SpanRecord, SummaryPoint,

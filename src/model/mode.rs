@@ -51,6 +51,52 @@ impl Levels {
     }
 }
 
+/// How important a request is: services that shed load serve the more important ones first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Can wait, such as a prefetch. As a floor: everything is served.
+    #[default]
+    Low,
+    /// Most requests.
+    Normal,
+    /// Is missed at once.
+    High,
+    /// Must not fail, such as a payment.
+    Critical,
+}
+
+impl Priority {
+    /// All of them, the least important first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Critical];
+
+    /// `low`, `normal`, `high` or `critical`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What a service is told beside the name of its level.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Instruction {
+    /// Flags and values.
+    pub features: BTreeMap<String, serde_json::Value>,
+    /// The least important requests that are still served; `low`: all.
+    pub priority_floor: Priority,
+    /// The tier of quality to serve, such as `reduced`; `None`: the service's own.
+    pub quality: Option<String>,
+    /// Share of the load to refuse, 0 to 1.
+    pub shed: f64,
+}
+
 /// Why a service is in its mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModeReason {
@@ -92,8 +138,9 @@ pub struct ModeState {
     pub since: Timestamp,
     /// The alerts behind it; empty for normal and for an override.
     pub why: Vec<ModeReason>,
-    /// Features of the level: flags and values.
-    pub features: BTreeMap<String, serde_json::Value>,
+    /// What it means: features, priority floor, quality and share of load to shed.
+    #[serde(flatten)]
+    pub instruction: Instruction,
     /// The manual override in force.
     #[serde(rename = "override")]
     pub manual: Option<Override>,
@@ -101,11 +148,36 @@ pub struct ModeState {
     pub lease_expires_at: Timestamp,
     /// Number of the event that brought this state.
     pub sequence: u64,
+    /// Id of the departure from normal that goes on; `None` while automation has it at normal.
+    #[serde(default)]
+    pub episode: Option<String>,
+}
+
+/// What kind of step a change of mode is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModeStep {
+    /// The level stays; reasons or instructions are others.
+    #[default]
+    Update,
+    /// Away from normal, or farther away.
+    Degrade,
+    /// Farther away because the step before had no effect.
+    Escalate,
+    /// Towards normal: what was wrong is over.
+    Recover,
+    /// Back to where it was: the step did harm, had no effect, or its plan failed.
+    Undo,
+    /// By hand: an override was set, removed or has expired.
+    Override,
 }
 
 /// A service was told another mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModeChange {
+    /// What kind of step it is.
+    #[serde(default)]
+    pub step: ModeStep,
     /// Name of the level before.
     pub from: String,
     /// In words: the policy and alert, the recovery, or the override's author.

@@ -278,14 +278,14 @@ impl World {
                     state.level,
                     state.since,
                     &state.why,
-                    &state.features,
+                    &state.instruction.features,
                 );
                 let told = (
                     &told.mode,
                     told.level,
                     told.since,
                     &told.why,
-                    &told.features,
+                    &told.instruction.features,
                 );
                 assert_eq!(shown, told, "the view shows what was told");
             }
@@ -336,7 +336,7 @@ impl World {
         assert_eq!(self.machine.waiting(), []);
         for state in self.machine.view(self.now).services.values() {
             assert_eq!((state.mode.as_str(), state.level), ("normal", Level(0)));
-            assert!(state.why.is_empty() && state.features.is_empty());
+            assert!(state.why.is_empty() && state.instruction.features.is_empty());
         }
     }
 }

@@ -190,14 +190,17 @@ fn a_service_goes_up_at_once_and_comes_back_step_by_step() {
     );
     assert_eq!(up[0].cause, "policy `slow`: Slow fires");
     assert_eq!(up[0].state.why[0].explanation, "cart is Slow");
-    assert_eq!(up[0].state.features["slow"], json!(1));
+    assert_eq!(up[0].state.instruction.features["slow"], json!(1));
 
     story.until(5);
     let worse = story.fires("Broken", "cart");
     assert_eq!(worse[0].state.mode, "critical");
     // The features of both hold; where they disagree the more severe policy wins.
-    assert_eq!(worse[0].state.features["slow"], json!(1));
-    assert_eq!(worse[0].state.features["shared"], json!("broken"));
+    assert_eq!(worse[0].state.instruction.features["slow"], json!(1));
+    assert_eq!(
+        worse[0].state.instruction.features["shared"],
+        json!("broken")
+    );
     assert_eq!(worse[0].state.why.len(), 2);
 
     story.until(10);
@@ -212,7 +215,7 @@ fn a_service_goes_up_at_once_and_comes_back_step_by_step() {
     story.mode("cart", "degraded");
     let state = story.machine.state(story.now(), "cart").unwrap();
     assert_eq!(state.since, story.now());
-    assert!(!state.features.contains_key("broken"));
+    assert!(!state.instruction.features.contains_key("broken"));
     story.until(154);
     story.mode("cart", "degraded");
     let back = story.until(155);
@@ -221,7 +224,7 @@ fn a_service_goes_up_at_once_and_comes_back_step_by_step() {
         back[0].cause,
         "recovered: nothing asks for `degraded` any more"
     );
-    assert!(back[0].state.why.is_empty() && back[0].state.features.is_empty());
+    assert!(back[0].state.why.is_empty() && back[0].state.instruction.features.is_empty());
     assert_eq!(story.machine.next_deadline(), None);
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
-use crate::model::{Alert, Fingerprint, Level, Levels, ModeReason, ModeState, Override, Timestamp};
+use crate::model::{
+    Alert, Fingerprint, Instruction, Level, Levels, ModeReason, ModeState, Override, Timestamp,
+};
 
 /// Claims kept for one service. When there are more, the mildest are forgotten: they would not change
 /// the level, and a service cannot be told a thousand reasons.
@@ -113,10 +115,11 @@ impl Service {
                 level: Level(0),
                 since: now,
                 why: Vec::new(),
-                features: BTreeMap::new(),
+                instruction: Instruction::default(),
                 manual: None,
                 lease_expires_at: now,
                 sequence: 0,
+                episode: None,
             },
             auto: Level(0),
             claims: BTreeMap::new(),
@@ -312,10 +315,14 @@ impl Service {
                 now
             },
             why,
-            features,
+            instruction: Instruction {
+                features,
+                ..Instruction::default()
+            },
             manual: self.manual.clone(),
             lease_expires_at: self.told.lease_expires_at,
             sequence: self.told.sequence,
+            episode: None,
         }
     }
 }

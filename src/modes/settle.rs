@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Machine;
-use crate::model::{Level, ModeChange, Override, Timestamp};
+use crate::model::{Level, ModeChange, ModeStep, Override, Timestamp};
 
 /// Why services change in one input, in words.
 pub(super) type Causes = BTreeMap<String, Vec<String>>;
@@ -119,6 +119,7 @@ impl Machine {
             let mut told = state;
             told.lease_expires_at = now.plus(self.settings.lease);
             changes.push(ModeChange {
+                step: ModeStep::default(),
                 from,
                 cause,
                 state: told,

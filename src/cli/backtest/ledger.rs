@@ -91,7 +91,13 @@ impl Ledger {
                         event.time.since(since);
                 }
             }
-            EventBody::Freeze { .. } | EventBody::Silence { .. } | EventBody::Dismissed { .. } => {}
+            EventBody::Freeze { .. }
+            | EventBody::Silence { .. }
+            | EventBody::Proposal { .. }
+            | EventBody::Acknowledged { .. }
+            | EventBody::Episode { .. }
+            | EventBody::Plan { .. }
+            | EventBody::Dismissed { .. } => {}
         }
     }
 

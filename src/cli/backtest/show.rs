@@ -308,9 +308,13 @@ fn told(event: &Event, is_new: bool) -> String {
             clean(&change.state.mode),
             clean(&change.cause),
         ),
-        EventBody::Freeze { .. } | EventBody::Silence { .. } | EventBody::Dismissed { .. } => {
-            String::new()
-        }
+        EventBody::Freeze { .. }
+        | EventBody::Silence { .. }
+        | EventBody::Proposal { .. }
+        | EventBody::Acknowledged { .. }
+        | EventBody::Episode { .. }
+        | EventBody::Plan { .. }
+        | EventBody::Dismissed { .. } => String::new(),
     }
 }
 

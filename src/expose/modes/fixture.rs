@@ -14,8 +14,8 @@ use tower::ServiceExt as _;
 use super::{Limits, State, routes};
 use crate::clock::Clock;
 use crate::model::{
-    Alert, AlertState, Event, EventBody, Fingerprint, Labels, Level, Levels, ModeChange,
-    ModeReason, ModeState, SeverityLabel, Timestamp,
+    Alert, AlertState, Event, EventBody, Fingerprint, Instruction, Labels, Level, Levels,
+    ModeChange, ModeReason, ModeState, ModeStep, SeverityLabel, Timestamp,
 };
 use crate::publish::{Board, Command, CommandError, ModesView};
 use crate::telemetry::Telemetry;
@@ -35,10 +35,14 @@ pub(super) fn mode(service: &str, level: u8, sequence: u64) -> ModeState {
         level: Level(level),
         since: NOW,
         why: Vec::from_iter((level > 0).then_some(reason)),
-        features: BTreeMap::from([("max_steps".into(), level.into())]),
+        instruction: Instruction {
+            features: BTreeMap::from([("max_steps".into(), level.into())]),
+            ..Instruction::default()
+        },
         manual: None,
         lease_expires_at: Timestamp::from_secs(1_000_030),
         sequence,
+        episode: None,
     }
 }
 
@@ -82,6 +86,7 @@ pub(super) fn event(sequence: u64, body: EventBody) -> Event {
 
 pub(super) fn mode_event(sequence: u64, service: &str, level: u8) -> Event {
     let change = ModeChange {
+        step: ModeStep::Degrade,
         from: "normal".into(),
         cause: "policy `slow`: Slow fires".into(),
         state: mode(service, level, sequence),

@@ -60,6 +60,10 @@ impl Modes for Service {
             EventBody::Alert { .. }
             | EventBody::Freeze { .. }
             | EventBody::Silence { .. }
+            | EventBody::Proposal { .. }
+            | EventBody::Acknowledged { .. }
+            | EventBody::Episode { .. }
+            | EventBody::Plan { .. }
             | EventBody::Dismissed { .. } => false,
         };
         let items = self.0.watch(Start::Present, Box::new(filter));
@@ -153,6 +157,7 @@ fn message(state: &ModeState) -> Mode {
             .map(|reason| reason.fingerprint.to_string())
             .collect(),
         features: state
+            .instruction
             .features
             .iter()
             .map(|(name, value)| (name.clone(), value.to_string()))

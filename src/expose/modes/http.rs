@@ -3,7 +3,6 @@
 //! Modes carry a weak `ETag` over everything but their lease: a 304 says that the instruction still
 //! holds, and so renews the lease as an answer in full does.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use tokio::sync::oneshot;
 use super::State;
 use crate::expose::answer::{ApiError, success, success_page};
 use crate::expose::ask;
-use crate::model::{ModeReason, ModeState, Override, Timestamp};
+use crate::model::{Instruction, ModeReason, ModeState, Override, Timestamp};
 use crate::publish::{Command, CommandError, Freeze};
 
 /// Longest author, in characters.
@@ -307,7 +306,7 @@ fn tag<'a>(modes: impl IntoIterator<Item = &'a ModeState>) -> String {
         &'a str,
         Timestamp,
         &'a [ModeReason],
-        &'a BTreeMap<String, serde_json::Value>,
+        &'a Instruction,
         &'a Option<Override>,
         u64,
     );
@@ -318,7 +317,7 @@ fn tag<'a>(modes: impl IntoIterator<Item = &'a ModeState>) -> String {
             &mode.mode,
             mode.since,
             &mode.why,
-            &mode.features,
+            &mode.instruction,
             &mode.manual,
             mode.sequence,
         );

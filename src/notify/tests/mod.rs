@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::dispatch::{Notification, Reason, Status};
 use crate::model::{
-    Alert, AlertState, BoxFuture, IntegrationView, Labels, Level, ModeChange, ModeState,
-    ReceiverView, SeverityLabel, Timestamp,
+    Alert, AlertState, BoxFuture, Instruction, IntegrationView, Labels, Level, ModeChange,
+    ModeState, ModeStep, ReceiverView, SeverityLabel, Timestamp,
 };
 use crate::notify::Integration;
 use crate::notify::address::Guard;
@@ -88,6 +88,7 @@ fn notification(receiver: &str, group: &str) -> Notification {
 
 fn mode_change() -> ModeChange {
     ModeChange {
+        step: ModeStep::Degrade,
         from: "normal".into(),
         cause: "policy slow-checkout".into(),
         state: ModeState {
@@ -96,10 +97,14 @@ fn mode_change() -> ModeChange {
             level: Level(1),
             since: NOW,
             why: Vec::new(),
-            features: [("recommendations".to_owned(), json!(false))].into(),
+            instruction: Instruction {
+                features: [("recommendations".to_owned(), json!(false))].into(),
+                ..Instruction::default()
+            },
             manual: None,
             lease_expires_at: NOW.plus(Duration::from_secs(30)),
             sequence: 7,
+            episode: None,
         },
     }
 }

@@ -63,6 +63,10 @@ fn told(replay: &mut Replay) -> Vec<String> {
         | EventBody::Mode(_)
         | EventBody::Freeze { .. }
         | EventBody::Silence { .. }
+        | EventBody::Proposal { .. }
+        | EventBody::Acknowledged { .. }
+        | EventBody::Episode { .. }
+        | EventBody::Plan { .. }
         | EventBody::Dismissed { .. } => None,
     });
     alerts.collect()
