@@ -9,8 +9,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::deliver;
 use super::pipeline::{Decisions, Pipeline};
+use super::{audit, deliver};
 use crate::clock::Clock;
 use crate::dispatch;
 use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
@@ -142,7 +142,7 @@ impl Decider {
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
         let dismissals = self.pipeline.explainer.changes_of_dismissals();
         changes.extend(keyed(Table::Dismissals, dismissals));
-        changes.extend(events.iter().map(event_change));
+        changes.extend(events.iter().flat_map(audit::changes));
         changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
         self.notifier.deliver(parcel);
@@ -304,14 +304,6 @@ pub(super) fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Ve
         .into_iter()
         .map(|(key, value)| Change { table, key, value })
         .collect()
-}
-
-pub(super) fn event_change(event: &Event) -> Change {
-    // An event is plain data of our own; should it ever fail to serialise, its number is still used.
-    Change::event(
-        event.sequence,
-        serde_json::to_vec(event).unwrap_or_default(),
-    )
 }
 
 /// The events of earlier runs, oldest first, and what could not be read of them.

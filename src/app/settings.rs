@@ -128,12 +128,15 @@ pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
     let levels = config.modes.levels();
     let policy = |policy: &Policy| -> anyhow::Result<modes::Policy> {
         let wrong = || format!("modes policy `{}`", policy.name);
-        let service = modes::ServiceTemplate::parse(&policy.service);
+        let text = policy.service.as_deref().unwrap_or("{{ service }}");
+        let service = modes::ServiceTemplate::parse(text);
         Ok(modes::Policy {
             name: policy.name.clone(),
             when: policy.when.selector.clone(),
             service: service.map_err(anyhow::Error::msg).with_context(wrong)?,
-            level: levels.level(&policy.level).with_context(wrong)?,
+            level: levels
+                .level(policy.level.as_deref().unwrap_or_default())
+                .with_context(wrong)?,
             features: policy.features.clone(),
             hold: policy.hold.0,
             recover: policy.recover.0,
