@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config;
 use crate::expose::{self, AuditPage, AuditQuery};
-use crate::model::{BoxFuture, Event, EventBody, Timestamp};
+use crate::model::{BoxFuture, EffectVerdict, EpisodeAction, Event, EventBody, Timestamp};
 use crate::storage::{Change, Store};
+use crate::telemetry::Telemetry;
 
 /// How often it is looked for entries that need not be kept any longer.
 const LOOK: Duration = Duration::from_mins(10);
@@ -35,6 +36,52 @@ pub(super) fn changes(event: &Event) -> impl Iterator<Item = Change> + use<> {
     let value = serde_json::to_vec(event).unwrap_or_default();
     let audit = concerns(event).then(|| Change::audit(event.sequence, value.clone()));
     std::iter::once(Change::event(event.sequence, value)).chain(audit)
+}
+
+/// Counts what happened to modes.
+pub(super) fn count(telemetry: &Telemetry, event: &Event) {
+    match &event.body {
+        EventBody::Mode(change) => {
+            let to = &change.state.mode;
+            telemetry.mode_changes.with_label_values(&[to]).inc();
+            let step = change.step.name();
+            telemetry.mode_steps.with_label_values(&[step]).inc();
+        }
+        EventBody::Episode {
+            action: EpisodeAction::Ended,
+            episode,
+        } => {
+            let verdict = episode.verdict().unwrap_or(EffectVerdict::Unknown);
+            let episodes = &telemetry.mode_episodes;
+            episodes.with_label_values(&[verdict.name()]).inc();
+        }
+        _ => {}
+    }
+}
+
+/// Says what happened to modes, each thing once: what an episode says of its steps is said by them.
+pub(super) fn log(event: &Event) {
+    match &event.body {
+        EventBody::Mode(change) => tracing::warn!(
+            service = change.state.service,
+            from = change.from,
+            to = change.state.mode,
+            step = change.step.name(),
+            "mode: {}",
+            change.cause
+        ),
+        EventBody::Episode { action, .. } => match action {
+            EpisodeAction::Judged | EpisodeAction::Ended => {
+                tracing::warn!("modes: {}", event.sentence());
+            }
+            EpisodeAction::Opened | EpisodeAction::Stepped => {}
+        },
+        EventBody::Proposal { .. } | EventBody::Freeze { .. } | EventBody::Plan { .. } => {
+            tracing::warn!("modes: {}", event.sentence());
+        }
+        EventBody::Acknowledged { .. } => tracing::debug!("modes: {}", event.sentence()),
+        EventBody::Alert { .. } | EventBody::Dismissed { .. } | EventBody::Silence { .. } => {}
+    }
 }
 
 /// Reads the audit from the store.

@@ -13,7 +13,7 @@ use super::pipeline::{Decisions, Pipeline};
 use super::{audit, deliver};
 use crate::clock::Clock;
 use crate::dispatch;
-use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
+use crate::model::{AlertState, Event, Timestamp, Transition};
 use crate::mute::{Muted, Silences};
 use crate::notify::{self, Parcel};
 use crate::publish::{Board, Command, Freeze, ModesView};
@@ -193,20 +193,8 @@ impl Decider {
             }
         }
         for event in events {
-            let EventBody::Mode(change) = &event.body else {
-                continue;
-            };
-            self.telemetry
-                .mode_changes
-                .with_label_values(&[&change.state.mode])
-                .inc();
-            tracing::warn!(
-                service = change.state.service,
-                from = change.from,
-                to = change.state.mode,
-                "mode: {}",
-                change.cause
-            );
+            audit::count(&self.telemetry, event);
+            audit::log(event);
         }
     }
 
@@ -235,7 +223,11 @@ impl Decider {
                 reason: freeze.reason,
                 set_at: freeze.set_at,
             }),
-            ..ModesView::default()
+            proposals: view.proposals,
+            episodes: view.episodes,
+            plans: view.plans,
+            reports: view.reports,
+            blind: view.blind,
         });
         self.board.append(events);
     }

@@ -5,6 +5,7 @@ mod audit;
 mod builtin;
 mod commands;
 mod decide;
+mod degrading;
 mod deliver;
 mod failing;
 mod learning;

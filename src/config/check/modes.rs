@@ -182,7 +182,10 @@ impl Checker<'_> {
                     ),
                     "the least that lets policies work is 1",
                 ),
-                None if !named.contains(name.as_str()) && !self.is_broken("modes.policies") => {
+                None if !named.contains(name.as_str())
+                    && !self.is_broken("modes.policies")
+                    && !self.is_broken(&path) =>
+                {
                     self.warn(
                         &path,
                         "is of no use: no policy names it, and it has no limit",
