@@ -75,6 +75,10 @@ pub struct Telemetry {
     pub notification_latency: HistogramVec,
     /// Mode changes by the mode they lead to.
     pub mode_changes: IntCounterVec,
+    /// Changes of what services are told, by what kind of step it was.
+    pub mode_steps: IntCounterVec,
+    /// Departures from normal that ended, by what their last step that was judged did.
+    pub mode_episodes: IntCounterVec,
     /// Watchers of events and modes.
     pub watchers: IntGauge,
     /// Watchers that were dropped because they did not read.
@@ -244,6 +248,18 @@ impl Telemetry {
                 "tidewatch_mode_changes_total",
                 "Mode changes by the mode they lead to.",
                 &["mode"],
+            ),
+            mode_steps: counters(
+                r,
+                "tidewatch_mode_steps_total",
+                "Changes of what services are told, by kind of step.",
+                &["step"],
+            ),
+            mode_episodes: counters(
+                r,
+                "tidewatch_mode_episodes_total",
+                "Departures from normal that ended, by whether they helped.",
+                &["verdict"],
             ),
             watchers: gauge(r, "tidewatch_watchers", "Watchers of events and modes."),
             watchers_dropped: counter(

@@ -3,15 +3,24 @@ use std::sync::Arc;
 
 use crate::modes;
 
-/// Every feature that a policy may set, and what sets it, in words. Services ask for features that are not
-/// in force at the moment, too, and are to be told so rather than that there is no such thing.
+/// Every feature that a level or policy may set, and what sets it, in words. Services ask for features that
+/// are not in force at the moment, too, and are to be told so rather than that there is no such thing.
 pub(super) fn known(settings: &modes::Settings) -> Arc<BTreeMap<String, Vec<String>>> {
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for policy in &settings.policies {
-        let setter = format!("policy {}", policy.name);
-        for feature in policy.features.keys() {
+    let mut note = |setter: String, features: &BTreeMap<String, serde_json::Value>| {
+        for feature in features.keys() {
             let setters = known.entry(feature.clone()).or_default();
             setters.insert(setter.clone());
+        }
+    };
+    for (level, instruction) in settings.levels.names().iter().zip(&settings.instructions) {
+        note(format!("level {level}"), &instruction.features);
+    }
+    for policy in &settings.policies {
+        let setter = format!("policy {}", policy.name);
+        note(setter.clone(), &policy.instruction.features);
+        for step in &policy.steps {
+            note(setter.clone(), &step.instruction.features);
         }
     }
     let listed = known
