@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::policy::Policy;
 use super::service::Service;
 use super::settings::Settings;
 use super::settle::{Causes, because};
@@ -88,12 +89,27 @@ impl Machine {
         self.sight.look(now, fed);
     }
 
-    /// Whether every tick may change something: a service is away from normal, an alert asks for something,
-    /// or automation does not see.
+    /// Whether every tick may change something: an alert asks for something, a service is away from normal or
+    /// was so lately, or automation does not see.
     pub fn is_busy(&self) -> bool {
         let watched = self.sight.watched();
         let mut services = self.services.values();
         self.sight.is_blind() || services.any(|service| !service.is_at_rest(watched))
+    }
+
+    /// Whether it matters who calls whom.
+    pub fn needs_calls(&self) -> bool {
+        let mut policies = self.settings.policies.iter();
+        let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
+        policies
+            .into_iter()
+            .any(|policy| policy.target.asks_who_calls() || steps(policy))
+    }
+
+    /// Whether any service is away from normal.
+    pub fn is_away(&self) -> bool {
+        let levels = &self.settings.levels;
+        self.services.values().any(|s| s.is_away(levels))
     }
 
     /// Says which services there are: all of them, each time.
