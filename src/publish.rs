@@ -71,6 +71,8 @@ pub struct ModesView {
     /// Why automation changes nothing at present, beside the kill switch: it does not know enough yet
     /// after a start, a gap in the data or a jump of the clock. `None`: it knows.
     pub blind: Option<String>,
+    /// Every feature that a level or a policy may set, in force or not, and what sets it, in words.
+    pub known_features: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 /// What a person may tell the decision task. Each is answered once it is durable.

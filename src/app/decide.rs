@@ -44,6 +44,8 @@ pub(super) struct Decider {
     pub(super) save_learning: Arc<Notify>,
     /// Who is told of mode changes.
     pub(super) mode_receiver: Option<String>,
+    /// Every feature that may be set, and by what.
+    pub(super) known_features: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 impl Decider {
@@ -235,6 +237,7 @@ impl Decider {
                 reason: freeze.reason,
                 set_at: freeze.set_at,
             }),
+            known_features: Arc::clone(&self.known_features),
             ..ModesView::default()
         });
         self.board.append(events);
