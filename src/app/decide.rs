@@ -44,6 +44,8 @@ pub(super) struct Decider {
     pub(super) save_learning: Arc<Notify>,
     /// Who is told of mode changes.
     pub(super) mode_receiver: Option<String>,
+    /// Every feature that may be set, and by what.
+    pub(super) known_features: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 impl Decider {
@@ -228,6 +230,7 @@ impl Decider {
             plans: view.plans,
             reports: view.reports,
             blind: view.blind,
+            known_features: Arc::clone(&self.known_features),
         });
         self.board.append(events);
     }

@@ -8,6 +8,7 @@ mod decide;
 mod degrading;
 mod deliver;
 mod failing;
+mod features;
 mod learning;
 mod limits;
 mod memory;
@@ -113,13 +114,15 @@ impl Daemon {
         );
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
+        let modes = settings::modes(config)?;
+        let known_features = features::known(&modes);
         let (mut pipeline, p) = Pipeline::new(
             engine.clone(),
             &rules,
             pipeline::Settings {
                 alert: settings::alert(config),
                 external: settings::external(config),
-                modes: settings::modes(config)?,
+                modes,
                 tick,
             },
             now,
@@ -188,6 +191,7 @@ impl Daemon {
             board: board.clone(),
             save_learning: Arc::clone(&save_learning),
             mode_receiver: config.modes.receiver.clone(),
+            known_features,
         };
         let learning = Learning {
             engine: engine.clone(),

@@ -13,6 +13,7 @@ mod guard;
 mod health;
 mod metrics;
 pub mod modes;
+mod ofrep;
 mod params;
 mod server;
 mod state;
@@ -88,6 +89,7 @@ fn routes(state: State, modes: modes::State) -> Router {
         .merge(health::routes())
         .merge(metrics::routes())
         .merge(api::routes())
+        .merge(ofrep::routes())
         .with_state(state)
         .merge(modes::routes(modes))
         .fallback(unknown_path)

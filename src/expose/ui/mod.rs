@@ -84,10 +84,7 @@ mod tests {
         assert!(loaded.len() >= 4, "{loaded:?}");
         let script = site.get("/ui/page.js").await.text().to_owned();
         let imported = quoted_after(&script, "from \"./");
-        assert_eq!(
-            imported,
-            ["chart.js", "dom.js", "format.js", "modes.js"]
-        );
+        assert_eq!(imported, ["chart.js", "dom.js", "format.js", "modes.js"]);
         for name in &imported {
             let script = site.get(&format!("/ui/{name}")).await.text().to_owned();
             for other in quoted_after(&script, "from \"./") {
