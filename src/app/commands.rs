@@ -59,9 +59,21 @@ impl Decider {
                 let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
                 answer(reply, self.change_modes(now, apply, Some(event)).await);
             }
-            Command::Decide { reply, .. } => {
-                let unknown = "there is no such proposal".to_owned();
-                answer(reply, Err(CommandError::NotFound(unknown)));
+            Command::Decide {
+                proposal,
+                approve,
+                author,
+                reason,
+                reply,
+            } => {
+                let found = self.pipeline.modes.view(now).proposals;
+                let found = found.into_iter().find(|found| found.id == proposal);
+                let apply = |modes: &mut modes::Machine| {
+                    modes.decide(now, &proposal, approve, &author, &reason)
+                };
+                let done = self.change_modes(now, apply, None).await;
+                let unknown = || CommandError::NotFound("there is no such proposal".into());
+                answer(reply, done.and_then(|()| found.ok_or_else(unknown)));
             }
             Command::Dismiss {
                 fingerprint,

@@ -3,24 +3,25 @@ use std::sync::Arc;
 
 use crate::modes;
 
-/// Every feature that a level or policy may set, and what sets it, in words. Services ask for features that
-/// are not in force at the moment, too, and are to be told so rather than that there is no such thing.
+/// Every feature that a level or a policy may set, and what sets it, in words. Services ask for features that are not
+/// in force at the moment, too, and are to be told so rather than that there is no such thing.
 pub(super) fn known(settings: &modes::Settings) -> Arc<BTreeMap<String, Vec<String>>> {
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut note = |setter: String, features: &BTreeMap<String, serde_json::Value>| {
+    let mut set = |features: &BTreeMap<String, serde_json::Value>, setter: &str| {
         for feature in features.keys() {
             let setters = known.entry(feature.clone()).or_default();
-            setters.insert(setter.clone());
+            setters.insert(setter.to_owned());
         }
     };
-    for (level, instruction) in settings.levels.names().iter().zip(&settings.instructions) {
-        note(format!("level {level}"), &instruction.features);
+    let levels = settings.levels.names().iter();
+    for (level, instruction) in levels.zip(&settings.instructions) {
+        set(&instruction.features, &format!("level {level}"));
     }
     for policy in &settings.policies {
         let setter = format!("policy {}", policy.name);
-        note(setter.clone(), &policy.instruction.features);
+        set(&policy.instruction.features, &setter);
         for step in &policy.steps {
-            note(setter.clone(), &step.instruction.features);
+            set(&step.instruction.features, &setter);
         }
     }
     let listed = known
