@@ -99,7 +99,7 @@ impl Machine {
 
     /// Whether it matters who calls whom.
     pub fn needs_calls(&self) -> bool {
-        let mut policies = self.settings.policies.iter();
+        let policies = self.settings.policies.iter();
         let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
         policies
             .into_iter()
