@@ -16,7 +16,15 @@
 //!
 //! The machine knows nothing of detectors, of how services hear it, or of where its state is kept.
 
+#[expect(dead_code)]
+mod acknowledgement;
+#[expect(dead_code)]
+mod effect;
+#[cfg_attr(not(test), expect(dead_code))]
+mod episode;
 mod machine;
+#[expect(dead_code)]
+mod plan;
 mod policy;
 mod saved;
 mod service;
