@@ -162,13 +162,25 @@ impl Pipeline {
     /// Decides by what a tick brought.
     pub(super) async fn decide(&mut self, now: Timestamp, report: &TickReport) -> Decisions {
         let services = self.engine.services().await;
-        self.modes
-            .know_services(now, services.iter().map(|service| &service.service));
         let mut observations = report.observations.clone();
         observations.extend(self.limits.observe(report, &services));
         observations.extend(self.receivers.observe(report));
         let transitions = self.alerts.step(now, &observations, &report.ended);
-        self.conclude(now, transitions).await
+        let mut decisions = self.conclude(now, transitions).await;
+        let names: Vec<&str> = services.iter().map(|s| s.service.as_str()).collect();
+        let edges = self.engine.edges().await;
+        let calls: Vec<_> = edges
+            .iter()
+            .map(|edge| (edge.caller.as_str(), edge.callee.as_str()))
+            .collect();
+        let tick = modes::Tick {
+            services: &names,
+            calls: &calls,
+            alerts: &self.snapshot(),
+            fed: report.fed || services.is_empty(),
+        };
+        decisions.modes.extend(self.modes.tick(now, &tick));
+        decisions
     }
 
     /// Explains what the alerts did, and decides what it means to modes.
@@ -271,7 +283,8 @@ impl Pipeline {
         }
     }
 
-    /// Numbers what happened. Alerts stand before the modes they cause.
+    /// Numbers what happened. Alerts stand before the modes they cause, and what led to a change of mode
+    /// before the change.
     pub(super) fn events(&mut self, now: Timestamp, decisions: &Decisions) -> Vec<Event> {
         let alerts = decisions.transitions.iter().map(|t| EventBody::Alert {
             from: t.from,
@@ -279,7 +292,9 @@ impl Pipeline {
         });
         let modes = decisions.modes.iter().cloned().map(EventBody::Mode);
         let mut events = Vec::new();
-        for mut body in alerts.chain(decisions.done.clone()).chain(modes) {
+        let notes = self.modes.take_notes();
+        let bodies = alerts.chain(decisions.done.clone()).chain(notes);
+        for mut body in bodies.chain(modes) {
             self.sequence += 1;
             if let EventBody::Mode(change) = &mut body {
                 change.state.sequence = self.sequence;

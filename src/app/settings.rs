@@ -129,14 +129,18 @@ pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
     let policy = |policy: &Policy| -> anyhow::Result<modes::Policy> {
         let wrong = || format!("modes policy `{}`", policy.name);
         let service = modes::ServiceTemplate::parse(&policy.service);
+        let service = service.map_err(anyhow::Error::msg).with_context(wrong)?;
+        let level = levels.level(&policy.level).with_context(wrong)?;
+        let when = policy.when.selector.clone();
+        let target = modes::Target::Service(service);
         Ok(modes::Policy {
-            name: policy.name.clone(),
-            when: policy.when.selector.clone(),
-            service: service.map_err(anyhow::Error::msg).with_context(wrong)?,
-            level: levels.level(&policy.level).with_context(wrong)?,
-            features: policy.features.clone(),
+            instruction: modes::Parts {
+                features: policy.features.clone(),
+                ..modes::Parts::default()
+            },
             hold: policy.hold.0,
             recover: policy.recover.0,
+            ..modes::Policy::new(&policy.name, when, target, level)
         })
     };
     Ok(modes::Settings {
@@ -150,6 +154,8 @@ pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
             .collect::<anyhow::Result<_>>()?,
         max_services: usize::try_from(config.limits.services).unwrap_or(usize::MAX),
         levels,
+        tick: config.window.tick.0,
+        ..modes::Settings::default()
     })
 }
 

@@ -2,12 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::{MAX_SERVICE_NAME, Settings};
 use super::service::{Claim, Service};
+use super::settings::Settings;
 use super::settle::{Causes, because};
-use super::{Error, Freeze, View};
+use super::target::{MAX_SERVICE_NAME, Target};
+use super::{Error, Freeze, Tick, View};
 use crate::model::{
-    Alert, AlertState, Fingerprint, Level, ModeChange, ModeState, Override, Timestamp, Transition,
+    Alert, AlertState, EventBody, Fingerprint, Level, ModeChange, ModeState, Override, Timestamp,
+    Transition,
 };
 
 /// The most that passes, for hold and recovery, between two calls. What goes beyond is time that nobody
@@ -35,6 +37,8 @@ pub struct Machine {
     pub(super) unsaved: BTreeSet<String>,
     pub(super) freeze_unsaved: bool,
     warnings: Vec<String>,
+    /// What happened beside changes of modes, in order, until it is taken.
+    notes: Vec<EventBody>,
 }
 
 impl Machine {
@@ -53,12 +57,20 @@ impl Machine {
             unsaved: BTreeSet::new(),
             freeze_unsaved: false,
             warnings: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
-    /// Says which services there are: all of them, each time. Those that are normal, without alert and
-    /// without override are forgotten when they are not named any more.
-    pub fn know_services<S: AsRef<str>>(
+    /// Takes in what a tick brought. Services that are normal, without alert and without override are
+    /// forgotten when they are not named any more.
+    pub fn tick(&mut self, now: Timestamp, tick: &Tick<'_>) -> Vec<ModeChange> {
+        self.know_services(now, tick.services);
+        self.pass_to(now);
+        self.settle(now, Causes::new())
+    }
+
+    /// Says which services there are: all of them, each time.
+    pub(super) fn know_services<S: AsRef<str>>(
         &mut self,
         now: Timestamp,
         names: impl IntoIterator<Item = S>,
@@ -217,6 +229,11 @@ impl Machine {
                 .map(|(name, service)| (name.clone(), leased(service)))
                 .collect(),
             freeze: self.freeze.clone(),
+            proposals: Vec::new(),
+            episodes: Vec::new(),
+            plans: Vec::new(),
+            reports: BTreeMap::new(),
+            blind: None,
         }
     }
 
@@ -234,6 +251,12 @@ impl Machine {
             .filter(|(_, service)| service.target() > service.auto)
             .map(|(name, service)| (name.as_str(), service.target()))
             .collect()
+    }
+
+    /// What happened since the last call beside changes of modes, in order: proposals, episodes, plans and
+    /// acknowledgements. It led to the changes that the same inputs returned, and stands before them.
+    pub fn take_notes(&mut self) -> Vec<EventBody> {
+        std::mem::take(&mut self.notes)
     }
 
     /// What went wrong since the last call without stopping anything, for the log.
@@ -333,7 +356,10 @@ impl Machine {
             if policy.level == Level(0) || !policy.when.matches(&alert.labels) {
                 continue;
             }
-            match policy.service.render(&alert.labels) {
+            let Target::Service(template) = &policy.target else {
+                continue;
+            };
+            match template.render(&alert.labels) {
                 Ok(service) => asked.push((service, position, policy.level)),
                 Err(error) => problems.push(format!(
                     "policy `{}` names no service for alert {}: {error}",

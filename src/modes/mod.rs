@@ -28,20 +28,40 @@ mod plan;
 mod policy;
 mod saved;
 mod service;
+mod settings;
 mod settle;
+mod target;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod scenarios;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Levels, ModeState, Timestamp};
+use crate::model::{
+    Alert, Episode, Levels, ModeState, PlanRun, Proposal, ServiceReport, Timestamp,
+};
 
 pub use machine::{MAX_STEP, Machine};
-pub use policy::{Policy, ServiceTemplate, Settings};
+pub use policy::{EffectSettings, Otherwise, Parts, PlanStepSettings, Policy, Step};
+pub use settings::{Allowance, Group, Members, Settings};
+pub use target::{ServiceTemplate, Target};
+
+/// What a tick brought, as far as modes are concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct Tick<'a> {
+    /// The names of all services that there are.
+    pub services: &'a [&'a str],
+    /// Who calls whom: caller and callee.
+    pub calls: &'a [(&'a str, &'a str)],
+    /// All alerts with their present numbers, those resolved lately among them.
+    pub alerts: &'a [Arc<Alert>],
+    /// Whether anything at all was heard since the last tick.
+    pub fed: bool,
+}
 
 /// The kill switch: no automatic change while it is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +83,16 @@ pub struct View {
     pub services: BTreeMap<String, ModeState>,
     /// The kill switch, while it is set.
     pub freeze: Option<Freeze>,
+    /// Steps that automation leaves to people, by service.
+    pub proposals: Vec<Proposal>,
+    /// Departures from normal that go on, then those that ended lately, the newest first.
+    pub episodes: Vec<Arc<Episode>>,
+    /// Plans that go on, then those that ended lately, the newest first.
+    pub plans: Vec<Arc<PlanRun>>,
+    /// What services that report say, by name.
+    pub reports: BTreeMap<String, ServiceReport>,
+    /// Why automation changes nothing at present, beside the kill switch. `None`: it may.
+    pub blind: Option<String>,
 }
 
 /// Why a command was not carried out. Nothing has changed then.

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::Settings;
 use super::service::{Claim, Held, Service};
+use super::settings::Settings;
 use super::{Freeze, Machine};
 use crate::model::{Fingerprint, Level, Levels, ModeReason, ModeState, Override, Timestamp};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Error, Freeze, Machine, Policy, ServiceTemplate, Settings};
+use super::{Error, Freeze, Machine, Parts, Policy, ServiceTemplate, Settings, Target};
 use crate::model::{
     Alert, AlertState, Labels, Level, Levels, ModeChange, Override, Selector, SeverityLabel,
     Timestamp, Transition,
@@ -64,18 +64,20 @@ pub(super) fn policy(
     hold: u64,
     recover: u64,
 ) -> Policy {
+    let when = Selector::parse(when).unwrap();
+    let target = Target::Service(ServiceTemplate::parse(service).unwrap());
     Policy {
-        name: name.into(),
-        when: Selector::parse(when).unwrap(),
-        service: ServiceTemplate::parse(service).unwrap(),
-        level: Level(level),
-        features: [
-            (name.to_owned(), json!(level)),
-            ("shared".into(), json!(name)),
-        ]
-        .into(),
+        instruction: Parts {
+            features: [
+                (name.to_owned(), json!(level)),
+                ("shared".into(), json!(name)),
+            ]
+            .into(),
+            ..Parts::default()
+        },
         hold: secs(hold),
         recover: secs(recover),
+        ..Policy::new(name, when, target, Level(level))
     }
 }
 

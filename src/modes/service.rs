@@ -71,7 +71,7 @@ impl Held {
             level: policy.level,
             hold: policy.hold,
             recover: policy.recover,
-            features: policy.features.clone(),
+            features: policy.instruction.features.clone(),
         }
     }
 }
