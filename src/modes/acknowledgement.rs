@@ -84,7 +84,7 @@ struct Service {
     ages: BTreeSet<(Timestamp, String)>,
     /// How many say the same, by sequence and mode.
     alike: BTreeMap<(u64, String), u32>,
-    /// As of the last [`Reports::compare`].
+    /// As of the last report or [`Reports::compare`].
     report: ServiceReport,
     /// What of it was saved last.
     saved: ServiceReport,
@@ -135,6 +135,21 @@ impl Service {
         actual.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         actual.truncate(MAX_MODES);
         actual
+    }
+
+    /// Sums up what its instances say. True if that is worth saving.
+    fn refresh(&mut self, now: Timestamp, told: Told<'_>) -> bool {
+        let agrees = self.agrees(told);
+        if !self.instances.is_empty() {
+            let oldest = self.alike.keys().next().map(|(sequence, _)| *sequence);
+            self.report.sequence = oldest.unwrap_or_default();
+            self.report.actual = self.actual();
+        }
+        self.report.instances = u32::try_from(self.instances.len()).unwrap_or(u32::MAX);
+        self.report.acknowledged = agrees && !self.instances.is_empty();
+        self.report.differs_since =
+            (!agrees).then(|| self.report.differs_since.unwrap_or(now).min(now));
+        self.is_worth_saving()
     }
 
     /// Whether all that reports, or reported last, agrees with what is told.
@@ -219,6 +234,9 @@ impl Reports {
         entry.insert(&said.instance, instance);
         self.instances += 1;
         entry.report.heard_at = Some(now);
+        if entry.refresh(now, told) {
+            self.unsaved.insert(service.into());
+        }
         Ok(if is_same {
             Heard::Renewed
         } else {
@@ -282,29 +300,17 @@ impl Reports {
                 return false;
             };
             *instances -= service.expire(now, present);
-            let agrees = service.agrees(told);
-            if !service.instances.is_empty() {
-                let oldest = service.alike.keys().next().map(|(sequence, _)| *sequence);
-                service.report.sequence = oldest.unwrap_or_default();
-                service.report.actual = service.actual();
-            }
-            service.report.instances = u32::try_from(service.instances.len()).unwrap_or(u32::MAX);
-            service.report.acknowledged = agrees && !service.instances.is_empty();
-            service.report.differs_since =
-                (!agrees).then(|| service.report.differs_since.unwrap_or(now).min(now));
-            if service.is_worth_saving() {
+            if service.refresh(now, told) {
                 unsaved.insert(name.clone());
             }
             true
         });
     }
 
-    /// What each service says, as of the last [`Reports::compare`].
+    /// What each service says, as of its last report or [`Reports::compare`].
     pub(super) fn view(&self) -> BTreeMap<String, ServiceReport> {
         let services = self.services.iter();
         services
-            // One that was heard of for the first time has not been compared yet.
-            .filter(|(_, service)| !service.report.actual.is_empty())
             .map(|(name, service)| (name.clone(), service.report.clone()))
             .collect()
     }

@@ -259,6 +259,11 @@ impl Watch {
         self.effect(EffectVerdict::Unknown, self.after(), now, sentence)
     }
 
+    /// The alerts that are watched.
+    pub(super) fn alerts(&self) -> impl Iterator<Item = Fingerprint> {
+        self.signals.iter().map(|signal| signal.fingerprint)
+    }
+
     /// What is known while it is watched.
     pub(super) fn so_far(&self) -> Effect {
         Effect {

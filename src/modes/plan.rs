@@ -12,10 +12,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::effect::words;
-use crate::model::{Labels, ModeReason, PlanRun, PlanState, PlanStep, StepState, Timestamp};
+use crate::model::{
+    Fingerprint, Labels, Level, ModeReason, PlanRun, PlanState, PlanStep, StepState, Timestamp,
+};
 
 /// Plans that are kept after their end; the audit has the others.
 const MAX_ENDED: usize = 200;
+/// Alerts of one plan that are counted.
+const MAX_ALERTS: usize = 1_000;
 /// Plans that may go on at once.
 const MAX_OPEN: usize = 1_000;
 /// Services that one plan may change.
@@ -38,6 +42,29 @@ pub(super) enum Want {
     Recover(usize),
 }
 
+/// A step before it begins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Planned {
+    pub(super) service: String,
+    /// Name of the level.
+    pub(super) mode: String,
+    /// Which step of the policy it is of; a step for several services becomes several.
+    pub(super) index: usize,
+}
+
+/// What is known of a step beside its words.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Slot {
+    index: usize,
+    /// Under which number it was told last, forth or back; `None`: never.
+    sequence: Option<u64>,
+    /// The level before it.
+    before: Level,
+}
+
+/// Stands for the number of a change that is not written down yet. Nobody can have heard it.
+pub(super) const UNNUMBERED: u64 = u64::MAX;
+
 /// One plan that goes on, or that was undone and waits for its cause to be over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
@@ -46,8 +73,12 @@ pub(super) struct Run {
     within: Duration,
     /// How much of that is left to the step that was told last.
     left: Duration,
-    /// Under which number each step was told last, forth or back.
-    sequences: Vec<Option<u64>>,
+    /// What is known of each step besides.
+    slots: Vec<Slot>,
+    /// The alerts that ask for it.
+    alerts: BTreeSet<Fingerprint>,
+    /// A person has said yes to it, whatever the limits.
+    approved: bool,
     /// Its words changed since they were taken.
     #[serde(skip)]
     touched: bool,
@@ -87,7 +118,45 @@ impl Run {
 
     /// Under which number a step was told last, forth or back.
     pub(super) fn sequence(&self, at: usize) -> Option<u64> {
-        self.sequences.get(at).copied().flatten()
+        self.slots.get(at)?.sequence
+    }
+
+    /// Which step of the policy a step is of.
+    pub(super) fn index(&self, at: usize) -> Option<usize> {
+        self.slots.get(at).map(|slot| slot.index)
+    }
+
+    /// The level that the service had before a step.
+    pub(super) fn before(&self, at: usize) -> Level {
+        self.slots
+            .get(at)
+            .map(|slot| slot.before)
+            .unwrap_or_default()
+    }
+
+    /// Whether a person has said yes to it, whatever the limits.
+    pub(super) fn is_approved(&self) -> bool {
+        self.approved
+    }
+
+    /// How much time is left to what is waited for.
+    pub(super) fn left(&self) -> Option<Duration> {
+        matches!(self.want(), Want::Await(_) | Want::AwaitUndo(_)).then_some(self.left)
+    }
+
+    /// The alerts that ask for it.
+    pub(super) fn alerts(&self) -> &BTreeSet<Fingerprint> {
+        &self.alerts
+    }
+
+    /// Takes in which alerts ask for it now.
+    pub(super) fn asked_by(&mut self, now: Timestamp, alerts: BTreeSet<Fingerprint>) {
+        self.alerts = alerts.into_iter().take(MAX_ALERTS).collect();
+        if self.alerts.is_empty() {
+            self.over(now);
+        } else {
+            self.again(now);
+        }
     }
 
     /// Whether a step asks for its level: it was told and is not taken back.
@@ -98,24 +167,44 @@ impl Run {
             .is_some_and(|step| is_up(step.state))
     }
 
-    /// Notes under which number the present change of a step was written down.
-    pub(super) fn number(&mut self, at: usize, sequence: u64) {
-        if let Some(slot) = self.sequences.get_mut(at) {
-            *slot = Some(sequence);
+    /// Notes under which number the present change of `service` was written down.
+    fn number(&mut self, service: &str, sequence: u64) -> bool {
+        let (Want::Await(at) | Want::AwaitUndo(at)) = self.want() else {
+            return false;
+        };
+        let is_of = self
+            .plan
+            .steps
+            .get(at)
+            .is_some_and(|s| s.service == service);
+        let slot = self.slots.get_mut(at).filter(|_| is_of);
+        let Some(slot) = slot.filter(|slot| slot.sequence == Some(UNNUMBERED)) else {
+            return false;
+        };
+        slot.sequence = Some(sequence);
+        true
+    }
+
+    fn told_under(&mut self, at: usize, sequence: u64) {
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.sequence = Some(sequence);
         }
     }
 
-    /// The service of the step was told; `sequence` is that of what it is told now, until
-    /// [`Run::number`] says otherwise.
-    pub(super) fn told(&mut self, now: Timestamp, at: usize, sequence: u64) {
-        self.number(at, sequence);
+    /// The service of the step was told, which had the level `before`; `sequence` is that of what it is
+    /// told now, or [`UNNUMBERED`].
+    pub(super) fn told(&mut self, now: Timestamp, at: usize, before: Level, sequence: u64) {
+        self.told_under(at, sequence);
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.before = before;
+        }
         self.left = self.within;
         self.put(now, at, StepState::Told, "");
     }
 
     /// The step was taken back.
     pub(super) fn told_back(&mut self, now: Timestamp, at: usize, sequence: u64) {
-        self.number(at, sequence);
+        self.told_under(at, sequence);
         self.left = self.within;
         self.put(now, at, StepState::Undoing, "taken back");
     }
@@ -186,7 +275,7 @@ impl Run {
     }
 
     /// Its cause is over: its services come back. One that is being undone goes on with that.
-    pub(super) fn over(&mut self, now: Timestamp) {
+    fn over(&mut self, now: Timestamp) {
         match self.plan.state {
             PlanState::Running | PlanState::Standing => {
                 self.plan.state = PlanState::Recovering;
@@ -198,7 +287,7 @@ impl Run {
     }
 
     /// Its cause is there again, before all of its services were back.
-    pub(super) fn again(&mut self, now: Timestamp) {
+    fn again(&mut self, now: Timestamp) {
         if self.plan.state != PlanState::Recovering {
             return;
         }
@@ -225,6 +314,11 @@ impl Run {
             self.put(now, at, StepState::Recovered, "");
             self.end_of_recovery(now);
         }
+    }
+
+    /// Has its words be told again.
+    pub(super) fn touch(&mut self) {
+        self.touched = true;
     }
 
     /// Where it stands, if that has changed since the last call.
@@ -292,6 +386,15 @@ fn is_up(state: StepState) -> bool {
     }
 }
 
+/// How a plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// How long a step may take to be acknowledged.
+    pub(super) within: Duration,
+    /// Whether a person has said yes to it, whatever the limits.
+    pub(super) approved: bool,
+}
+
 /// A plan that is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -315,21 +418,35 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    /// Begins a plan under `key`; `steps` are services with the name of their level. `None`: there is one
-    /// already, too many go on, or it has no steps or too many.
+    /// Begins a plan under `key`, or says why not: there is one already, too many go on, or it has no
+    /// steps or too many.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
         key: &str,
         policy: &str,
         why: Vec<ModeReason>,
-        steps: Vec<(String, String)>,
-        within: Duration,
-    ) -> Option<&mut Run> {
-        let is_sized = (1..=MAX_STEPS).contains(&steps.len());
-        if !is_sized || self.open.len() >= MAX_OPEN || self.open.contains_key(key) {
-            return None;
+        steps: Vec<Planned>,
+        terms: Terms,
+    ) -> Result<(), String> {
+        if self.open.contains_key(key) {
+            return Err(format!("plan `{policy}` goes on already"));
         }
+        if self.open.len() >= MAX_OPEN {
+            return Err(format!(
+                "more than {MAX_OPEN} plans at once: `{policy}` does not begin"
+            ));
+        }
+        if !(1..=MAX_STEPS).contains(&steps.len()) {
+            let steps = steps.len();
+            return Err(format!(
+                "plan `{policy}` has {steps} steps; 1 to {MAX_STEPS} can be"
+            ));
+        }
+        let slot = |step: &Planned| Slot {
+            index: step.index,
+            ..Slot::default()
+        };
         self.number += 1;
         let identity: Labels = [
             ("key", key.to_owned()),
@@ -339,9 +456,11 @@ impl Plans {
         .into_iter()
         .collect();
         let run = Run {
-            within,
-            left: within,
-            sequences: vec![None; steps.len()],
+            within: terms.within,
+            left: terms.within,
+            slots: steps.iter().map(slot).collect(),
+            alerts: why.iter().map(|why| why.fingerprint).collect(),
+            approved: terms.approved,
             touched: true,
             plan: PlanRun {
                 id: identity.fingerprint().to_string(),
@@ -352,9 +471,9 @@ impl Plans {
                 state: PlanState::Running,
                 steps: steps
                     .into_iter()
-                    .map(|(service, mode)| PlanStep {
-                        service,
-                        mode,
+                    .map(|step| PlanStep {
+                        service: step.service,
+                        mode: step.mode,
                         state: StepState::Waiting,
                         at: now,
                         detail: String::new(),
@@ -364,7 +483,17 @@ impl Plans {
             },
         };
         self.unsaved.insert(run.plan.id.clone());
-        Some(self.open.entry(key.to_owned()).or_insert(run))
+        self.open.insert(key.to_owned(), run);
+        Ok(())
+    }
+
+    /// Notes under which number the present change of `service` was written down.
+    pub(super) fn number(&mut self, service: &str, sequence: u64) {
+        for run in self.open.values_mut() {
+            if run.number(service, sequence) {
+                self.unsaved.insert(run.plan.id.clone());
+            }
+        }
     }
 
     /// The plan of this key that goes on, or was undone and waits for its cause to be over.
@@ -377,6 +506,11 @@ impl Plans {
         let run = self.open.get_mut(key)?;
         self.unsaved.insert(run.plan.id.clone());
         Some(run)
+    }
+
+    /// Whether none goes on.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// All of those, by key.
@@ -457,7 +591,7 @@ impl Plans {
     pub(super) fn restore(&mut self, saved: Saved) {
         match saved {
             Saved::Open { key, mut run } => {
-                run.sequences.resize(run.plan.steps.len(), None);
+                run.slots.resize(run.plan.steps.len(), Slot::default());
                 self.open.insert(key, run);
             }
             Saved::Ended { number, plan } => {
@@ -492,8 +626,21 @@ mod tests {
 
     const SERVICES: [&str; 3] = ["gateway", "cart", "stock"];
 
+    const TERMS: Terms = Terms {
+        within: Duration::from_secs(30),
+        approved: false,
+    };
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_secs(seconds)
+    }
+
+    fn planned(service: &str) -> Planned {
+        Planned {
+            service: service.into(),
+            mode: "degraded".into(),
+            index: 0,
+        }
     }
 
     fn begin(plans: &mut Plans, now: i64) -> bool {
@@ -520,7 +667,7 @@ mod tests {
             let run = plans.get_mut("protect").expect("it goes on");
             let want = run.want();
             match (action, want) {
-                ('t', Want::Tell(step)) => run.told(at(now), step, 1),
+                ('t', Want::Tell(step)) => run.told(at(now), step, Level(0), 1),
                 ('t', Want::Undo(step)) => run.told_back(at(now), step, 2),
                 ('a', Want::Await(step) | Want::AwaitUndo(step)) => {
                     run.acknowledged(at(now), step);
@@ -599,9 +746,9 @@ mod tests {
         let mut plans = Plans::default();
         begin(&mut plans, 0);
         let run = plans.get_mut("protect").expect("it goes on");
-        run.told(at(1), 0, 1);
+        run.told(at(1), 0, Level(0), 1);
         run.acknowledged(at(2), 0);
-        run.told(at(3), 1, 2);
+        run.told(at(3), 1, Level(0), 2);
         run.pass(at(33), secs(30));
         run.told_back(at(33), 1, 3);
         run.pass(at(63), secs(30));
@@ -644,10 +791,10 @@ mod tests {
             }
         }
         assert_eq!((plans.view().len(), store.len()), (MAX_ENDED, MAX_ENDED));
-        let (many, none) = (vec![Default::default(); MAX_STEPS + 1], Vec::new());
+        let (many, none) = (vec![planned("cart"); MAX_STEPS + 1], Vec::new());
         for steps in [many, none] {
-            let run = plans.begin(at(0), "other", "other", Vec::new(), steps, secs(1));
-            assert!(run.is_none());
+            let begun = plans.begin(at(0), "other", "other", Vec::new(), steps, TERMS);
+            assert!(begun.expect_err("it cannot begin").contains("steps"));
         }
     }
 
@@ -667,7 +814,7 @@ mod tests {
                 let now = at(now as i64 * 10);
                 let want = run.want();
                 match (action, want) {
-                    (0 | 6, Want::Tell(at)) => run.told(now, at, 1),
+                    (0 | 6, Want::Tell(at)) => run.told(now, at, Level(0), 1),
                     (0 | 6, Want::Undo(at)) => {
                         undone.push(at);
                         run.told_back(now, at, 2);
