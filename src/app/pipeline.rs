@@ -17,8 +17,8 @@ use crate::derive::tick_end;
 use crate::engine::{self, TickReport};
 use crate::explain;
 use crate::model::{
-    Alert, AlertState, Dismissal, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule,
-    Timestamp, Transition,
+    Alert, Dismissal, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule, Timestamp,
+    Transition,
 };
 use crate::modes;
 
@@ -272,13 +272,9 @@ impl Pipeline {
 
     /// Brings modes in line with the alerts that were restored.
     pub(super) fn reconcile(&mut self, now: Timestamp) -> Decisions {
-        let firing: Vec<Arc<Alert>> = self
-            .snapshot()
-            .into_iter()
-            .filter(|alert| alert.state == AlertState::Firing)
-            .collect();
+        let alerts = self.snapshot();
         Decisions {
-            modes: self.modes.reconcile(now, &firing),
+            modes: self.modes.reconcile(now, &alerts),
             ..Decisions::default()
         }
     }

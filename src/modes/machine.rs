@@ -2,21 +2,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::service::{Claim, Service};
+use super::acknowledgement::{Heard, Reports, Told};
+use super::episode::Episodes;
+use super::plan::Plans;
+use super::plans::{Place, unfold};
+use super::service::Service;
 use super::settings::Settings;
 use super::settle::{Causes, because};
-use super::target::{MAX_SERVICE_NAME, Target};
+use super::sight::Sight;
+use super::target::MAX_SERVICE_NAME;
 use super::{Error, Freeze, Tick, View};
 use crate::model::{
-    Alert, AlertState, EventBody, Fingerprint, Level, ModeChange, ModeState, Override, Timestamp,
-    Transition,
+    Acknowledgement, Alert, AlertState, EventBody, Fingerprint, ModeChange, ModeState, ModeStep,
+    Override, Timestamp, Transition,
 };
 
-/// The most that passes, for hold and recovery, between two calls. What goes beyond is time that nobody
-/// watched. While there is something to wait for, [`Machine::next_deadline`] is never farther away.
+/// The most that may pass between two calls, where ticks are not farther apart, without the clock counting as
+/// having jumped. While there is something to wait for, [`Machine::next_deadline`] is never farther away.
 pub const MAX_STEP: Duration = Duration::from_secs(60);
-/// Alerts that may ask for a level at once; further ones are left out with a warning.
-const MAX_ALERTS: usize = 100_000;
 /// Warnings kept until they are taken.
 const MAX_WARNINGS: usize = 16;
 
@@ -30,32 +33,57 @@ pub struct Machine {
     pub(super) services: BTreeMap<String, Service>,
     /// Which services an alert has claims on.
     pub(super) alerts: BTreeMap<Fingerprint, BTreeSet<String>>,
+    /// How many pairs of alert and service there are in `alerts`.
+    pub(super) pairs: usize,
+    /// Who calls each service, as of the last tick.
+    pub(super) callers: BTreeMap<String, BTreeSet<String>>,
     pub(super) freeze: Option<Freeze>,
-    /// The time of the last input.
-    pub(super) last: Option<Timestamp>,
+    /// What is known of time and data.
+    pub(super) sight: Sight,
     /// What has to be saved.
     pub(super) unsaved: BTreeSet<String>,
     pub(super) freeze_unsaved: bool,
+    /// Alerts that ask for something, or by which a step is judged, as they were seen last.
+    pub(super) seen: BTreeMap<Fingerprint, Arc<Alert>>,
+    /// When steps were judged last, on the clock of what was watched.
+    pub(super) read_at: Option<Timestamp>,
+    pub(super) episodes: Episodes,
+    pub(super) plans: Plans,
+    /// Which step of a plan each policy stands for.
+    pub(super) places: Vec<Option<Place>>,
+    /// When plans were taken on last, on the clock of what was watched.
+    pub(super) passed_at: Option<Timestamp>,
+    pub(super) reports: Reports,
     warnings: Vec<String>,
     /// What happened beside changes of modes, in order, until it is taken.
-    notes: Vec<EventBody>,
+    pub(super) notes: Vec<EventBody>,
 }
 
 impl Machine {
     /// A machine that knows no service yet. Levels beyond the worst count as the worst.
     pub fn new(mut settings: Settings) -> Self {
+        let places = unfold(&mut settings);
         let worst = settings.worst();
         for policy in &mut settings.policies {
             policy.level = policy.level.min(worst);
         }
         Self {
+            sight: Sight::new(&settings),
             settings,
             services: BTreeMap::new(),
             alerts: BTreeMap::new(),
+            pairs: 0,
+            callers: BTreeMap::new(),
             freeze: None,
-            last: None,
             unsaved: BTreeSet::new(),
             freeze_unsaved: false,
+            seen: BTreeMap::new(),
+            read_at: None,
+            episodes: Episodes::default(),
+            plans: Plans::default(),
+            places,
+            passed_at: None,
+            reports: Reports::default(),
             warnings: Vec::new(),
             notes: Vec::new(),
         }
@@ -64,9 +92,38 @@ impl Machine {
     /// Takes in what a tick brought. Services that are normal, without alert and without override are
     /// forgotten when they are not named any more.
     pub fn tick(&mut self, now: Timestamp, tick: &Tick<'_>) -> Vec<ModeChange> {
+        self.sight.pass_to(now);
+        self.sight.look(now, tick.fed);
         self.know_services(now, tick.services);
-        self.pass_to(now);
-        self.settle(now, Causes::new())
+        self.callers.clear();
+        for (caller, callee) in tick.calls {
+            let callers = self.callers.entry((*callee).to_owned()).or_default();
+            callers.insert((*caller).to_owned());
+        }
+        self.compare_with(now, tick.alerts);
+        self.see(tick.alerts);
+        let services = &self.services;
+        self.reports.compare(now, self.settings.lease, |name| {
+            Some(Told::of(&services.get(name)?.told))
+        });
+        let mut causes = Causes::new();
+        self.judge(now, &mut causes);
+        self.settle(now, causes)
+    }
+
+    /// Takes in that a tick has ended while nothing goes on ([`Machine::is_busy`]): a cheap
+    /// [`Machine::tick`] for those who live through days in a moment.
+    pub fn watch(&mut self, now: Timestamp, fed: bool) {
+        self.sight.pass_to(now);
+        self.sight.look(now, fed);
+    }
+
+    /// Whether every tick may change something: a service is away from normal, an alert asks for something,
+    /// or automation does not see.
+    pub fn is_busy(&self) -> bool {
+        let watched = self.sight.watched();
+        let mut services = self.services.values();
+        self.sight.is_blind() || services.any(|service| !service.is_at_rest(watched))
     }
 
     /// Says which services there are: all of them, each time.
@@ -82,8 +139,9 @@ impl Machine {
             }
         }
         let unsaved = &mut self.unsaved;
+        let watched = self.sight.watched();
         self.services.retain(|name, service| {
-            let keep = named.contains(name) || !service.is_at_rest();
+            let keep = named.contains(name) || !service.is_at_rest(watched);
             if !keep && service.durable {
                 unsaved.insert(name.clone());
             }
@@ -97,54 +155,58 @@ impl Machine {
         now: Timestamp,
         transitions: &[Transition],
     ) -> Vec<ModeChange> {
-        self.pass_to(now);
+        self.sight.pass_to(now);
         for transition in transitions {
+            let alert = &transition.alert;
+            self.seen.insert(alert.fingerprint, Arc::clone(alert));
             self.take_in(now, &transition.alert);
         }
         self.settle(now, Causes::new())
     }
 
-    /// Takes in which alerts fire, all of them: for after a restart or a reload, when transitions may
-    /// have been missed or policies changed. Recoveries go on from where they stood.
-    pub fn reconcile(&mut self, now: Timestamp, firing: &[Arc<Alert>]) -> Vec<ModeChange> {
-        self.pass_to(now);
-        let present: BTreeSet<_> = firing.iter().map(|alert| alert.fingerprint).collect();
-        let gone: Vec<_> = self
-            .alerts
-            .keys()
-            .filter(|fingerprint| !present.contains(fingerprint))
-            .copied()
-            .collect();
-        for fingerprint in gone {
-            self.let_go(fingerprint);
-        }
+    /// Takes in all alerts there are: for after a restart or a reload, when transitions may have been missed
+    /// or policies changed. Recoveries go on from where they stood.
+    pub fn reconcile(&mut self, now: Timestamp, alerts: &[Arc<Alert>]) -> Vec<ModeChange> {
+        self.sight.pass_to(now);
+        let firing = alerts.iter().filter(|a| a.state == AlertState::Firing);
         for alert in firing {
             self.take_in(now, alert);
         }
+        self.compare_with(now, alerts);
+        self.see(alerts);
         self.settle(now, Causes::new())
     }
 
     /// Lets time pass: overrides end, services step back.
     pub fn step(&mut self, now: Timestamp) -> Vec<ModeChange> {
-        self.pass_to(now);
+        self.sight.pass_to(now);
         self.settle(now, Causes::new())
     }
 
-    /// When [`Machine::step`] has to be called at the latest; `None`: there is nothing to wait for.
+    /// When [`Machine::step`] has to be called at the latest; `None`: there is nothing to wait for but ticks.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let last = self.last?;
-        let expiries = self
-            .services
-            .values()
-            .filter_map(|service| service.manual.as_ref()?.expires_at);
-        let watch = last.plus(MAX_STEP);
-        let step_backs = self
-            .services
-            .values()
-            .filter(|_| self.freeze.is_none())
-            .filter_map(Service::step_back_at)
-            .map(|at| at.min(watch));
-        expiries.chain(step_backs).min()
+        let services = || self.services.values();
+        let expiries = services().filter_map(|service| service.manual.as_ref()?.expires_at);
+        // On a clock that stands still nothing comes nearer; the next tick may set it going.
+        let waits = !self.sight.is_blind();
+        let silences = services()
+            .flat_map(|service| service.claims.values())
+            .filter_map(|claim| Some(claim.silent_since?.plus(self.settings.silence)));
+        let steps = services().filter(|_| self.may_act()).flat_map(|service| {
+            let held_until = service.held_until();
+            // What waits for room or for people waits for another input.
+            let up = (held_until > self.sight.watched() && service.manual.is_none())
+                .then(|| service.want().or_else(|| service.wish()));
+            let up = up.flatten().map(|_| held_until);
+            let back = service.step_back_at();
+            let back = back.filter(|_| !self.waits_for_plan(&service.told.service));
+            back.into_iter().chain(up)
+        });
+        let plans = self.plans_left().filter(|_| self.may_act());
+        let plans = plans.map(|left| self.sight.watched().plus(left));
+        let due = silences.chain(steps).chain(plans).filter(|_| waits).min();
+        let due = due.and_then(|due| self.sight.at(due));
+        expiries.chain(due).min()
     }
 
     /// Puts a service into a mode by hand, in place of an earlier override.
@@ -158,11 +220,7 @@ impl Machine {
         manual: Override,
     ) -> Result<Vec<ModeChange>, Error> {
         if self.settings.levels.level(&manual.mode).is_none() {
-            return Err(Error::Invalid(format!(
-                "there is no mode `{}`; the modes are {}",
-                manual.mode,
-                self.settings.levels.names().join(", ")
-            )));
+            return Err(self.no_mode(&manual.mode));
         }
         if let Some(expiry) = manual.expires_at.filter(|expiry| *expiry <= now) {
             return Err(Error::Invalid(format!("it would have ended at {expiry}")));
@@ -170,10 +228,10 @@ impl Machine {
         let entry = self.known(service)?;
         let mut causes = Causes::new();
         let cause = format!("set by {}: {}", manual.author, manual.reason);
-        because(&mut causes, service, cause);
+        because(&mut causes, service, ModeStep::Override, cause);
         entry.set_manual(Some(manual));
         self.unsaved.insert(service.into());
-        self.pass_to(now);
+        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 
@@ -195,9 +253,9 @@ impl Machine {
         entry.set_manual(None);
         let mut causes = Causes::new();
         let cause = format!("override removed by {author}");
-        because(&mut causes, service, cause);
+        because(&mut causes, service, ModeStep::Override, cause);
         self.unsaved.insert(service.into());
-        self.pass_to(now);
+        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 
@@ -205,7 +263,7 @@ impl Machine {
     pub fn freeze(&mut self, now: Timestamp, freeze: Option<Freeze>) -> Vec<ModeChange> {
         self.freeze_unsaved |= self.freeze != freeze;
         self.freeze = freeze;
-        self.pass_to(now);
+        self.sight.pass_to(now);
         self.settle(now, Causes::new())
     }
 
@@ -215,7 +273,42 @@ impl Machine {
             entry.told.sequence = sequence;
             entry.durable = true;
             self.unsaved.insert(service.into());
+            self.plans.number(service, sequence);
         }
+    }
+
+    /// Takes in what an instance of a service says about its mode.
+    ///
+    /// # Errors
+    /// The service is not known, there is no such mode, or no more instances can be kept.
+    pub fn acknowledge(
+        &mut self,
+        now: Timestamp,
+        service: &str,
+        said: Acknowledgement,
+    ) -> Result<Vec<ModeChange>, Error> {
+        if self.settings.levels.level(&said.mode).is_none() {
+            return Err(self.no_mode(&said.mode));
+        }
+        let lease = self.settings.lease;
+        let found = self.services.get(service);
+        let Some(told) = found.map(|service| Told::of(&service.told)) else {
+            return Err(unknown(service));
+        };
+        let heard = self.reports.hear(now, service, told, said, lease);
+        match heard.map_err(Error::Invalid)? {
+            Heard::Renewed => return Ok(Vec::new()),
+            Heard::News(acknowledgement) => self.notes.push(EventBody::Acknowledged {
+                service: service.into(),
+                acknowledgement,
+            }),
+        }
+        // Most reports are nothing that anybody waits for.
+        if !self.plans.awaits(service) {
+            return Ok(Vec::new());
+        }
+        self.sight.pass_to(now);
+        Ok(self.settle(now, Causes::new()))
     }
 
     /// What all services are told, with leases from `now`.
@@ -229,11 +322,15 @@ impl Machine {
                 .map(|(name, service)| (name.clone(), leased(service)))
                 .collect(),
             freeze: self.freeze.clone(),
-            proposals: Vec::new(),
-            episodes: Vec::new(),
-            plans: Vec::new(),
-            reports: BTreeMap::new(),
-            blind: None,
+            proposals: self
+                .services
+                .values()
+                .filter_map(|service| service.proposal.clone())
+                .collect(),
+            episodes: self.episodes.view(),
+            plans: self.plans.view(),
+            reports: self.reports.view(),
+            blind: self.sight.why_blind(),
         }
     }
 
@@ -241,16 +338,6 @@ impl Machine {
     pub fn state(&self, now: Timestamp, service: &str) -> Option<ModeState> {
         let service = self.services.get(service)?;
         Some(self.leased(service.told.clone(), now))
-    }
-
-    /// Services for which an alert asks for a worse level than automation has given them, because of the
-    /// limit, a freeze or an override; and the level asked for.
-    pub fn waiting(&self) -> Vec<(&str, Level)> {
-        self.services
-            .iter()
-            .filter(|(_, service)| service.target() > service.auto)
-            .map(|(name, service)| (name.as_str(), service.target()))
-            .collect()
     }
 
     /// What happened since the last call beside changes of modes, in order: proposals, episodes, plans and
@@ -269,20 +356,27 @@ impl Machine {
         state
     }
 
+    fn no_mode(&self, mode: &str) -> Error {
+        Error::Invalid(format!(
+            "there is no mode `{mode}`; the modes are {}",
+            self.settings.levels.names().join(", ")
+        ))
+    }
+
     fn known(&mut self, service: &str) -> Result<&mut Service, Error> {
         self.services
             .get_mut(service)
-            .ok_or_else(|| Error::NotFound(format!("there is no service `{service}`")))
+            .ok_or_else(|| unknown(service))
     }
 
-    fn warn(&mut self, warning: String) {
+    pub(super) fn warn(&mut self, warning: String) {
         if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
     /// The service, made known if there is room for it.
-    fn find_or_add(&mut self, name: &str, now: Timestamp) -> Option<&mut Service> {
+    pub(super) fn find_or_add(&mut self, name: &str, now: Timestamp) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
             if name.is_empty() || name.len() > MAX_SERVICE_NAME {
                 return None;
@@ -294,102 +388,13 @@ impl Machine {
                 ));
                 return None;
             }
-            let service = Service::normal(name, &self.settings.levels, now);
+            let service = Service::normal(name, &self.settings, now);
             self.services.insert(name.into(), service);
         }
         self.services.get_mut(name)
     }
+}
 
-    /// Lets the clock advance. Hold and recovery count only time that was watched: where the clock
-    /// jumps, what they count from is moved along.
-    fn pass_to(&mut self, now: Timestamp) {
-        let Some(last) = self.last.replace(now) else {
-            return;
-        };
-        let back = last.since(now);
-        let ahead = now.since(last).saturating_sub(MAX_STEP);
-        if back.is_zero() && ahead.is_zero() {
-            return;
-        }
-        // Nothing counts for who is normal.
-        let away = |(_, service): &(&String, &mut Service)| service.auto > Level(0);
-        for (name, service) in self.services.iter_mut().filter(away) {
-            service.shift(back, ahead, now);
-            self.unsaved.insert(name.clone());
-        }
-    }
-
-    /// What an alert asks for now, by service and position of the policy.
-    fn claims_of(&self, fingerprint: Fingerprint) -> BTreeMap<(String, usize), Claim> {
-        let names = self.alerts.get(&fingerprint).into_iter().flatten();
-        let services = names.filter_map(|name| Some((name, self.services.get(name)?)));
-        services
-            .flat_map(|(name, service)| {
-                let own = service
-                    .claims
-                    .iter()
-                    .filter(move |((_, f), _)| *f == fingerprint);
-                own.map(|((position, _), claim)| ((name.clone(), *position), claim.clone()))
-            })
-            .collect()
-    }
-
-    fn let_go(&mut self, fingerprint: Fingerprint) {
-        for name in self.alerts.remove(&fingerprint).unwrap_or_default() {
-            if let Some(service) = self.services.get_mut(&name) {
-                service.release(fingerprint);
-                self.unsaved.insert(name);
-            }
-        }
-    }
-
-    fn take_in(&mut self, now: Timestamp, alert: &Alert) {
-        let before = self.claims_of(alert.fingerprint);
-        self.let_go(alert.fingerprint);
-        match alert.state {
-            AlertState::Pending | AlertState::Resolved => return,
-            AlertState::Firing => {}
-        }
-        let mut asked = Vec::new();
-        let mut problems = Vec::new();
-        for (position, policy) in self.settings.policies.iter().enumerate() {
-            if policy.level == Level(0) || !policy.when.matches(&alert.labels) {
-                continue;
-            }
-            let Target::Service(template) = &policy.target else {
-                continue;
-            };
-            match template.render(&alert.labels) {
-                Ok(service) => asked.push((service, position, policy.level)),
-                Err(error) => problems.push(format!(
-                    "policy `{}` names no service for alert {}: {error}",
-                    policy.name,
-                    alert.name()
-                )),
-            }
-        }
-        for problem in problems {
-            self.warn(problem);
-        }
-        if !asked.is_empty() && self.alerts.len() >= MAX_ALERTS {
-            let warning = format!("more than {MAX_ALERTS} alerts: modes leave the others out");
-            self.warn(warning);
-            return;
-        }
-        for (name, position, level) in asked {
-            if let Some(service) = self.find_or_add(&name, now) {
-                let claim = Claim::new(level, alert);
-                // Numbers move with every sample; a reason that only reads differently is no news.
-                let same = before.get(&(name.clone(), position));
-                let claim = same
-                    .filter(|same| same.level == level)
-                    .cloned()
-                    .unwrap_or(claim);
-                service.claim((position, alert.fingerprint), claim);
-                self.unsaved.insert(name.clone());
-                let claimed = self.alerts.entry(alert.fingerprint).or_default();
-                claimed.insert(name);
-            }
-        }
-    }
+fn unknown(service: &str) -> Error {
+    Error::NotFound(format!("there is no service `{service}`"))
 }

@@ -4,37 +4,52 @@
 //! is driven from outside: every input carries the time, every output is a list of changes, and
 //! [`Machine::next_deadline`] says when to come back. What always holds:
 //!
-//! - A service goes up (away from normal) at once and straight to the worst level asked for. It comes
-//!   back one level at a time, each step only after `hold` since the last change and after nothing has
-//!   asked for the present level for `recover`.
-//! - Automation never takes a service away from normal when that would put more than the `limit` of
-//!   services away; whoever finds no room waits, the most severe first.
+//! - Levels step one at a time, farther only after `hold` since the last change, unless the policy says
+//!   `direct`. The way back is always one level at a time, each after `hold` since the last change and
+//!   after nothing has asked for the present level for `recover`.
+//! - Nothing automatic changes a service's level twice within its hold, up or down.
+//! - Automation never takes a service away from normal when that would put more than the `limit` of all
+//!   services, or of those of a group, away; whoever finds no room becomes a proposal, and the most severe
+//!   go first when there is room. What a policy with `dry_run` would do, and what a freeze keeps from being
+//!   done, is proposed too. A person may say yes, then it is done now, or no.
+//! - The effect of every step up is judged by the alerts behind it: what does harm is taken back at once,
+//!   what has no effect is taken back, taken farther, or stays, as the policy says.
+//! - A policy with several steps takes them in order, each when the one before is acknowledged; if one
+//!   fails, what was done is taken back in reverse order.
 //! - A manual override wins over every policy and ends when it says; a freeze stops every automatic
 //!   change, in both directions.
-//! - Time that nobody watched (a restart, a suspended machine, a jumped clock) counts as no more than
-//!   [`MAX_STEP`] of hold or recovery: silence is neither health nor illness.
+//! - Silence is neither health nor illness. After a start, a jump of the clock and a gap in the data nothing
+//!   is changed until there has been data for a while, and such time counts for nothing. What an alert
+//!   asked for that ended only because nothing more was heard of it stands still, and is let go after a
+//!   while, so that every departure ends.
 //!
 //! The machine knows nothing of detectors, of how services hear it, or of where its state is kept.
 
-#[expect(dead_code)]
 mod acknowledgement;
-#[expect(dead_code)]
+mod claim;
+mod claims;
 mod effect;
-#[cfg_attr(not(test), expect(dead_code))]
 mod episode;
+mod held;
+mod limits;
 mod machine;
-#[expect(dead_code)]
+mod outcome;
 mod plan;
+mod plans;
 mod policy;
+mod proposal;
 mod saved;
 mod service;
 mod settings;
 mod settle;
+mod sight;
 mod target;
 #[cfg(test)]
-mod properties;
+mod fixtures;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod scenarios_safety;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

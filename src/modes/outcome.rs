@@ -69,7 +69,7 @@ impl Machine {
         because(causes, name, reason.step, reason.cause.clone());
         self.move_service(name, level);
         let watching = reason.by.filter(|_| level > before);
-        let watching = watching.and_then(|by| self.watch(name, before, by));
+        let watching = watching.and_then(|by| self.begin_watch(name, before, by));
         let now = self.sight.last.unwrap_or_default();
         let Some(service) = self.services.get_mut(name) else {
             return;
@@ -161,10 +161,18 @@ impl Machine {
     }
 
     /// Does what follows from the effect of a step.
-    fn conclude(&mut self, name: &str, watching: &Watching, mut effect: Effect, causes: &mut Causes) {
+    fn conclude(
+        &mut self,
+        name: &str,
+        watching: &Watching,
+        mut effect: Effect,
+        causes: &mut Causes,
+    ) {
         let policies = &self.settings.policies;
         let by = policies.iter().position(|p| p.name == watching.policy);
-        let otherwise = by.and_then(|by| policies.get(by)).map(|p| p.effect.otherwise);
+        let otherwise = by
+            .and_then(|by| policies.get(by))
+            .map(|p| p.effect.otherwise);
         let is_plan = by.is_some_and(|by| self.place(by).is_some());
         let worst = self.settings.worst();
         let level = self.services.get(name).map(|s| s.auto).unwrap_or_default();
@@ -176,7 +184,9 @@ impl Machine {
                 undo = !is_plan || self.stands_by_plan(name);
             }
             (EffectVerdict::NoEffect, Some(Otherwise::Escalate)) if is_plan => {
-                effect.sentence.push_str("; a plan has no further level, it stays");
+                effect
+                    .sentence
+                    .push_str("; a plan has no further level, it stays");
             }
             (EffectVerdict::NoEffect, Some(Otherwise::Escalate)) if level >= worst => {
                 let level = self.settings.levels.name(level);
@@ -224,7 +234,11 @@ impl Machine {
         }
         let reason = Reason {
             step: ModeStep::Undo,
-            by: self.settings.policies.iter().position(|p| p.name == watching.policy),
+            by: self
+                .settings
+                .policies
+                .iter()
+                .position(|p| p.name == watching.policy),
             cause: format!("undone: {sentence}"),
         };
         self.take_step(causes, name, level, reason);
@@ -249,7 +263,7 @@ impl Machine {
     }
 
     /// Begins to watch the alerts that asked for more than `before`.
-    fn watch(&self, name: &str, before: Level, by: usize) -> Option<Watching> {
+    fn begin_watch(&self, name: &str, before: Level, by: usize) -> Option<Watching> {
         let service = self.services.get(name)?;
         let policy = self.settings.policies.get(by)?;
         let behind: Vec<&Alert> = service

@@ -508,6 +508,16 @@ impl Plans {
         Some(run)
     }
 
+    /// Whether one waits for this service to acknowledge something.
+    pub(super) fn awaits(&self, service: &str) -> bool {
+        self.open.values().any(|run| match run.want() {
+            Want::Await(at) | Want::AwaitUndo(at) => {
+                run.plan.steps.get(at).is_some_and(|s| s.service == service)
+            }
+            Want::Nothing | Want::Tell(_) | Want::Undo(_) | Want::Recover(_) => false,
+        })
+    }
+
     /// Whether none goes on.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()

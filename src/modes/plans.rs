@@ -117,7 +117,11 @@ impl Machine {
                 return false;
             };
             let mut steps = run.plan().steps.iter().enumerate().take(last);
-            let is_last = run.plan().steps.get(last).is_some_and(|s| s.service == name);
+            let is_last = run
+                .plan()
+                .steps
+                .get(last)
+                .is_some_and(|s| s.service == name);
             !is_last && steps.any(|(at, step)| step.service == name && run.asks(at))
         })
     }
@@ -199,12 +203,15 @@ impl Machine {
                 asking.is_heard |= claim.silent_since.is_none();
                 let services = asking.services.entry(place.index).or_default();
                 services.insert(name.clone());
-                asking.why.entry(*fingerprint).or_insert_with(|| ModeReason {
-                    policy: place.plan.clone(),
-                    fingerprint: *fingerprint,
-                    alertname: claim.alertname.as_ref().into(),
-                    explanation: claim.explanation.as_ref().into(),
-                });
+                asking
+                    .why
+                    .entry(*fingerprint)
+                    .or_insert_with(|| ModeReason {
+                        policy: place.plan.clone(),
+                        fingerprint: *fingerprint,
+                        alertname: claim.alertname.as_ref().into(),
+                        explanation: claim.explanation.as_ref().into(),
+                    });
             }
         }
         asking
@@ -220,7 +227,13 @@ impl Machine {
         }
         let labels = &self.seen.get(&fingerprint)?.labels;
         let mut key = place.plan.clone();
-        for policy in self.settings.policies.iter().skip(place.first).take(place.steps) {
+        for policy in self
+            .settings
+            .policies
+            .iter()
+            .skip(place.first)
+            .take(place.steps)
+        {
             let target = match &policy.target {
                 Target::Service(template) | Target::CallersOf(template) => {
                     // Of a step that names no service the plan cannot begin.
@@ -373,7 +386,11 @@ impl Machine {
         };
         let level = self.settings.levels.level(&step.mode);
         let level = level.unwrap_or_else(|| self.settings.worst());
-        Some((step.service.clone(), level, self.places.iter().position(place)))
+        Some((
+            step.service.clone(),
+            level,
+            self.places.iter().position(place),
+        ))
     }
 
     fn fail_step(&mut self, now: Timestamp, key: &str, at: usize, detail: &str) {
@@ -501,7 +518,9 @@ impl Machine {
             other != key
                 && steps.into_iter().any(|(step, words)| {
                     let own = self.step_of(key, at).and_then(|(_, _, position)| position);
-                    let theirs = self.step_of(other, step).and_then(|(_, _, position)| position);
+                    let theirs = self
+                        .step_of(other, step)
+                        .and_then(|(_, _, position)| position);
                     words.service == name && run.asks(step) && own == theirs
                 })
         });
