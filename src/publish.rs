@@ -105,6 +105,19 @@ pub enum Command {
         /// The answer.
         reply: oneshot::Sender<Result<(), CommandError>>,
     },
+    /// Decide on a step that automation leaves to people.
+    Decide {
+        /// Id of the proposal.
+        proposal: String,
+        /// Whether the step is to be taken.
+        approve: bool,
+        /// Who decides.
+        author: String,
+        /// Why.
+        reason: String,
+        /// The answer: the proposal that was decided on.
+        reply: oneshot::Sender<Result<Proposal, CommandError>>,
+    },
     /// Make or change a silence.
     SetSilence {
         /// What is wanted.

@@ -78,6 +78,10 @@ pub struct Telemetry {
     /// Requests that tell services their mode, by what became of them: `delivered` (taken in silence),
     /// `acknowledged` (answered with the mode that the service runs in), `failed`.
     pub mode_webhooks: IntCounterVec,
+    /// Changes of what services are told, by what kind of step it was.
+    pub mode_steps: IntCounterVec,
+    /// Departures from normal that ended, by what their last step that was judged did.
+    pub mode_episodes: IntCounterVec,
     /// Watchers of events and modes.
     pub watchers: IntGauge,
     /// Watchers that were dropped because they did not read.
@@ -253,6 +257,18 @@ impl Telemetry {
                 "tidewatch_mode_webhooks_total",
                 "Requests that tell services their mode by what became of them.",
                 &["result"],
+            ),
+            mode_steps: counters(
+                r,
+                "tidewatch_mode_steps_total",
+                "Changes of what services are told, by kind of step.",
+                &["step"],
+            ),
+            mode_episodes: counters(
+                r,
+                "tidewatch_mode_episodes_total",
+                "Departures from normal that ended, by whether they helped.",
+                &["verdict"],
             ),
             watchers: gauge(r, "tidewatch_watchers", "Watchers of events and modes."),
             watchers_dropped: counter(
