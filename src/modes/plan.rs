@@ -632,7 +632,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::modes::fixtures::secs;
+    use crate::modes::scenarios::secs;
 
     const SERVICES: [&str; 3] = ["gateway", "cart", "stock"];
 
@@ -655,8 +655,8 @@ mod tests {
 
     fn begin(plans: &mut Plans, now: i64) -> bool {
         let steps = SERVICES.map(planned).into();
-        let run = plans.begin(at(now), "protect", "protect", Vec::new(), steps, TERMS);
-        run.is_ok()
+        let begun = plans.begin(at(now), "protect", "protect", Vec::new(), steps, TERMS);
+        begun.is_ok()
     }
 
     /// What a plan does in answer to a script: `t`ell or take back what it wants, `a`cknowledge, `f`ail,
