@@ -37,6 +37,10 @@ pub(super) struct Pipeline {
     limits: LimitWatch,
     /// The built-in alert about receivers.
     pub(super) receivers: ReceiverWatch,
+    /// Whether alerts may change modes.
+    has_policies: bool,
+    /// Whether another system has reported alerts since the last tick.
+    was_posted: bool,
     /// Length of a tick.
     tick: Duration,
     /// End of the last tick that was closed.
@@ -92,6 +96,7 @@ impl Pipeline {
         let (external, of_external) =
             alert::External::restore(settings.external, now, saved.external);
         warnings.extend(of_external);
+        let has_policies = !settings.modes.policies.is_empty();
         let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
         warnings.extend(of_modes);
         let (mut explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
@@ -106,6 +111,8 @@ impl Pipeline {
             explainer,
             limits,
             receivers,
+            has_policies,
+            was_posted: false,
             tick,
             // The tick that is open now closes at its own end, not a whole tick from here.
             closed_until: tick_end(now, tick).minus(tick),
@@ -168,7 +175,10 @@ impl Pipeline {
         let transitions = self.alerts.step(now, &observations, &report.ended);
         let mut decisions = self.conclude(now, transitions).await;
         let names: Vec<&str> = services.iter().map(|s| s.service.as_str()).collect();
-        let edges = self.engine.edges().await;
+        let edges = match self.modes.needs_calls() {
+            true => self.engine.edges().await,
+            false => Vec::new(),
+        };
         let calls: Vec<_> = edges
             .iter()
             .map(|edge| (edge.caller.as_str(), edge.callee.as_str()))
@@ -177,7 +187,7 @@ impl Pipeline {
             services: &names,
             calls: &calls,
             alerts: &self.snapshot(),
-            fed: report.fed || services.is_empty(),
+            fed: report.fed | std::mem::take(&mut self.was_posted),
         };
         decisions.modes.extend(self.modes.tick(now, &tick));
         decisions
@@ -200,7 +210,12 @@ impl Pipeline {
 
     /// Whether [`Pipeline::decide`] has something to do in every tick, whatever the tick brings.
     pub(super) fn is_restless(&self) -> bool {
-        self.limits.is_awake()
+        self.limits.is_awake() || (self.watches_modes() && self.modes.is_busy())
+    }
+
+    /// Whether it matters to modes which ticks brought data.
+    pub(super) fn watches_modes(&self) -> bool {
+        self.has_policies || self.modes.is_away()
     }
 
     /// Decides what the passing of time alone decides: ends of silent alerts, of overrides, of holds.
@@ -224,6 +239,7 @@ impl Pipeline {
         now: Timestamp,
         posted: Vec<PostedAlert>,
     ) -> (Decisions, alert::Received) {
+        self.was_posted = true;
         let (transitions, received) = self.external.post(now, posted);
         // Mostly the same is merely reported again.
         if transitions.is_empty() && !self.external.is_touched() {
