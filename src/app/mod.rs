@@ -1,11 +1,14 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod audit;
 mod builtin;
 mod commands;
 mod decide;
+mod degrading;
 mod deliver;
 mod failing;
+mod features;
 mod learning;
 mod limits;
 mod memory;
@@ -111,13 +114,15 @@ impl Daemon {
         );
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
+        let modes = settings::modes(config)?;
+        let known_features = features::known(&modes);
         let (mut pipeline, p) = Pipeline::new(
             engine.clone(),
             &rules,
             pipeline::Settings {
                 alert: settings::alert(config),
                 external: settings::external(config),
-                modes: settings::modes(config)?,
+                modes,
                 tick,
             },
             now,
@@ -186,6 +191,7 @@ impl Daemon {
             board: board.clone(),
             save_learning: Arc::clone(&save_learning),
             mode_receiver: config.modes.receiver.clone(),
+            known_features,
         };
         let learning = Learning {
             engine: engine.clone(),
@@ -207,6 +213,7 @@ impl Daemon {
                 clock: clock.clone(),
             }),
             deliveries: Arc::new(notifier.clone()),
+            audit: Arc::new(audit::Reader(store.clone())),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
         };
@@ -225,7 +232,7 @@ impl Daemon {
                 sink,
                 Arc::clone(&admission),
                 telemetry,
-                clock,
+                clock.clone(),
                 shutdown.ingest.clone(),
             )),
             learning: learning.clone(),
@@ -233,6 +240,12 @@ impl Daemon {
         };
         let stop = &daemon.shutdown.decide;
         tokio::spawn(learning.run(config.storage.snapshot_interval.0, stop.clone()));
+        tokio::spawn(audit::keep(
+            daemon.store.clone(),
+            config.modes.audit.clone(),
+            clock,
+            stop.clone(),
+        ));
         tokio::spawn(memory::watch(
             config.limits.memory.0,
             admission,
