@@ -140,7 +140,7 @@ fn a_plan_without_an_answer_is_undone_in_reverse() {
     world.until(INCIDENT + 200);
     world.assert_over();
     world.incident("cart", 100.0, [1.0, 0.3, 0.3]);
-    world.until(INCIDENT + 220);
+    world.until(INCIDENT + 208);
     assert_eq!(world.plans()[0].state, PlanState::Standing);
     assert_eq!(world.plans().len(), 2);
 }
