@@ -22,6 +22,7 @@ pub mod modes;
 pub mod storage;
 pub mod publish;
 pub mod expose;
+pub mod follow;
 
 pub mod simulate;
 pub mod shutdown;

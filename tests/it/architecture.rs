@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &[]),
     ("publish", &["mute", "dispatch"]),
     ("expose", &["publish", "mute", "dispatch"]),
+    ("follow", &[]),
     ("shutdown", &[]),
 ];
 
