@@ -6,7 +6,6 @@ use super::acknowledgement::{Heard, Reports, Told};
 use super::episode::Episodes;
 use super::plan::Plans;
 use super::plans::{Place, unfold};
-use super::policy::Policy;
 use super::service::Service;
 use super::settings::Settings;
 use super::settle::{Causes, because};
@@ -129,9 +128,8 @@ impl Machine {
 
     /// Whether it matters who calls whom.
     pub fn needs_calls(&self) -> bool {
-        let policies = self.settings.policies.iter();
-        let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
-        policies.any(|policy| policy.target.asks_who_calls() || steps(policy))
+        let mut policies = self.settings.policies.iter();
+        policies.any(|policy| policy.target.asks_who_calls())
     }
 
     /// Whether any service is away from normal.

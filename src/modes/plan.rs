@@ -632,7 +632,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::modes::scenarios::secs;
+    use crate::modes::fixtures::secs;
 
     const SERVICES: [&str; 3] = ["gateway", "cart", "stock"];
 
