@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use opentelemetry::trace::{SpanContext, SpanKind};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -130,9 +131,9 @@ impl Shop {
             tasks: TaskTracker::new(),
         };
         for service in handle.services.all() {
+            let api = self.endpoints.api.parse().context("the API's address")?;
             handle.tasks.spawn(follow::follow(
-                self.endpoints.api.clone(),
-                service.name,
+                crate::follow::Service::new(api, service.name)?,
                 Arc::clone(&service.degraded),
                 handle.stop.clone(),
             ));
