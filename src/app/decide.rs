@@ -237,12 +237,12 @@ impl Decider {
                 reason: freeze.reason,
                 set_at: freeze.set_at,
             }),
+            known_features: Arc::clone(&self.known_features),
             proposals: view.proposals,
             episodes: view.episodes,
             plans: view.plans,
             reports: view.reports,
             blind: view.blind,
-            known_features: Arc::clone(&self.known_features),
         });
         self.board.append(events);
     }

@@ -40,6 +40,10 @@ pub(super) struct Pipeline {
     pub(super) receivers: ReceiverWatch,
     /// The built-in alerts about modes.
     degrading: ModeWatch,
+    /// Whether alerts may change modes.
+    has_policies: bool,
+    /// Whether another system has reported alerts since the last tick.
+    was_posted: bool,
     /// Length of a tick.
     tick: Duration,
     /// End of the last tick that was closed.
@@ -97,6 +101,7 @@ impl Pipeline {
         let (external, of_external) =
             alert::External::restore(settings.external, now, saved.external);
         warnings.extend(of_external);
+        let has_policies = !settings.modes.policies.is_empty();
         let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
         warnings.extend(of_modes);
         let (mut explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
@@ -113,6 +118,8 @@ impl Pipeline {
             limits,
             receivers,
             degrading,
+            has_policies,
+            was_posted: false,
             tick,
             // The tick that is open now closes at its own end, not a whole tick from here.
             closed_until: tick_end(now, tick).minus(tick),
@@ -177,7 +184,10 @@ impl Pipeline {
         let transitions = self.alerts.step(now, &observations, &report.ended);
         let mut decisions = self.conclude(now, transitions).await;
         let names: Vec<&str> = services.iter().map(|s| s.service.as_str()).collect();
-        let edges = self.engine.edges().await;
+        let edges = match self.modes.needs_calls() {
+            true => self.engine.edges().await,
+            false => Vec::new(),
+        };
         let calls: Vec<_> = edges
             .iter()
             .map(|edge| (edge.caller.as_str(), edge.callee.as_str()))
@@ -186,7 +196,8 @@ impl Pipeline {
             services: &names,
             calls: &calls,
             alerts: &of_others(self.snapshot()),
-            fed: report.fed || services.is_empty(),
+            // Without a service there is nothing that could be heard.
+            fed: report.fed | std::mem::take(&mut self.was_posted) || services.is_empty(),
         };
         decisions.modes.extend(self.modes.tick(now, &tick));
         decisions
@@ -215,7 +226,14 @@ impl Pipeline {
 
     /// Whether [`Pipeline::decide`] has something to do in every tick, whatever the tick brings.
     pub(super) fn is_restless(&self) -> bool {
-        self.limits.is_awake() || self.degrading.is_awake()
+        self.limits.is_awake()
+            || self.degrading.is_awake()
+            || (self.watches_modes() && self.modes.is_busy())
+    }
+
+    /// Whether it matters to modes which ticks brought data.
+    pub(super) fn watches_modes(&self) -> bool {
+        self.has_policies || self.modes.is_away()
     }
 
     /// Decides what the passing of time alone decides: ends of silent alerts, of overrides, of holds.
@@ -239,6 +257,7 @@ impl Pipeline {
         now: Timestamp,
         posted: Vec<PostedAlert>,
     ) -> (Decisions, alert::Received) {
+        self.was_posted = true;
         let (transitions, received) = self.external.post(now, posted);
         // Mostly the same is merely reported again.
         if transitions.is_empty() && !self.external.is_touched() {

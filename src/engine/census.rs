@@ -265,9 +265,10 @@ impl Census {
         }
     }
 
-    /// Whether anybody but ourselves has sent anything since the last call.
+    /// Whether anybody but ourselves has sent anything since the last call, or nobody is known who could.
     pub(super) fn take_fed(&self) -> bool {
-        self.fed.swap(false, Ordering::Relaxed)
+        let others = |name: &Arc<str>| self.own_service.as_deref() != Some(&**name);
+        self.fed.swap(false, Ordering::Relaxed) || !self.lock().services.keys().any(others)
     }
 
     /// The services but `own`, by name, each with whether it has sent anything since the last call.

@@ -13,7 +13,8 @@ pub struct TickReport {
     /// Signals that the client ended, or that left after being idle; by id. Nothing more will be heard
     /// of them unless they begin anew.
     pub ended: Vec<SignalId>,
-    /// Whether anybody but the daemon itself was heard since the last report.
+    /// Whether anybody but the daemon itself was heard since the last report, or nobody is known who could
+    /// have been.
     pub fed: bool,
 }
 

@@ -6,6 +6,7 @@ use super::acknowledgement::{Heard, Reports, Told};
 use super::episode::Episodes;
 use super::plan::Plans;
 use super::plans::{Place, unfold};
+use super::policy::Policy;
 use super::service::Service;
 use super::settings::Settings;
 use super::settle::{Causes, because};
@@ -118,12 +119,25 @@ impl Machine {
         self.sight.look(now, fed);
     }
 
-    /// Whether every tick may change something: a service is away from normal, an alert asks for something,
-    /// or automation does not see.
+    /// Whether every tick may change something: an alert asks for something, a service is away from normal or
+    /// was so lately, or automation does not see.
     pub fn is_busy(&self) -> bool {
         let watched = self.sight.watched();
         let mut services = self.services.values();
         self.sight.is_blind() || services.any(|service| !service.is_at_rest(watched))
+    }
+
+    /// Whether it matters who calls whom.
+    pub fn needs_calls(&self) -> bool {
+        let policies = self.settings.policies.iter();
+        let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
+        policies.any(|policy| policy.target.asks_who_calls() || steps(policy))
+    }
+
+    /// Whether any service is away from normal.
+    pub fn is_away(&self) -> bool {
+        let levels = &self.settings.levels;
+        self.services.values().any(|s| s.is_away(levels))
     }
 
     /// Says which services there are: all of them, each time.

@@ -23,6 +23,11 @@ pub enum Target {
 }
 
 impl Target {
+    /// Whether it depends on who calls whom.
+    pub(super) fn asks_who_calls(&self) -> bool {
+        matches!(self, Self::CallersOf(_))
+    }
+
     /// Whether further services may come to it while an alert goes on.
     pub(super) fn is_open(&self) -> bool {
         match self {

@@ -21,13 +21,26 @@ const STEP: Duration = Duration::from_millis(25);
 /// Of the customers' checkouts, so many are of low priority: they can wait when a service degrades.
 const LOW_PRIORITY: f64 = 0.5;
 
-/// What goes wrong: `payment` answers slower and fails more often.
+/// Of the trouble of `payment`, so much is left while it refuses what can wait.
+const RELIEF: f64 = 0.35;
+
+/// What goes wrong: `payment` answers slower and fails more often, because it has more to do than it can.
 #[derive(Debug, Clone, Copy)]
 pub struct Incident {
     /// Durations are multiplied by this.
     pub slowdown: f64,
     /// Share of charges that fail.
     pub errors: f64,
+}
+
+impl Incident {
+    /// What is left of it while what can wait is refused: the rest fits better, if not as well as ever.
+    fn relieved(self) -> Self {
+        Self {
+            slowdown: 1.0 + (self.slowdown - 1.0) * RELIEF,
+            errors: self.errors * RELIEF,
+        }
+    }
 }
 
 impl Default for Incident {
@@ -231,6 +244,10 @@ fn customer(shop: &ShopHandle, rng: &mut StdRng, now: Timestamp, incident: Optio
     // A degraded checkout or payment answers what can wait with "we will send you a mail".
     let shedding = s.checkout.is_degraded() || s.payment.is_degraded();
     let shed = shedding && trace.rng.random_bool(LOW_PRIORITY);
+    let incident = incident.map(|incident| match shedding {
+        true => incident.relieved(),
+        false => incident,
+    });
     let slowdown = incident.map_or(1.0, |incident| incident.slowdown);
     let charge = trace.took(60.0 * slowdown);
     let failed = !shed && incident.is_some_and(|incident| trace.rng.random_bool(incident.errors));
