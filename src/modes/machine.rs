@@ -129,7 +129,8 @@ impl Machine {
     /// Whether it matters who calls whom.
     pub fn needs_calls(&self) -> bool {
         let mut policies = self.settings.policies.iter();
-        policies.any(|policy| policy.target.asks_who_calls())
+        let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
+        policies.any(|policy| policy.target.asks_who_calls() || steps(policy))
     }
 
     /// Whether any service is away from normal.
