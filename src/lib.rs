@@ -21,6 +21,7 @@ pub mod notify;
 pub mod modes;
 pub mod storage;
 pub mod publish;
+pub mod instruct;
 pub mod expose;
 pub mod follow;
 

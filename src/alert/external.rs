@@ -376,6 +376,8 @@ impl External {
         if let Some(reported) = &mut resolved.grounds.reported {
             reported.ends_at = ends_at;
         }
+        // Who reports it has fallen silent, which is not the same as that it is over.
+        resolved.grounds.silent = reason.is_some();
         if let Some(reason) = reason {
             resolved.annotations.set("resolved_reason", reason);
         }

@@ -106,7 +106,7 @@ impl Machine {
             let of_signal = (*signal, RuleId(0))..=(*signal, RuleId(u32::MAX));
             let keys: Vec<Key> = self.index.range(of_signal).map(|(key, _)| *key).collect();
             for key in keys {
-                self.leave(now, key, Some("the signal ended"), &mut out);
+                self.leave(now, key, End::Silent("the signal ended"), &mut out);
             }
         }
         self.forget_past(now);
@@ -132,7 +132,7 @@ impl Machine {
     ) -> Vec<Transition> {
         let mut out = Vec::new();
         for (signal, rule, _) in self.grounds_of(fingerprint) {
-            self.leave(now, (signal, rule), Some(reason), &mut out);
+            self.leave(now, (signal, rule), End::Because(reason), &mut out);
         }
         out
     }
@@ -153,7 +153,8 @@ impl Machine {
             }
         }
         for (key, reason) in silent {
-            self.leave(now, key, reason.as_deref(), &mut out);
+            let end = reason.as_deref().map_or(End::Over, End::Silent);
+            self.leave(now, key, end, &mut out);
         }
         self.forget_past(now);
         out
@@ -346,9 +347,9 @@ impl Machine {
             // What was a deviation has lasted for so long that it is what is normal now.
             let reason = "the new level has become the normal one";
             entry.relevelled(key, before, observation);
-            self.leave(now, key, Some(reason), out);
+            self.leave(now, key, End::Because(reason), out);
         } else if outcome == Outcome::Ends {
-            self.leave(now, key, None, out);
+            self.leave(now, key, End::Over, out);
         }
     }
 
@@ -376,7 +377,7 @@ impl Machine {
     }
 
     /// Ends one episode, and with the last one the alert.
-    fn leave(&mut self, now: Timestamp, key: Key, reason: Option<&str>, out: &mut Vec<Transition>) {
+    fn leave(&mut self, now: Timestamp, key: Key, end: End<'_>, out: &mut Vec<Transition>) {
         let Some(fingerprint) = self.index.remove(&key) else {
             return;
         };
@@ -395,24 +396,23 @@ impl Machine {
         match entry.alert.state {
             AlertState::Firing => {
                 self.touched.insert(fingerprint, key.1);
-                out.push(self.resolve(now, entry.alert, reason));
+                out.push(self.resolve(now, entry.alert, end));
             }
             // Nobody was notified that it was pending, so nobody is that it is over.
             AlertState::Pending | AlertState::Resolved => {}
         }
     }
 
-    fn resolve(
-        &mut self,
-        now: Timestamp,
-        mut alert: Arc<Alert>,
-        reason: Option<&str>,
-    ) -> Transition {
+    fn resolve(&mut self, now: Timestamp, mut alert: Arc<Alert>, end: End<'_>) -> Transition {
         let resolved = Arc::make_mut(&mut alert);
         resolved.state = AlertState::Resolved;
         resolved.resolved_at = Some(now);
-        if let Some(reason) = reason {
-            resolved.annotations.set("resolved_reason", reason);
+        resolved.grounds.silent = matches!(end, End::Silent(_));
+        match end {
+            End::Over => {}
+            End::Because(reason) | End::Silent(reason) => {
+                resolved.annotations.set("resolved_reason", reason);
+            }
         }
         self.journal.decided(resolved.fingerprint);
         self.journal.resolved(resolved.fingerprint);
@@ -427,7 +427,7 @@ impl Machine {
     fn resolve_orphans(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
         while let Some((_, alert)) = self.orphans.pop_first() {
             let reason = "its rule is no longer in the configuration";
-            out.push(self.resolve(now, alert, Some(reason)));
+            out.push(self.resolve(now, alert, End::Because(reason)));
         }
     }
 
@@ -441,6 +441,17 @@ impl Machine {
             self.journal.fired(fingerprint);
         }
     }
+}
+
+/// How an alert ends.
+#[derive(Debug, Clone, Copy)]
+enum End<'a> {
+    /// What deviated is normal again.
+    Over,
+    /// Something else was decided, for this reason.
+    Because(&'a str),
+    /// Nothing more is heard of its signal, for this reason: that says nothing about how the service is.
+    Silent(&'a str),
 }
 
 fn rule(rules: &[Rule], id: RuleId) -> Option<&Rule> {

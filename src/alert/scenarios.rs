@@ -139,6 +139,7 @@ fn a_signal_that_ends_or_falls_silent_ends_its_alert() {
         only(&machine).annotations.get("resolved_reason"),
         Some("the signal ended")
     );
+    assert!(only(&machine).grounds.silent);
 
     see(&mut machine, feed.anomaly(2.0));
     let silent = feed
@@ -150,6 +151,7 @@ fn a_signal_that_ends_or_falls_silent_ends_its_alert() {
         [] as [&str; 0]
     );
     assert_eq!(names(&machine.expire(silent)), ["firing>resolved"]);
+    assert!(only(&machine).grounds.silent);
     assert_eq!(
         only(&machine).annotations.get("resolved_reason"),
         Some("no data since 1970-01-01T00:00:11Z")

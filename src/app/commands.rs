@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::decide::{Decider, event_change, keyed};
-use super::deliver;
+use super::decide::{Decider, keyed};
 use super::pipeline::Decisions;
+use super::{audit, deliver};
 use crate::alert;
 use crate::model::{
     Alert, AlertState, Dismissal, EventBody, Fingerprint, ModeChange, ModeState, PostedAlert,
@@ -58,6 +58,22 @@ impl Decider {
                 });
                 let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
                 answer(reply, self.change_modes(now, apply, Some(event)).await);
+            }
+            Command::Decide {
+                proposal,
+                approve,
+                author,
+                reason,
+                reply,
+            } => {
+                let found = self.pipeline.modes.view(now).proposals;
+                let found = found.into_iter().find(|found| found.id == proposal);
+                let apply = |modes: &mut modes::Machine| {
+                    modes.decide(now, &proposal, approve, &author, &reason)
+                };
+                let done = self.change_modes(now, apply, None).await;
+                let unknown = || CommandError::NotFound("there is no such proposal".into());
+                answer(reply, done.and_then(|()| found.ok_or_else(unknown)));
             }
             Command::Dismiss {
                 fingerprint,
@@ -235,7 +251,7 @@ impl Decider {
         // Numbers the modes, so before their changes are taken.
         let events = self.pipeline.events(now, decisions);
         let mut changes = changes(self);
-        changes.extend(events.iter().map(event_change));
+        changes.extend(events.iter().flat_map(audit::changes));
         let parcel = self.at_once(now, &decisions.transitions, &events);
         changes.extend(deliver::changes(&parcel));
         if let Err(error) = self.store.commit(changes).await {

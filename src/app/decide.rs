@@ -9,11 +9,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::deliver;
 use super::pipeline::{Decisions, Pipeline};
+use super::{audit, deliver};
 use crate::clock::Clock;
 use crate::dispatch;
-use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
+use crate::model::{AlertState, Event, Timestamp, Transition};
 use crate::mute::{Muted, Silences};
 use crate::notify::{self, Parcel};
 use crate::publish::{Board, Command, Freeze, ModesView};
@@ -144,7 +144,7 @@ impl Decider {
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
         let dismissals = self.pipeline.explainer.changes_of_dismissals();
         changes.extend(keyed(Table::Dismissals, dismissals));
-        changes.extend(events.iter().map(event_change));
+        changes.extend(events.iter().flat_map(audit::changes));
         changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
         self.notifier.deliver(parcel);
@@ -195,20 +195,8 @@ impl Decider {
             }
         }
         for event in events {
-            let EventBody::Mode(change) = &event.body else {
-                continue;
-            };
-            self.telemetry
-                .mode_changes
-                .with_label_values(&[&change.state.mode])
-                .inc();
-            tracing::warn!(
-                service = change.state.service,
-                from = change.from,
-                to = change.state.mode,
-                "mode: {}",
-                change.cause
-            );
+            audit::count(&self.telemetry, event);
+            audit::log(event);
         }
     }
 
@@ -238,7 +226,11 @@ impl Decider {
                 set_at: freeze.set_at,
             }),
             known_features: Arc::clone(&self.known_features),
-            ..ModesView::default()
+            proposals: view.proposals,
+            episodes: view.episodes,
+            plans: view.plans,
+            reports: view.reports,
+            blind: view.blind,
         });
         self.board.append(events);
     }
@@ -307,14 +299,6 @@ pub(super) fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Ve
         .into_iter()
         .map(|(key, value)| Change { table, key, value })
         .collect()
-}
-
-pub(super) fn event_change(event: &Event) -> Change {
-    // An event is plain data of our own; should it ever fail to serialise, its number is still used.
-    Change::event(
-        event.sequence,
-        serde_json::to_vec(event).unwrap_or_default(),
-    )
 }
 
 /// The events of earlier runs, oldest first, and what could not be read of them.

@@ -1,9 +1,11 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod audit;
 mod builtin;
 mod commands;
 mod decide;
+mod degrading;
 mod deliver;
 mod failing;
 mod features;
@@ -211,6 +213,7 @@ impl Daemon {
                 clock: clock.clone(),
             }),
             deliveries: Arc::new(notifier.clone()),
+            audit: Arc::new(audit::Reader(store.clone())),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
         };
@@ -229,7 +232,7 @@ impl Daemon {
                 sink,
                 Arc::clone(&admission),
                 telemetry,
-                clock,
+                clock.clone(),
                 shutdown.ingest.clone(),
             )),
             learning: learning.clone(),
@@ -237,6 +240,12 @@ impl Daemon {
         };
         let stop = &daemon.shutdown.decide;
         tokio::spawn(learning.run(config.storage.snapshot_interval.0, stop.clone()));
+        tokio::spawn(audit::keep(
+            daemon.store.clone(),
+            config.modes.audit.clone(),
+            clock,
+            stop.clone(),
+        ));
         tokio::spawn(memory::watch(
             config.limits.memory.0,
             admission,

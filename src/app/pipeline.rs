@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::degrading::{self, ModeWatch, with_mode_rules};
 use super::failing::{ReceiverWatch, with_receiver_rule};
 use super::limits::{LimitWatch, with_limit_rule};
 use crate::alert;
@@ -17,8 +18,8 @@ use crate::derive::tick_end;
 use crate::engine::{self, TickReport};
 use crate::explain;
 use crate::model::{
-    Alert, AlertState, Dismissal, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule,
-    Timestamp, Transition,
+    Alert, Dismissal, Event, EventBody, ModeChange, PostedAlert, Query as _, Rule, Timestamp,
+    Transition,
 };
 use crate::modes;
 
@@ -37,6 +38,12 @@ pub(super) struct Pipeline {
     limits: LimitWatch,
     /// The built-in alert about receivers.
     pub(super) receivers: ReceiverWatch,
+    /// The built-in alerts about modes.
+    degrading: ModeWatch,
+    /// Whether alerts may change modes.
+    has_policies: bool,
+    /// Whether another system has reported alerts since the last tick.
+    was_posted: bool,
     /// Length of a tick.
     tick: Duration,
     /// End of the last tick that was closed.
@@ -87,16 +94,20 @@ impl Pipeline {
     ) -> (Self, Vec<String>) {
         let (rules, limits) = with_limit_rule(rules);
         let (rules, receivers) = with_receiver_rule(&rules);
+        let within = settings.modes.acknowledge_within;
+        let (rules, mut degrading) = with_mode_rules(&rules, within);
         let (alerts, mut warnings) =
             alert::Machine::restore(rules, settings.alert, now, saved.alerts);
         let (external, of_external) =
             alert::External::restore(settings.external, now, saved.external);
         warnings.extend(of_external);
+        let has_policies = !settings.modes.policies.is_empty();
         let (modes, of_modes) = modes::Machine::restore(saved.modes, settings.modes);
         warnings.extend(of_modes);
         let (mut explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
         warnings.extend(of_incidents);
         warnings.extend(explainer.restore_dismissals(saved.dismissals));
+        degrading.recall(&alerts.snapshot());
         let tick = settings.tick;
         let pipeline = Self {
             engine,
@@ -106,6 +117,9 @@ impl Pipeline {
             explainer,
             limits,
             receivers,
+            degrading,
+            has_policies,
+            was_posted: false,
             tick,
             // The tick that is open now closes at its own end, not a whole tick from here.
             closed_until: tick_end(now, tick).minus(tick),
@@ -162,13 +176,31 @@ impl Pipeline {
     /// Decides by what a tick brought.
     pub(super) async fn decide(&mut self, now: Timestamp, report: &TickReport) -> Decisions {
         let services = self.engine.services().await;
-        self.modes
-            .know_services(now, services.iter().map(|service| &service.service));
         let mut observations = report.observations.clone();
         observations.extend(self.limits.observe(report, &services));
         observations.extend(self.receivers.observe(report));
+        let modes = self.modes.view(now);
+        observations.extend(self.degrading.observe(report, &modes));
         let transitions = self.alerts.step(now, &observations, &report.ended);
-        self.conclude(now, transitions).await
+        let mut decisions = self.conclude(now, transitions).await;
+        let names: Vec<&str> = services.iter().map(|s| s.service.as_str()).collect();
+        let edges = match self.modes.needs_calls() {
+            true => self.engine.edges().await,
+            false => Vec::new(),
+        };
+        let calls: Vec<_> = edges
+            .iter()
+            .map(|edge| (edge.caller.as_str(), edge.callee.as_str()))
+            .collect();
+        let tick = modes::Tick {
+            services: &names,
+            calls: &calls,
+            alerts: &of_others(self.snapshot()),
+            // Without a service there is nothing that could be heard.
+            fed: report.fed | std::mem::take(&mut self.was_posted) || services.is_empty(),
+        };
+        decisions.modes.extend(self.modes.tick(now, &tick));
+        decisions
     }
 
     /// Explains what the alerts did, and decides what it means to modes.
@@ -178,7 +210,13 @@ impl Pipeline {
         mut transitions: Vec<Transition>,
     ) -> Decisions {
         self.explain(now, &mut transitions).await;
-        let modes = self.modes.on_transitions(now, &transitions);
+        let modes = if transitions.iter().any(|t| degrading::is_own(&t.alert)) {
+            let others = transitions.iter().filter(|t| !degrading::is_own(&t.alert));
+            let others: Vec<Transition> = others.cloned().collect();
+            self.modes.on_transitions(now, &others)
+        } else {
+            self.modes.on_transitions(now, &transitions)
+        };
         Decisions {
             transitions,
             modes,
@@ -189,6 +227,13 @@ impl Pipeline {
     /// Whether [`Pipeline::decide`] has something to do in every tick, whatever the tick brings.
     pub(super) fn is_restless(&self) -> bool {
         self.limits.is_awake()
+            || self.degrading.is_awake()
+            || (self.watches_modes() && self.modes.is_busy())
+    }
+
+    /// Whether it matters to modes which ticks brought data.
+    pub(super) fn watches_modes(&self) -> bool {
+        self.has_policies || self.modes.is_away()
     }
 
     /// Decides what the passing of time alone decides: ends of silent alerts, of overrides, of holds.
@@ -212,6 +257,7 @@ impl Pipeline {
         now: Timestamp,
         posted: Vec<PostedAlert>,
     ) -> (Decisions, alert::Received) {
+        self.was_posted = true;
         let (transitions, received) = self.external.post(now, posted);
         // Mostly the same is merely reported again.
         if transitions.is_empty() && !self.external.is_touched() {
@@ -260,18 +306,15 @@ impl Pipeline {
 
     /// Brings modes in line with the alerts that were restored.
     pub(super) fn reconcile(&mut self, now: Timestamp) -> Decisions {
-        let firing: Vec<Arc<Alert>> = self
-            .snapshot()
-            .into_iter()
-            .filter(|alert| alert.state == AlertState::Firing)
-            .collect();
+        let alerts = of_others(self.snapshot());
         Decisions {
-            modes: self.modes.reconcile(now, &firing),
+            modes: self.modes.reconcile(now, &alerts),
             ..Decisions::default()
         }
     }
 
-    /// Numbers what happened. Alerts stand before the modes they cause.
+    /// Numbers what happened. Alerts stand before the modes they cause, and what led to a change of mode
+    /// before the change.
     pub(super) fn events(&mut self, now: Timestamp, decisions: &Decisions) -> Vec<Event> {
         let alerts = decisions.transitions.iter().map(|t| EventBody::Alert {
             from: t.from,
@@ -279,7 +322,9 @@ impl Pipeline {
         });
         let modes = decisions.modes.iter().cloned().map(EventBody::Mode);
         let mut events = Vec::new();
-        for mut body in alerts.chain(decisions.done.clone()).chain(modes) {
+        let notes = self.modes.take_notes();
+        let bodies = alerts.chain(decisions.done.clone()).chain(notes);
+        for mut body in bodies.chain(modes) {
             self.sequence += 1;
             if let EventBody::Mode(change) = &mut body {
                 change.state.sequence = self.sequence;
@@ -331,4 +376,10 @@ impl Pipeline {
             .annotate(transitions, |alert| explainer.annotate_external(alert));
         self.explainer.tell(&named(self.snapshot()));
     }
+}
+
+/// Without the alerts about modes: no mode follows from those.
+fn of_others(mut alerts: Vec<Arc<Alert>>) -> Vec<Arc<Alert>> {
+    alerts.retain(|alert| !degrading::is_own(alert));
+    alerts
 }

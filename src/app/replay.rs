@@ -337,16 +337,22 @@ impl Replay {
                 until: due.map_or(until, |due| due.min(until)),
                 rejections,
             };
-            let (alerts, unseen) = (&mut self.pipeline.alerts, self.unseen);
+            let watches_modes = self.pipeline.watches_modes();
+            let unseen = self.unseen;
+            let (alerts, modes) = (&mut self.pipeline.alerts, &mut self.pipeline.modes);
             // While there are alerts, each tick explains them anew.
-            let look_always = unseen || !alerts.is_quiet();
+            let look_always = unseen || watches_modes || !alerts.is_quiet();
             let mut transitions = Vec::new();
             let mut look = |report: &TickReport| {
                 if unseen {
                     return ControlFlow::Break(());
                 }
                 transitions = alerts.step(report.end, &report.observations, &report.ended);
-                if transitions.is_empty() && alerts.is_quiet() {
+                if watches_modes {
+                    modes.watch(report.end, report.fed);
+                }
+                let is_calm = !watches_modes || !modes.is_busy();
+                if transitions.is_empty() && alerts.is_quiet() && is_calm {
                     ControlFlow::Continue(())
                 } else {
                     ControlFlow::Break(())

@@ -1,12 +1,14 @@
 //! The configuration, handed to each stage in that stage's own words.
 
+mod modes;
+
 use std::time::Duration;
 
-use anyhow::Context as _;
+pub(super) use modes::modes;
 
 use super::receivers;
-use crate::config::{Config, LOG_RECEIVER, Policy};
-use crate::{alert, engine, expose, ingest, modes, notify};
+use crate::config::{Config, LOG_RECEIVER};
+use crate::{alert, engine, expose, ingest, notify};
 
 /// What of `limits.memory` requests in work may take, decompressed.
 const INFLIGHT_SHARE: u64 = 4;
@@ -121,35 +123,6 @@ pub(super) fn notify(
         connect_timeout: delivery.connect_timeout.0,
         drain: delivery.drain.0,
         ..notify::Settings::default()
-    })
-}
-
-pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
-    let levels = config.modes.levels();
-    let policy = |policy: &Policy| -> anyhow::Result<modes::Policy> {
-        let wrong = || format!("modes policy `{}`", policy.name);
-        let service = modes::ServiceTemplate::parse(&policy.service);
-        Ok(modes::Policy {
-            name: policy.name.clone(),
-            when: policy.when.selector.clone(),
-            service: service.map_err(anyhow::Error::msg).with_context(wrong)?,
-            level: levels.level(&policy.level).with_context(wrong)?,
-            features: policy.features.clone(),
-            hold: policy.hold.0,
-            recover: policy.recover.0,
-        })
-    };
-    Ok(modes::Settings {
-        lease: config.modes.lease.0,
-        limit: config.modes.limit.0,
-        policies: config
-            .modes
-            .policies
-            .iter()
-            .map(policy)
-            .collect::<anyhow::Result<_>>()?,
-        max_services: usize::try_from(config.limits.services).unwrap_or(usize::MAX),
-        levels,
     })
 }
 

@@ -4,6 +4,7 @@
 //! of series that are known never waits here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,11 @@ pub(super) struct Census {
     max_series_per_service: u64,
     max_services: usize,
     telemetry: Telemetry,
+    /// The service that we report as ourselves.
+    own_service: Option<String>,
+    /// Whether anybody but ourselves has sent anything since it was last asked. It stands for itself;
+    /// nothing is read by way of it.
+    fed: AtomicBool,
     /// Held for a few map operations, never over an await or while a message is sent.
     state: Mutex<State>,
 }
@@ -108,6 +114,8 @@ impl Census {
             max_series_per_service: settings.max_series_per_service,
             max_services: settings.max_services,
             telemetry,
+            own_service: settings.own_service.clone(),
+            fed: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -135,6 +143,7 @@ impl Census {
                 service.last_seen = service.last_seen.max(now);
                 service.heard = true;
                 service.present = true;
+                self.note_fed(name);
                 if service.first_seen == UNKNOWN {
                     service.first_seen = now;
                 }
@@ -241,12 +250,25 @@ impl Census {
     pub(super) fn hear(&self, sender: &Resource, now: Timestamp) {
         if let Some(service) = self.lock().services.get_mut(&sender.service) {
             service.heard = true;
+            self.note_fed(&sender.service);
             service.last_seen = service.last_seen.max(now);
             if service.first_seen == UNKNOWN {
                 service.first_seen = now;
             }
             service.note_version(sender, now);
         }
+    }
+
+    fn note_fed(&self, service: &str) {
+        if self.own_service.as_deref() != Some(service) {
+            self.fed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether anybody but ourselves has sent anything since the last call, or nobody is known who could.
+    pub(super) fn take_fed(&self) -> bool {
+        let others = |name: &Arc<str>| self.own_service.as_deref() != Some(&**name);
+        self.fed.swap(false, Ordering::Relaxed) || !self.lock().services.keys().any(others)
     }
 
     /// The services but `own`, by name, each with whether it has sent anything since the last call.

@@ -184,7 +184,8 @@ impl Handle {
                         || !closed.observations.is_empty()
                         || !closed.ended.is_empty();
                     if anything {
-                        let report = TickReport::new(next, closed.observations, closed.ended);
+                        let fed = inner.census.take_fed();
+                        let report = TickReport::new(next, closed.observations, closed.ended, fed);
                         if look(&report).is_break() || closed.left {
                             return Stop::Closed(report);
                         }

@@ -13,6 +13,9 @@ pub struct TickReport {
     /// Signals that the client ended, or that left after being idle; by id. Nothing more will be heard
     /// of them unless they begin anew.
     pub ended: Vec<SignalId>,
+    /// Whether anybody but the daemon itself was heard since the last report, or nobody is known who could
+    /// have been.
+    pub fed: bool,
 }
 
 impl TickReport {
@@ -21,6 +24,7 @@ impl TickReport {
         end: Timestamp,
         mut observations: Vec<Observation>,
         mut ended: Vec<SignalId>,
+        fed: bool,
     ) -> Self {
         observations.sort_by_key(|o| (o.sample.time, o.signal.id, o.rule));
         ended.sort_unstable();
@@ -29,6 +33,7 @@ impl TickReport {
             end,
             observations,
             ended,
+            fed,
         }
     }
 }

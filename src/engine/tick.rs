@@ -33,7 +33,7 @@ impl Handle {
         let report = tokio::spawn(async move { handle.close_tick(now).await }).await;
         report.unwrap_or_else(|_| {
             self.0.plan.telemetry.panics.inc();
-            TickReport::new(self.boundary(now), Vec::new(), Vec::new())
+            TickReport::new(self.boundary(now), Vec::new(), Vec::new(), false)
         })
     }
 
@@ -91,7 +91,7 @@ impl Handle {
         observations.extend(beat.observations);
         ended.extend(beat.ended);
         inner.census.forget(now, inner.plan.settings.idle());
-        TickReport::new(boundary, observations, ended)
+        TickReport::new(boundary, observations, ended, inner.census.take_fed())
     }
 
     /// Which services were heard since the last tick, and for how long those that were not could have been.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Board, Deliveries, Query, Report, modes};
+use super::{Audit, Board, Deliveries, Query, Report, modes};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::telemetry::Telemetry;
@@ -87,6 +87,8 @@ pub struct Sources {
     pub report: Arc<dyn Report>,
     /// Who is told, and how that goes.
     pub deliveries: Arc<dyn Deliveries>,
+    /// What was decided about modes.
+    pub audit: Arc<dyn Audit>,
     /// The daemon's metrics about itself.
     pub telemetry: Telemetry,
     /// The present time.
@@ -100,6 +102,7 @@ pub(super) struct State {
     pub(super) query: Arc<dyn Query>,
     pub(super) report: Arc<dyn Report>,
     pub(super) deliveries: Arc<dyn Deliveries>,
+    pub(super) audit: Arc<dyn Audit>,
     pub(super) telemetry: Telemetry,
     pub(super) clock: Clock,
     pub(super) settings: Arc<Settings>,
@@ -123,6 +126,7 @@ impl State {
             query,
             report,
             deliveries,
+            audit,
             telemetry,
             clock,
         } = sources;
@@ -132,6 +136,7 @@ impl State {
             query,
             report,
             deliveries,
+            audit,
             telemetry,
             clock,
             settings: Arc::new(settings),

@@ -2,19 +2,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::{MAX_SERVICE_NAME, Settings};
-use super::service::{Claim, Service};
+use super::policy::Policy;
+use super::service::Service;
+use super::settings::Settings;
 use super::settle::{Causes, because};
-use super::{Error, Freeze, View};
+use super::sight::Sight;
+use super::target::MAX_SERVICE_NAME;
+use super::{Error, Freeze, Tick, View};
 use crate::model::{
-    Alert, AlertState, Fingerprint, Level, ModeChange, ModeState, Override, Timestamp, Transition,
+    Alert, AlertState, EventBody, Fingerprint, ModeChange, ModeState, ModeStep, Override,
+    Timestamp, Transition,
 };
 
-/// The most that passes, for hold and recovery, between two calls. What goes beyond is time that nobody
-/// watched. While there is something to wait for, [`Machine::next_deadline`] is never farther away.
+/// The most that may pass between two calls, where ticks are not farther apart, without the clock counting as
+/// having jumped. While there is something to wait for, [`Machine::next_deadline`] is never farther away.
 pub const MAX_STEP: Duration = Duration::from_secs(60);
-/// Alerts that may ask for a level at once; further ones are left out with a warning.
-const MAX_ALERTS: usize = 100_000;
 /// Warnings kept until they are taken.
 const MAX_WARNINGS: usize = 16;
 
@@ -28,13 +30,19 @@ pub struct Machine {
     pub(super) services: BTreeMap<String, Service>,
     /// Which services an alert has claims on.
     pub(super) alerts: BTreeMap<Fingerprint, BTreeSet<String>>,
+    /// How many pairs of alert and service there are in `alerts`.
+    pub(super) pairs: usize,
+    /// Who calls each service, as of the last tick.
+    pub(super) callers: BTreeMap<String, BTreeSet<String>>,
     pub(super) freeze: Option<Freeze>,
-    /// The time of the last input.
-    pub(super) last: Option<Timestamp>,
+    /// What is known of time and data.
+    pub(super) sight: Sight,
     /// What has to be saved.
     pub(super) unsaved: BTreeSet<String>,
     pub(super) freeze_unsaved: bool,
     warnings: Vec<String>,
+    /// What happened beside changes of modes, in order, until it is taken.
+    pub(super) notes: Vec<EventBody>,
 }
 
 impl Machine {
@@ -45,20 +53,67 @@ impl Machine {
             policy.level = policy.level.min(worst);
         }
         Self {
+            sight: Sight::new(&settings),
             settings,
             services: BTreeMap::new(),
             alerts: BTreeMap::new(),
+            pairs: 0,
+            callers: BTreeMap::new(),
             freeze: None,
-            last: None,
             unsaved: BTreeSet::new(),
             freeze_unsaved: false,
             warnings: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
-    /// Says which services there are: all of them, each time. Those that are normal, without alert and
-    /// without override are forgotten when they are not named any more.
-    pub fn know_services<S: AsRef<str>>(
+    /// Takes in what a tick brought. Services that are normal, without alert and without override are
+    /// forgotten when they are not named any more.
+    pub fn tick(&mut self, now: Timestamp, tick: &Tick<'_>) -> Vec<ModeChange> {
+        self.sight.pass_to(now);
+        self.sight.look(now, tick.fed);
+        self.know_services(now, tick.services);
+        self.callers.clear();
+        for (caller, callee) in tick.calls {
+            let callers = self.callers.entry((*callee).to_owned()).or_default();
+            callers.insert((*caller).to_owned());
+        }
+        self.compare_with(now, tick.alerts);
+        self.settle(now, Causes::new())
+    }
+
+    /// Takes in that a tick has ended while nothing goes on ([`Machine::is_busy`]): a cheap
+    /// [`Machine::tick`] for those who live through days in a moment.
+    pub fn watch(&mut self, now: Timestamp, fed: bool) {
+        self.sight.pass_to(now);
+        self.sight.look(now, fed);
+    }
+
+    /// Whether every tick may change something: an alert asks for something, a service is away from normal or
+    /// was so lately, or automation does not see.
+    pub fn is_busy(&self) -> bool {
+        let watched = self.sight.watched();
+        let mut services = self.services.values();
+        self.sight.is_blind() || services.any(|service| !service.is_at_rest(watched))
+    }
+
+    /// Whether it matters who calls whom.
+    pub fn needs_calls(&self) -> bool {
+        let mut policies = self.settings.policies.iter();
+        let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
+        policies
+            .into_iter()
+            .any(|policy| policy.target.asks_who_calls() || steps(policy))
+    }
+
+    /// Whether any service is away from normal.
+    pub fn is_away(&self) -> bool {
+        let levels = &self.settings.levels;
+        self.services.values().any(|s| s.is_away(levels))
+    }
+
+    /// Says which services there are: all of them, each time.
+    pub(super) fn know_services<S: AsRef<str>>(
         &mut self,
         now: Timestamp,
         names: impl IntoIterator<Item = S>,
@@ -70,8 +125,9 @@ impl Machine {
             }
         }
         let unsaved = &mut self.unsaved;
+        let watched = self.sight.watched();
         self.services.retain(|name, service| {
-            let keep = named.contains(name) || !service.is_at_rest();
+            let keep = named.contains(name) || !service.is_at_rest(watched);
             if !keep && service.durable {
                 unsaved.insert(name.clone());
             }
@@ -85,54 +141,51 @@ impl Machine {
         now: Timestamp,
         transitions: &[Transition],
     ) -> Vec<ModeChange> {
-        self.pass_to(now);
+        self.sight.pass_to(now);
         for transition in transitions {
             self.take_in(now, &transition.alert);
         }
         self.settle(now, Causes::new())
     }
 
-    /// Takes in which alerts fire, all of them: for after a restart or a reload, when transitions may
-    /// have been missed or policies changed. Recoveries go on from where they stood.
-    pub fn reconcile(&mut self, now: Timestamp, firing: &[Arc<Alert>]) -> Vec<ModeChange> {
-        self.pass_to(now);
-        let present: BTreeSet<_> = firing.iter().map(|alert| alert.fingerprint).collect();
-        let gone: Vec<_> = self
-            .alerts
-            .keys()
-            .filter(|fingerprint| !present.contains(fingerprint))
-            .copied()
-            .collect();
-        for fingerprint in gone {
-            self.let_go(fingerprint);
-        }
+    /// Takes in all alerts there are: for after a restart or a reload, when transitions may have been missed
+    /// or policies changed. Recoveries go on from where they stood.
+    pub fn reconcile(&mut self, now: Timestamp, alerts: &[Arc<Alert>]) -> Vec<ModeChange> {
+        self.sight.pass_to(now);
+        let firing = alerts.iter().filter(|a| a.state == AlertState::Firing);
         for alert in firing {
             self.take_in(now, alert);
         }
+        self.compare_with(now, alerts);
         self.settle(now, Causes::new())
     }
 
     /// Lets time pass: overrides end, services step back.
     pub fn step(&mut self, now: Timestamp) -> Vec<ModeChange> {
-        self.pass_to(now);
+        self.sight.pass_to(now);
         self.settle(now, Causes::new())
     }
 
-    /// When [`Machine::step`] has to be called at the latest; `None`: there is nothing to wait for.
+    /// When [`Machine::step`] has to be called at the latest; `None`: there is nothing to wait for but ticks.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let last = self.last?;
-        let expiries = self
-            .services
-            .values()
-            .filter_map(|service| service.manual.as_ref()?.expires_at);
-        let watch = last.plus(MAX_STEP);
-        let step_backs = self
-            .services
-            .values()
-            .filter(|_| self.freeze.is_none())
-            .filter_map(Service::step_back_at)
-            .map(|at| at.min(watch));
-        expiries.chain(step_backs).min()
+        let services = || self.services.values();
+        let expiries = services().filter_map(|service| service.manual.as_ref()?.expires_at);
+        // On a clock that stands still nothing comes nearer; the next tick may set it going.
+        let waits = !self.sight.is_blind();
+        let silences = services()
+            .flat_map(|service| service.claims.values())
+            .filter_map(|claim| Some(claim.silent_since?.plus(self.settings.silence)));
+        let steps = services().filter(|_| self.may_act()).flat_map(|service| {
+            let held_until = service.held_until();
+            // What waits for room or for people waits for another input.
+            let up = (held_until > self.sight.watched() && service.manual.is_none())
+                .then(|| service.want().or_else(|| service.wish()));
+            let up = up.flatten().map(|_| held_until);
+            service.step_back_at().into_iter().chain(up)
+        });
+        let due = silences.chain(steps).filter(|_| waits).min();
+        let due = due.and_then(|due| self.sight.at(due));
+        expiries.chain(due).min()
     }
 
     /// Puts a service into a mode by hand, in place of an earlier override.
@@ -158,10 +211,10 @@ impl Machine {
         let entry = self.known(service)?;
         let mut causes = Causes::new();
         let cause = format!("set by {}: {}", manual.author, manual.reason);
-        because(&mut causes, service, cause);
+        because(&mut causes, service, ModeStep::Override, cause);
         entry.set_manual(Some(manual));
         self.unsaved.insert(service.into());
-        self.pass_to(now);
+        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 
@@ -183,9 +236,9 @@ impl Machine {
         entry.set_manual(None);
         let mut causes = Causes::new();
         let cause = format!("override removed by {author}");
-        because(&mut causes, service, cause);
+        because(&mut causes, service, ModeStep::Override, cause);
         self.unsaved.insert(service.into());
-        self.pass_to(now);
+        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 
@@ -193,7 +246,7 @@ impl Machine {
     pub fn freeze(&mut self, now: Timestamp, freeze: Option<Freeze>) -> Vec<ModeChange> {
         self.freeze_unsaved |= self.freeze != freeze;
         self.freeze = freeze;
-        self.pass_to(now);
+        self.sight.pass_to(now);
         self.settle(now, Causes::new())
     }
 
@@ -217,6 +270,15 @@ impl Machine {
                 .map(|(name, service)| (name.clone(), leased(service)))
                 .collect(),
             freeze: self.freeze.clone(),
+            proposals: self
+                .services
+                .values()
+                .filter_map(|service| service.proposal.clone())
+                .collect(),
+            episodes: Vec::new(),
+            plans: Vec::new(),
+            reports: BTreeMap::new(),
+            blind: self.sight.why_blind(),
         }
     }
 
@@ -226,14 +288,10 @@ impl Machine {
         Some(self.leased(service.told.clone(), now))
     }
 
-    /// Services for which an alert asks for a worse level than automation has given them, because of the
-    /// limit, a freeze or an override; and the level asked for.
-    pub fn waiting(&self) -> Vec<(&str, Level)> {
-        self.services
-            .iter()
-            .filter(|(_, service)| service.target() > service.auto)
-            .map(|(name, service)| (name.as_str(), service.target()))
-            .collect()
+    /// What happened since the last call beside changes of modes, in order: proposals, episodes, plans and
+    /// acknowledgements. It led to the changes that the same inputs returned, and stands before them.
+    pub fn take_notes(&mut self) -> Vec<EventBody> {
+        std::mem::take(&mut self.notes)
     }
 
     /// What went wrong since the last call without stopping anything, for the log.
@@ -252,14 +310,14 @@ impl Machine {
             .ok_or_else(|| Error::NotFound(format!("there is no service `{service}`")))
     }
 
-    fn warn(&mut self, warning: String) {
+    pub(super) fn warn(&mut self, warning: String) {
         if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
     /// The service, made known if there is room for it.
-    fn find_or_add(&mut self, name: &str, now: Timestamp) -> Option<&mut Service> {
+    pub(super) fn find_or_add(&mut self, name: &str, now: Timestamp) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
             if name.is_empty() || name.len() > MAX_SERVICE_NAME {
                 return None;
@@ -271,99 +329,9 @@ impl Machine {
                 ));
                 return None;
             }
-            let service = Service::normal(name, &self.settings.levels, now);
+            let service = Service::normal(name, &self.settings, now);
             self.services.insert(name.into(), service);
         }
         self.services.get_mut(name)
-    }
-
-    /// Lets the clock advance. Hold and recovery count only time that was watched: where the clock
-    /// jumps, what they count from is moved along.
-    fn pass_to(&mut self, now: Timestamp) {
-        let Some(last) = self.last.replace(now) else {
-            return;
-        };
-        let back = last.since(now);
-        let ahead = now.since(last).saturating_sub(MAX_STEP);
-        if back.is_zero() && ahead.is_zero() {
-            return;
-        }
-        // Nothing counts for who is normal.
-        let away = |(_, service): &(&String, &mut Service)| service.auto > Level(0);
-        for (name, service) in self.services.iter_mut().filter(away) {
-            service.shift(back, ahead, now);
-            self.unsaved.insert(name.clone());
-        }
-    }
-
-    /// What an alert asks for now, by service and position of the policy.
-    fn claims_of(&self, fingerprint: Fingerprint) -> BTreeMap<(String, usize), Claim> {
-        let names = self.alerts.get(&fingerprint).into_iter().flatten();
-        let services = names.filter_map(|name| Some((name, self.services.get(name)?)));
-        services
-            .flat_map(|(name, service)| {
-                let own = service
-                    .claims
-                    .iter()
-                    .filter(move |((_, f), _)| *f == fingerprint);
-                own.map(|((position, _), claim)| ((name.clone(), *position), claim.clone()))
-            })
-            .collect()
-    }
-
-    fn let_go(&mut self, fingerprint: Fingerprint) {
-        for name in self.alerts.remove(&fingerprint).unwrap_or_default() {
-            if let Some(service) = self.services.get_mut(&name) {
-                service.release(fingerprint);
-                self.unsaved.insert(name);
-            }
-        }
-    }
-
-    fn take_in(&mut self, now: Timestamp, alert: &Alert) {
-        let before = self.claims_of(alert.fingerprint);
-        self.let_go(alert.fingerprint);
-        match alert.state {
-            AlertState::Pending | AlertState::Resolved => return,
-            AlertState::Firing => {}
-        }
-        let mut asked = Vec::new();
-        let mut problems = Vec::new();
-        for (position, policy) in self.settings.policies.iter().enumerate() {
-            if policy.level == Level(0) || !policy.when.matches(&alert.labels) {
-                continue;
-            }
-            match policy.service.render(&alert.labels) {
-                Ok(service) => asked.push((service, position, policy.level)),
-                Err(error) => problems.push(format!(
-                    "policy `{}` names no service for alert {}: {error}",
-                    policy.name,
-                    alert.name()
-                )),
-            }
-        }
-        for problem in problems {
-            self.warn(problem);
-        }
-        if !asked.is_empty() && self.alerts.len() >= MAX_ALERTS {
-            let warning = format!("more than {MAX_ALERTS} alerts: modes leave the others out");
-            self.warn(warning);
-            return;
-        }
-        for (name, position, level) in asked {
-            if let Some(service) = self.find_or_add(&name, now) {
-                let claim = Claim::new(level, alert);
-                // Numbers move with every sample; a reason that only reads differently is no news.
-                let same = before.get(&(name.clone(), position));
-                let claim = same
-                    .filter(|same| same.level == level)
-                    .cloned()
-                    .unwrap_or(claim);
-                service.claim((position, alert.fingerprint), claim);
-                self.unsaved.insert(name.clone());
-                let claimed = self.alerts.entry(alert.fingerprint).or_default();
-                claimed.insert(name);
-            }
-        }
     }
 }

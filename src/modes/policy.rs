@@ -1,61 +1,10 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use minijinja::{Environment, UndefinedBehavior};
+use serde::{Deserialize, Serialize};
 
-use crate::model::{Labels, Level, Levels, Selector};
-
-/// Steps that rendering a service's name may take; a name needs a handful.
-const TEMPLATE_FUEL: u64 = 10_000;
-/// Longest service name that a template may yield, in bytes. Ingested names are shorter.
-pub(super) const MAX_SERVICE_NAME: usize = 2048;
-
-/// How services are degraded.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The names of the levels, from normal to worst.
-    pub levels: Levels,
-    /// How long an instruction holds for a service that hears nothing newer. Default 30 s.
-    pub lease: Duration,
-    /// Share of the known services, 0 to 1, that may be away from normal before automation stops taking
-    /// more away. Always at least one service, but for 0: then automation takes none. Default 0.5.
-    pub limit: f64,
-    /// Which alerts ask for which level; names are unique. Default none.
-    pub policies: Vec<Policy>,
-    /// Most services that are known at once; further ones are left alone. Default 10,000.
-    pub max_services: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            levels: Levels::default(),
-            lease: Duration::from_secs(30),
-            limit: 0.5,
-            policies: Vec::new(),
-            max_services: 10_000,
-        }
-    }
-}
-
-impl Settings {
-    /// How many of `known` services may be away from normal.
-    pub(super) fn allowed(&self, known: usize) -> usize {
-        // NaN is not above 0 either, and so means none: the safe side.
-        if self.limit.is_nan() || self.limit <= 0.0 {
-            return 0;
-        }
-        // Without the small addition 29 % of 100 would be 28.
-        let share = (self.limit.min(1.0) * known as f64 + 1e-9).floor() as usize;
-        share.max(1)
-    }
-
-    /// The worst level there is.
-    pub(super) fn worst(&self) -> Level {
-        Level(u8::try_from(self.levels.names().len().saturating_sub(1)).unwrap_or(u8::MAX))
-    }
-}
+use super::target::Target;
+use crate::model::{Instruction, Level, Priority, Selector};
 
 /// Asks for a level while an alert fires.
 #[derive(Debug, Clone)]
@@ -64,129 +13,134 @@ pub struct Policy {
     pub name: String,
     /// Holds for the labels of the alerts that count.
     pub when: Selector,
-    /// Which service is told, from the alert's labels.
-    pub service: ServiceTemplate,
-    /// The level that it asks for; normal asks for nothing.
+    /// Which services are told. Of no meaning where there are `steps`.
+    pub target: Target,
+    /// The level that it asks for; normal asks for nothing. Of no meaning where there are `steps`.
     pub level: Level,
-    /// Flags and values that services are told beside the level.
-    pub features: BTreeMap<String, serde_json::Value>,
-    /// A change is not taken back before this much time has passed.
+    /// What services are told in that level, where it differs from what the level means. Default nothing.
+    pub instruction: Parts,
+    /// How the level is reached. Default one level at a time.
+    pub step: Step,
+    /// A change is followed by no other automatic one before this much time has passed. Default 1 minute.
     pub hold: Duration,
-    /// Nothing may have asked for the level for this long before the service steps back.
+    /// Nothing may have asked for the level for this long before the service steps back. Default 2
+    /// minutes.
     pub recover: Duration,
+    /// Whether it only proposes what it would do. Default no.
+    pub dry_run: bool,
+    /// How its effect is judged.
+    pub effect: EffectSettings,
+    /// Changes of several services in this order, as one, in place of `target` and `level`. Default none.
+    pub steps: Vec<PlanStepSettings>,
+    /// How long a step of `steps` may take to be acknowledged. Default 30 s.
+    pub acknowledge_within: Duration,
 }
 
-/// The name of a service: fixed text, or a template over an alert's labels as `{{ service }}`. A label
-/// that the alert does not have is an error, so that no wrong service is told.
+impl Policy {
+    /// A policy with the defaults.
+    pub fn new(name: &str, when: Selector, target: Target, level: Level) -> Self {
+        Self {
+            name: name.into(),
+            when,
+            target,
+            level,
+            instruction: Parts::default(),
+            step: Step::One,
+            hold: Duration::from_mins(1),
+            recover: Duration::from_mins(2),
+            dry_run: false,
+            effect: EffectSettings::default(),
+            steps: Vec::new(),
+            acknowledge_within: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How a level is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Step {
+    /// One level at a time, each after `hold` since the last change.
+    #[default]
+    One,
+    /// At once.
+    Direct,
+}
+
+/// Parts of an instruction; what is not set is as the level has it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Parts {
+    /// Flags and values, beside those of the level or in place of them.
+    pub features: BTreeMap<String, serde_json::Value>,
+    /// The least important requests that are still served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_floor: Option<Priority>,
+    /// The tier of quality to serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// Share of the load to refuse, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shed: Option<f64>,
+}
+
+impl Parts {
+    /// These parts over those of `level`.
+    pub(super) fn over(&self, level: &Instruction) -> Instruction {
+        let mut features = level.features.clone();
+        features.extend(self.features.clone());
+        Instruction {
+            features,
+            priority_floor: self.priority_floor.unwrap_or(level.priority_floor),
+            quality: self.quality.clone().or_else(|| level.quality.clone()),
+            shed: self.shed.unwrap_or(level.shed),
+        }
+    }
+}
+
+/// How the effect of a step is judged, by the distance of the alerts' signals from what was expected when
+/// the step was taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectSettings {
+    /// How long a step may take to show. Default 5 minutes.
+    pub within: Duration,
+    /// By what share, 0 to 1, the distance must shrink to count as better. Default 0.3.
+    pub improved: f64,
+    /// By what share, above 0, the distance must grow to count as worse. Default 0.5.
+    pub worse: f64,
+    /// What is done when nothing has changed within that time. Default undo.
+    pub otherwise: Otherwise,
+}
+
+impl Default for EffectSettings {
+    fn default() -> Self {
+        Self {
+            within: Duration::from_mins(5),
+            improved: 0.3,
+            worse: 0.5,
+            otherwise: Otherwise::Undo,
+        }
+    }
+}
+
+/// What is done with a step that had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Otherwise {
+    /// The service goes back to where it was.
+    #[default]
+    Undo,
+    /// One level more, as long as there is one.
+    Escalate,
+    /// Nothing.
+    Stay,
+}
+
+/// One step of a plan.
 #[derive(Debug, Clone)]
-pub struct ServiceTemplate {
-    text: String,
-    /// `None`: the text is the name.
-    environment: Option<Arc<Environment<'static>>>,
-}
-
-impl ServiceTemplate {
-    /// Reads a template.
-    ///
-    /// # Errors
-    /// It is empty, or not a template: says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text.trim().is_empty() {
-            return Err("the service's name is empty".into());
-        }
-        let is_template = ["{{", "{%", "{#"].iter().any(|open| text.contains(open));
-        let environment = if is_template {
-            let mut environment = Environment::new();
-            environment.set_undefined_behavior(UndefinedBehavior::Strict);
-            environment.set_fuel(Some(TEMPLATE_FUEL));
-            environment
-                .template_from_str(text)
-                .map_err(|error| error.to_string())?;
-            Some(Arc::new(environment))
-        } else {
-            None
-        };
-        Ok(Self {
-            text: text.into(),
-            environment,
-        })
-    }
-
-    /// The text as it was read.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// The service that an alert with `labels` is about. The labels' values are never templates.
-    pub(super) fn render(&self, labels: &Labels) -> Result<String, String> {
-        let name = match &self.environment {
-            None => self.text.clone(),
-            Some(environment) => environment
-                .render_str(&self.text, &labels.0)
-                .map_err(|error| error.to_string())?,
-        };
-        match name.trim() {
-            "" => Err("the service's name is empty".into()),
-            name if name.len() > MAX_SERVICE_NAME => {
-                Err(format!("the service's name has {} bytes", name.len()))
-            }
-            name => Ok(name.into()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(template: &str, expected: Result<&str, &str>) {
-        let labels: Labels = [("service", "cart"), ("evil", "{{ service }}")]
-            .into_iter()
-            .collect();
-        let rendered = ServiceTemplate::parse(template).and_then(|t| t.render(&labels));
-        match (rendered, expected) {
-            (Ok(name), Ok(expected)) => assert_eq!(name, expected, "{template}"),
-            (Err(error), Err(part)) => assert!(error.contains(part), "{template}: {error}"),
-            (rendered, _) => panic!("{template}: {rendered:?}"),
-        }
-    }
-
-    #[test]
-    fn a_service_is_named_by_text_or_by_labels() {
-        check("checkout", Ok("checkout"));
-        check("{{ service }}", Ok("cart"));
-        check("{{ service }}-gateway", Ok("cart-gateway"));
-        check("{{ evil }}", Ok("{{ service }}"));
-        check("{{ nothing }}", Err("undefined"));
-        check("{{ service", Err("syntax error"));
-        check(" ", Err("empty"));
-        check("{% if false %}x{% endif %}", Err("empty"));
-        check(
-            "{% for i in range(100000) %}{{ service }}{% endfor %}",
-            Err("fuel"),
-        );
-    }
-
-    #[test]
-    fn the_limit_is_a_share_but_at_least_one() {
-        for (limit, known, allowed) in [
-            (0.5, 0, 1),
-            (0.5, 1, 1),
-            (0.5, 5, 2),
-            (0.29, 100, 29),
-            (1.0, 7, 7),
-            (9.0, 7, 7),
-            (0.0, 7, 0),
-            (-1.0, 7, 0),
-            (f64::NAN, 7, 0),
-            (1e-9, 7, 1),
-        ] {
-            let settings = Settings {
-                limit,
-                ..Settings::default()
-            };
-            assert_eq!(settings.allowed(known), allowed, "{limit} of {known}");
-        }
-    }
+pub struct PlanStepSettings {
+    /// Which services; several are told one after the other, by name.
+    pub target: Target,
+    /// The level that they are told.
+    pub level: Level,
+    /// What they are told in that level, where it differs from what the level means.
+    pub instruction: Parts,
 }

@@ -1,16 +1,24 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::Settings;
-use super::service::{Claim, Held, Service};
+use super::claim::{Claim, Stance};
+use super::held::Held;
+use super::service::Service;
+use super::settings::Settings;
 use super::{Freeze, Machine};
-use crate::model::{Fingerprint, Level, Levels, ModeReason, ModeState, Override, Timestamp};
+use crate::model::{
+    Fingerprint, Level, Levels, ModeReason, ModeState, Override, Proposal, Timestamp,
+};
 
 /// Under which the kill switch is saved.
 const FREEZE: &str = "freeze";
 /// Under which the time of the last input is saved.
 const CLOCK: &str = "clock";
+/// Under which the clock of what was watched is saved. Earlier versions moved what counts along instead, so
+/// that for them it is the time of the last input.
+const WATCHED: &str = "watched";
 /// Before the service's name.
 const SERVICE: &str = "service/";
 
@@ -28,6 +36,8 @@ struct SavedClaim {
     score: u16,
     alertname: String,
     explanation: String,
+    #[serde(default)]
+    silent_since: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +50,14 @@ struct SavedService {
     reasons: Vec<ModeReason>,
     hold_from: Timestamp,
     below_since: Option<Timestamp>,
+    /// Missing in what earlier versions saved: it follows from the demands.
+    #[serde(default)]
+    hold: Option<Duration>,
+    /// By name of the policy.
+    #[serde(default)]
+    stances: Vec<(String, Stance)>,
+    #[serde(default)]
+    proposal: Option<Proposal>,
 }
 
 impl Machine {
@@ -57,7 +75,8 @@ impl Machine {
         }
         // Time alone is not worth a write; beside another it says up to when there was watching.
         if !changes.is_empty() {
-            changes.push((CLOCK.into(), self.last.as_ref().map(json)));
+            changes.push((CLOCK.into(), self.sight.last.as_ref().map(json)));
+            changes.push((WATCHED.into(), self.sight.watched.as_ref().map(json)));
         }
         changes
     }
@@ -72,8 +91,10 @@ impl Machine {
             .collect();
         let freeze = self.freeze.as_ref().map(json);
         entries.extend(freeze.map(|value| (FREEZE.into(), value)));
-        let clock = self.last.as_ref().map(json);
+        let clock = self.sight.last.as_ref().map(json);
         entries.extend(clock.map(|value| (CLOCK.into(), value)));
+        let watched = self.sight.watched.as_ref().map(json);
+        entries.extend(watched.map(|value| (WATCHED.into(), value)));
         entries
     }
 
@@ -92,7 +113,11 @@ impl Machine {
             let read = match (key.as_str(), key.strip_prefix(SERVICE)) {
                 (FREEZE, _) => serde_json::from_slice::<Freeze>(&value)
                     .map(|freeze| machine.freeze = Some(freeze)),
-                (CLOCK, _) => serde_json::from_slice(&value).map(|last| machine.last = Some(last)),
+                (CLOCK, _) => {
+                    serde_json::from_slice(&value).map(|last| machine.sight.last = Some(last))
+                }
+                (WATCHED, _) => serde_json::from_slice(&value)
+                    .map(|watched| machine.sight.watched = Some(watched)),
                 (_, Some(name)) => serde_json::from_slice(&value)
                     .map(|saved| machine.restore_service(name, saved, &mut warnings)),
                 (_, None) => {
@@ -109,7 +134,8 @@ impl Machine {
             let below_since = service.below_since.unwrap_or(service.hold_from);
             below_since.max(service.hold_from)
         });
-        machine.last = machine.last.or(anchors.max());
+        let known = machine.sight.last.or(anchors.max());
+        machine.sight.watched = machine.sight.watched.or(known);
         warnings.dedup();
         (machine, warnings)
     }
@@ -135,8 +161,9 @@ impl Machine {
                         policy: policy(*position)?.name.clone(),
                         fingerprint: *fingerprint,
                         score: claim.score,
-                        alertname: claim.alertname.clone(),
-                        explanation: claim.explanation.clone(),
+                        alertname: claim.alertname.as_ref().into(),
+                        explanation: claim.explanation.as_ref().into(),
+                        silent_since: claim.silent_since,
                     })
                 })
                 .collect(),
@@ -144,6 +171,13 @@ impl Machine {
             reasons: service.reasons.clone(),
             hold_from: service.hold_from,
             below_since: service.below_since,
+            hold: service.hold,
+            stances: service
+                .stances
+                .iter()
+                .filter_map(|(at, stance)| Some((policy(*at)?.name.clone(), stance.clone())))
+                .collect(),
+            proposal: service.proposal.clone(),
         })
     }
 
@@ -187,11 +221,20 @@ impl Machine {
             manual,
             told,
             claims: BTreeMap::new(),
+            stances: BTreeMap::new(),
             held: saved.held,
             reasons: saved.reasons,
             hold_from: saved.hold_from,
+            hold: saved
+                .hold
+                .or_else(|| (auto == Level(0)).then_some(Duration::ZERO)),
             below_since: saved.below_since,
+            proposal: saved
+                .proposal
+                .filter(|proposal| position(&proposal.policy).is_some()),
+            groups: self.settings.groups_of(name),
             stale: true,
+            reconsider: true,
             touched: true,
             durable: true,
         };
@@ -207,21 +250,33 @@ impl Machine {
             let fingerprint = claim.fingerprint;
             let restored = Claim {
                 level: policy.level,
+                step: policy.step,
+                dry_run: policy.dry_run,
                 score: claim.score,
-                alertname: claim.alertname,
-                explanation: claim.explanation,
+                alertname: claim.alertname.into(),
+                explanation: claim.explanation.into(),
+                silent_since: claim.silent_since,
             };
             service.claims.insert((at, fingerprint), restored);
             let claimed = self.alerts.entry(fingerprint).or_default();
-            claimed.insert(name.into());
+            self.pairs += usize::from(claimed.insert(name.into()));
+        }
+        for (policy, mut stance) in saved.stances {
+            let of = |at: &usize| service.claims.keys().any(|(position, _)| position == at);
+            if let Some(at) = position(&policy).filter(of) {
+                let level = policies.get(at).map_or(worst, |policy| policy.level);
+                stance.raised = stance.raised.min(worst.0.saturating_sub(level.0));
+                service.stances.insert(at, stance);
+            }
         }
         for held in &mut service.held {
             held.level = held.level.min(worst);
+            held.reach = held.reach.max(held.level).min(worst);
             // A policy that is still there speaks for itself; its place may have changed.
             if let Some((at, policy)) =
                 position(&held.policy).and_then(|at| Some((at, policies.get(at)?)))
             {
-                *held = Held::of(policy, at);
+                *held = Held::of(policy, at, held.reach);
             }
         }
         service.held.sort_by_key(|held| (held.level, held.position));

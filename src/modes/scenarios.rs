@@ -1,167 +1,16 @@
-//! Scenarios in plain words, and the alerts and policies that the tests are made of.
+//! Scenarios in plain words.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Error, Freeze, Machine, Policy, ServiceTemplate, Settings};
-use crate::model::{
-    Alert, AlertState, Labels, Level, Levels, ModeChange, Override, Selector, SeverityLabel,
-    Timestamp, Transition,
-};
-
-pub(super) fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-pub(super) fn alert(name: &str, service: &str, state: AlertState) -> Alert {
-    let labels: Labels = [("alertname", name), ("service", service)]
-        .into_iter()
-        .collect();
-    let at = Timestamp::from_secs(1);
-    Alert {
-        fingerprint: labels.fingerprint(),
-        labels,
-        annotations: [("explanation", format!("{service} is {name}"))]
-            .into_iter()
-            .collect(),
-        state,
-        severity: SeverityLabel::Critical,
-        severity_score: 0.5,
-        service: service.into(),
-        signal_id: String::new(),
-        unit: "s".into(),
-        observed: 2.0,
-        expected: 1.0,
-        lower: 0.5,
-        upper: 1.5,
-        sigma: 6.0,
-        worst_sigma: 6.0,
-        anomalous_samples: 3,
-        since: at,
-        fired_at: Some(at),
-        resolved_at: None,
-        updated_at: at,
-        trace_id: None,
-        grounds: Default::default(),
-    }
-}
-
-pub(super) fn transition(alert: Alert, at: Timestamp) -> Transition {
-    Transition {
-        from: None,
-        alert: Arc::new(alert),
-        at,
-    }
-}
-
-pub(super) fn policy(
-    name: &str,
-    when: &str,
-    service: &str,
-    level: u8,
-    hold: u64,
-    recover: u64,
-) -> Policy {
-    Policy {
-        name: name.into(),
-        when: Selector::parse(when).unwrap(),
-        service: ServiceTemplate::parse(service).unwrap(),
-        level: Level(level),
-        features: [
-            (name.to_owned(), json!(level)),
-            ("shared".into(), json!(name)),
-        ]
-        .into(),
-        hold: secs(hold),
-        recover: secs(recover),
-    }
-}
-
-/// A machine with a clock, so that a scenario reads as a story.
-struct Story {
-    machine: Machine,
-    second: i64,
-}
-
-impl Story {
-    fn new(settings: Settings, services: &[&str]) -> Self {
-        let mut machine = Machine::new(settings);
-        machine.know_services(Timestamp::from_secs(0), services);
-        Self { machine, second: 0 }
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_secs(self.second)
-    }
-
-    fn set(&mut self, name: &str, service: &str, state: AlertState) -> Vec<ModeChange> {
-        let now = self.now();
-        let transition = transition(alert(name, service, state), now);
-        self.machine.on_transitions(now, &[transition])
-    }
-
-    fn fires(&mut self, name: &str, service: &str) -> Vec<ModeChange> {
-        self.set(name, service, AlertState::Firing)
-    }
-
-    fn resolves(&mut self, name: &str, service: &str) -> Vec<ModeChange> {
-        self.set(name, service, AlertState::Resolved)
-    }
-
-    /// Goes on to `second`, stopping at every deadline on the way as the daemon does.
-    fn until(&mut self, second: i64) -> Vec<ModeChange> {
-        let mut changes = Vec::new();
-        while self.second < second {
-            let end = Timestamp::from_secs(second);
-            let next = self.machine.next_deadline().map_or(end, |at| at.min(end));
-            self.second = next.as_nanos() / 1_000_000_000;
-            changes.extend(self.machine.step(next));
-        }
-        changes
-    }
-
-    fn overrides(
-        &mut self,
-        service: &str,
-        mode: &str,
-        until: Option<i64>,
-    ) -> Result<Vec<ModeChange>, Error> {
-        let manual = Override {
-            mode: mode.into(),
-            author: "alice".into(),
-            reason: "drill".into(),
-            set_at: self.now(),
-            expires_at: until.map(Timestamp::from_secs),
-        };
-        self.machine.set_override(self.now(), service, manual)
-    }
-
-    fn freeze(&mut self, frozen: bool) -> Vec<ModeChange> {
-        let freeze = Freeze {
-            author: "alice".into(),
-            reason: "drill".into(),
-            set_at: self.now(),
-        };
-        self.machine.freeze(self.now(), frozen.then_some(freeze))
-    }
-
-    #[track_caller]
-    fn mode(&self, service: &str, expected: &str) {
-        let state = self.machine.state(self.now(), service).expect(service);
-        assert_eq!(state.mode, expected, "{service} at {} s", self.second);
-    }
-
-    fn restart(&mut self, settings: Settings) -> Vec<String> {
-        let (machine, warnings) = Machine::restore(self.machine.entries(), settings);
-        self.machine = machine;
-        warnings
-    }
-}
+use super::fixtures::alert;
+use super::fixtures::{Story, direct, policy, transition};
+use super::{Error, Machine, Settings};
+use crate::model::{AlertState, Levels, ModeStep, Timestamp};
 
 /// `Slow` degrades (hold 60 s, recover 120 s), `Broken` makes critical (hold 30 s, recover 10 s).
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         limit: 1.0,
         policies: vec![
@@ -180,45 +29,51 @@ fn settings() -> Settings {
 }
 
 #[test]
-fn a_service_goes_up_at_once_and_comes_back_step_by_step() {
+fn a_service_goes_up_and_comes_back_step_by_step() {
     let mut story = Story::new(settings(), &["cart", "pay"]);
     let up = story.fires("Slow", "cart");
     assert_eq!(up.len(), 1);
     assert_eq!(
-        (up[0].from.as_str(), up[0].state.mode.as_str()),
-        ("normal", "degraded")
+        (up[0].from.as_str(), up[0].state.mode.as_str(), up[0].step),
+        ("normal", "degraded", ModeStep::Degrade)
     );
     assert_eq!(up[0].cause, "policy `slow`: Slow fires");
     assert_eq!(up[0].state.why[0].explanation, "cart is Slow");
     assert_eq!(up[0].state.instruction.features["slow"], json!(1));
 
     story.until(5);
-    let worse = story.fires("Broken", "cart");
+    let reason = story.fires("Broken", "cart");
+    assert_eq!((reason.len(), reason[0].step), (1, ModeStep::Update));
+    assert_eq!(reason[0].state.why.len(), 2);
+    assert_eq!(story.until(59), []);
+    // The change to degraded is held for the 60 s of its policy.
+    let worse = story.until(60);
     assert_eq!(worse[0].state.mode, "critical");
+    assert_eq!(worse[0].cause, "policy `broken`: Broken fires");
     // The features of both hold; where they disagree the more severe policy wins.
     assert_eq!(worse[0].state.instruction.features["slow"], json!(1));
     assert_eq!(
         worse[0].state.instruction.features["shared"],
         json!("broken")
     );
-    assert_eq!(worse[0].state.why.len(), 2);
 
-    story.until(10);
+    story.until(65);
     assert_eq!(story.resolves("Slow", "cart").len(), 1, "one reason less");
     assert_eq!(story.resolves("Broken", "cart"), []);
     let state = story.machine.state(story.now(), "cart").unwrap();
     assert_eq!(state.why.len(), 1, "the last reason stays during recovery");
 
-    // critical: held 30 s from second 5. degraded: the longest of both, 60 s and 120 s.
-    assert_eq!(story.until(34), []);
-    story.until(35);
+    // critical: held 30 s from second 60. degraded: the longest of both, 60 s and 120 s.
+    assert_eq!(story.until(89), []);
+    let back = story.until(90);
+    assert_eq!(back[0].step, ModeStep::Recover);
     story.mode("cart", "degraded");
     let state = story.machine.state(story.now(), "cart").unwrap();
     assert_eq!(state.since, story.now());
     assert!(!state.instruction.features.contains_key("broken"));
-    story.until(154);
+    story.until(209);
     story.mode("cart", "degraded");
-    let back = story.until(155);
+    let back = story.until(210);
     story.mode("cart", "normal");
     assert_eq!(
         back[0].cause,
@@ -226,6 +81,25 @@ fn a_service_goes_up_at_once_and_comes_back_step_by_step() {
     );
     assert!(back[0].state.why.is_empty() && back[0].state.instruction.features.is_empty());
     assert_eq!(story.machine.next_deadline(), None);
+    // Back at normal, too, it is held before it may go again.
+    assert_eq!(story.fires("Slow", "cart"), []);
+    assert_eq!(story.until(269), []);
+    assert_eq!(story.until(270).len(), 1);
+}
+
+#[test]
+fn a_direct_policy_goes_straight_to_its_level_but_not_within_a_hold() {
+    let mut straight = settings();
+    straight.policies = straight.policies.into_iter().map(direct).collect();
+    let mut story = Story::new(straight, &["cart", "pay"]);
+    let up = story.fires("Broken", "cart");
+    assert_eq!((up.len(), up[0].state.mode.as_str()), (1, "critical"));
+    story.fires("Slow", "pay");
+    story.until(10);
+    assert_eq!(story.fires("Broken", "pay").len(), 1, "a reason more");
+    story.mode("pay", "degraded");
+    story.until(60);
+    story.mode("pay", "critical");
 }
 
 #[test]
@@ -244,7 +118,7 @@ fn a_relapse_starts_the_recovery_anew() {
 }
 
 #[test]
-fn beyond_the_limit_the_most_severe_go_first_and_the_rest_wait_for_room() {
+fn beyond_the_limit_the_most_severe_go_first_and_the_rest_are_proposed() {
     let limited = Settings {
         limit: 0.5,
         ..settings()
@@ -254,17 +128,25 @@ fn beyond_the_limit_the_most_severe_go_first_and_the_rest_wait_for_room() {
     let all =
         ["a", "b", "c", "d"].map(|name| transition(alert("Slow", name, AlertState::Firing), now));
     let one = transition(alert("Broken", "e", AlertState::Firing), now);
-    let up = story
-        .machine
-        .on_transitions(now, &[&all[..], &[one]].concat());
+    let all = [&all[..], &[one]].concat();
+    for transition in &all {
+        let alert = Arc::clone(&transition.alert);
+        story.alerts.insert(alert.fingerprint, alert);
+    }
+    let up = story.machine.on_transitions(now, &all);
     let names: Vec<_> = up
         .iter()
         .map(|change| change.state.service.as_str())
         .collect();
     assert_eq!(names, ["a", "e"]);
-    assert_eq!(story.machine.waiting().len(), 3);
+    assert_eq!(
+        story.proposed(),
+        ["b degraded Limit", "c degraded Limit", "d degraded Limit"]
+    );
+    assert_eq!(story.notes(), ["made b", "made c", "made d"]);
     // Who is away already may get worse.
-    assert_eq!(story.fires("Broken", "a").len(), 1);
+    story.until(70);
+    story.mode("e", "critical");
 
     story.resolves("Broken", "e");
     let later = story.until(300);
@@ -272,13 +154,20 @@ fn beyond_the_limit_the_most_severe_go_first_and_the_rest_wait_for_room() {
     let taken = later.iter().find(|change| change.state.service == "b");
     let taken = taken.expect("b took the room that e left");
     assert_eq!(taken.state.mode, "degraded");
+    assert_eq!(story.notes(), ["withdrawn b: automation has done it"]);
     // More services are found: there is room for one more.
-    story
-        .machine
-        .know_services(story.now(), ["a", "b", "c", "d", "e", "f"]);
-    story.until(301);
+    story.services.push("f".into());
+    story.until(310);
     story.mode("c", "degraded");
     story.mode("d", "normal");
+    story.resolves("Slow", "d");
+    assert_eq!(
+        story.notes(),
+        [
+            "withdrawn c: automation has done it",
+            "withdrawn d: nothing asks for it any more"
+        ]
+    );
 }
 
 #[test]
@@ -289,9 +178,10 @@ fn a_limit_of_nothing_leaves_every_service_to_people() {
     };
     let mut story = Story::new(none, &["a"]);
     assert_eq!(story.fires("Broken", "a"), []);
-    assert_eq!(story.machine.waiting(), [("a", Level(2))]);
+    assert_eq!(story.proposed(), ["a degraded Limit"]);
     story.overrides("a", "degraded", None).unwrap();
     story.mode("a", "degraded");
+    assert_eq!(story.proposed(), [""; 0]);
 }
 
 #[test]
@@ -303,7 +193,7 @@ fn an_override_wins_and_ends_by_itself() {
     assert_eq!(story.until(99), []);
     story.mode("cart", "critical");
     let ended = story.until(100);
-    assert_eq!(ended.len(), 1);
+    assert_eq!((ended.len(), ended[0].step), (1, ModeStep::Override));
     assert_eq!(
         (ended[0].from.as_str(), ended[0].state.mode.as_str()),
         ("critical", "degraded")
@@ -371,23 +261,37 @@ fn a_freeze_stops_both_ways_but_not_people() {
 #[test]
 fn a_clock_that_jumps_changes_nothing() {
     let mut story = Story::new(settings(), &["cart"]);
-    story.second = 1_000_000;
     story.fires("Slow", "cart");
     story.resolves("Slow", "cart");
-    // A day ahead at once counts as a minute, a year back as nothing, the end of time as a minute.
-    story.second += 86_400;
-    assert_eq!(story.machine.step(story.now()), []);
-    story.second -= 31_536_000;
-    assert_eq!(story.machine.step(story.now()), []);
-    let ends = [i64::MIN, i64::MAX].map(Timestamp::from_nanos);
-    assert_eq!(story.machine.step(ends[0]), []);
-    assert_eq!(story.machine.step(ends[1]).len(), 1);
+    // A day ahead at once, a year back, both ends of time: none of it counts.
+    for jump in [86_400, -31_536_000] {
+        story.second += jump;
+        assert_eq!(story.machine.step(story.now()), []);
+    }
+    for end in [i64::MIN, i64::MAX] {
+        let end = Timestamp::from_nanos(end);
+        assert_eq!(story.machine.step(end), []);
+    }
+    story.second = 2_000_000;
+    story.tick();
+    assert!(story.machine.view(story.now()).blind.is_some());
+    story.until(2_000_029);
+    assert_eq!(
+        story.machine.next_deadline(),
+        None,
+        "a blind one waits for ticks"
+    );
+    // 20 s later it sees again; nothing of the 120 s had been watched.
+    story.until(2_000_139);
+    story.mode("cart", "degraded");
+    story.until(2_000_150);
     story.mode("cart", "normal");
     // Nothing is stuck afterwards.
+    story.until(2_000_210);
     story.fires("Slow", "cart");
     story.mode("cart", "degraded");
     story.resolves("Slow", "cart");
-    story.until(story.second + 120);
+    story.until(2_000_330);
     story.mode("cart", "normal");
 }
 
@@ -410,19 +314,24 @@ fn a_restart_keeps_everything_and_does_not_count_as_health() {
     assert_eq!(after.services["pay"], before.services["pay"]);
     assert_eq!(story.freeze(false), []);
 
-    // Down for an hour: 50 s of the recovery were seen before, at most 60 s count for the hour.
+    // Down for an hour: 50 s of the recovery were seen before, and the rest is counted from when there
+    // has been enough data.
     story.restart(settings());
-    story.second = 3700;
-    assert_eq!(story.machine.step(story.now()), []);
-    story.until(3709);
+    story.second = 3690;
+    story.tick();
+    story.until(3720);
+    assert_eq!(story.machine.view(story.now()).blind, None);
+    story.until(3789);
     story.mode("cart", "degraded");
-    story.until(3710);
+    story.until(3790);
     story.mode("cart", "normal");
 }
 
 #[test]
 fn new_settings_find_the_nearest_level_and_let_go_of_old_policies() {
-    let mut story = Story::new(settings(), &["cart", "pay"]);
+    let mut before = settings();
+    before.policies = before.policies.into_iter().map(direct).collect();
+    let mut story = Story::new(before, &["cart", "pay"]);
     story.fires("Broken", "cart");
     story.fires("Slow", "cart");
     story.overrides("pay", "critical", None).unwrap();
@@ -481,15 +390,30 @@ fn damaged_entries_are_left_out_with_a_warning() {
 }
 
 #[test]
-fn reconciling_lets_go_of_alerts_that_were_lost_and_takes_in_new_ones() {
-    let mut story = Story::new(settings(), &["cart", "pay"]);
+fn reconciling_takes_in_new_alerts_and_leaves_lost_ones_open_for_a_while() {
+    let mut story = Story::new(settings(), &["cart", "pay", "ship"]);
     story.fires("Slow", "cart");
+    story.fires("Slow", "ship");
     story.restart(settings());
-    let firing = [Arc::new(alert("Broken", "pay", AlertState::Firing))];
-    let changes = story.machine.reconcile(story.now(), &firing);
-    assert_eq!(changes.len(), 1);
-    story.mode("pay", "critical");
-    story.until(120);
+    // How the alert of `cart` ended nobody knows; that of `ship` was resolved.
+    story.alerts.clear();
+    for (name, service, state) in [
+        ("Broken", "pay", AlertState::Firing),
+        ("Slow", "ship", AlertState::Resolved),
+    ] {
+        let alert = Arc::new(alert(name, service, state));
+        story.alerts.insert(alert.fingerprint, alert);
+    }
+    let all: Vec<_> = story.alerts.values().cloned().collect();
+    assert_eq!(story.machine.reconcile(story.now(), &all), []);
+    story.until(30);
+    story.mode("pay", "degraded");
+    story.until(150);
+    story.mode("ship", "normal");
+    // 15 minutes of silence, then the ordinary recovery.
+    story.until(30 + 900 + 119);
+    story.mode("cart", "degraded");
+    story.until(30 + 900 + 120);
     story.mode("cart", "normal");
     story.mode("pay", "critical");
 }
@@ -512,11 +436,13 @@ fn services_are_bounded_and_forgotten_at_rest() {
         .into_keys()
         .collect();
     assert_eq!(known, ["a"], "no room for c when it was named");
+    story.services = vec!["c".into()];
     story.machine.know_services(story.now(), ["c"]);
     story.resolves("Slow", "a");
-    story.until(200);
+    // Not within the hold of its last change: it would be forgotten too.
+    story.until(170);
     story.machine.changes();
-    story.machine.know_services(story.now(), ["c"]);
+    story.until(180);
     let forgotten = story.machine.changes();
     assert_eq!(forgotten[0], ("service/a".into(), None));
     assert_eq!(story.machine.view(story.now()).services.len(), 1);

@@ -1,11 +1,13 @@
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::policy::Policy;
+use super::claim::{Claim, Stance};
+use super::held::{self, Held};
+use super::policy::{Policy, Step};
+use super::settings::Settings;
 use crate::model::{
-    Alert, Fingerprint, Instruction, Level, Levels, ModeReason, ModeState, Override, Timestamp,
+    Fingerprint, Instruction, Level, Levels, ModeReason, ModeState, Override, Proposal, Timestamp,
 };
 
 /// Claims kept for one service. When there are more, the mildest are forgotten: they would not change
@@ -13,109 +15,70 @@ use crate::model::{
 const MAX_CLAIMS: usize = 256;
 /// Reasons that a service is told.
 const MAX_REASONS: usize = 20;
-/// Longest explanation that is kept with a claim, in bytes.
-const MAX_EXPLANATION: usize = 512;
-
-/// A firing alert that asks for a level by a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Claim {
-    pub(super) level: Level,
-    /// The alert's severity in steps of a ten-thousandth: exact in every format, and never NaN.
-    pub(super) score: u16,
-    pub(super) alertname: String,
-    pub(super) explanation: String,
-}
-
-impl Claim {
-    pub(super) fn new(level: Level, alert: &Alert) -> Self {
-        let explanation = alert.annotations.get("explanation").unwrap_or_default();
-        Self {
-            level,
-            // A cast from a float saturates, and NaN becomes 0.
-            score: (alert.severity_score.clamp(0.0, 1.0) * 10_000.0) as u16,
-            alertname: alert.name().into(),
-            explanation: cut(explanation, MAX_EXPLANATION).into(),
-        }
-    }
-
-    fn rank(&self) -> (Level, u16) {
-        (self.level, self.score)
-    }
-}
-
-/// The longest beginning of `text` that has at most `bytes` bytes.
-fn cut(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len()))
-        .rev()
-        .find(|&at| text.is_char_boundary(at));
-    end.and_then(|end| text.get(..end)).unwrap_or_default()
-}
-
-/// What a policy demanded in the present departure from normal. It is kept by value until the service
-/// is back, so that the way back is the promised one even when the policy is gone meanwhile.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Held {
-    pub(super) policy: String,
-    pub(super) position: usize,
-    pub(super) level: Level,
-    pub(super) hold: Duration,
-    pub(super) recover: Duration,
-    pub(super) features: BTreeMap<String, serde_json::Value>,
-}
-
-impl Held {
-    pub(super) fn of(policy: &Policy, position: usize) -> Self {
-        Self {
-            policy: policy.name.clone(),
-            position,
-            level: policy.level,
-            hold: policy.hold,
-            recover: policy.recover,
-            features: policy.features.clone(),
-        }
-    }
-}
 
 /// Everything about one service.
 ///
 /// Two levels stand beside each other: `auto`, which automation has decided, and the override's. The
 /// service is told the override's while there is one. Meanwhile `auto` may come back but not go up,
 /// so that the end of the override never brings a surprise that found no room within the limit.
+///
+/// Times are those of the clock of what was watched, but for what the service is told.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     /// What the service was told last. Its lease is of no meaning here.
     pub(super) told: ModeState,
     pub(super) auto: Level,
     pub(super) claims: BTreeMap<(usize, Fingerprint), Claim>,
+    /// By position of the policy; of policies with claims only.
+    pub(super) stances: BTreeMap<usize, Stance>,
     /// The demands of this departure, by level and position of the policy.
     pub(super) held: Vec<Held>,
     /// The reasons for `auto`. They stay while the service recovers.
     pub(super) reasons: Vec<ModeReason>,
-    /// Holds count from here: the last change of `auto`. Moved along when the clock jumps.
+    /// Holds count from here: the last change of `auto`.
     pub(super) hold_from: Timestamp,
-    /// Since when less than `auto` has been asked for. Moved along when the clock jumps.
+    /// For so long no further change is automatic; `None`: it follows from `held`, as soon as that is known.
+    pub(super) hold: Option<Duration>,
+    /// Since when less than `auto` has been asked for.
     pub(super) below_since: Option<Timestamp>,
     /// The override in force, which may not have been told yet.
     pub(super) manual: Option<Override>,
+    /// What automation would do, and leaves to people.
+    pub(super) proposal: Option<Proposal>,
+    /// The groups that it is in, by position.
+    pub(super) groups: Vec<usize>,
     /// `held` and `reasons` may not follow from `auto` and `claims` any more.
     pub(super) stale: bool,
+    /// What the proposal says may not follow from the claims any more.
+    pub(super) reconsider: bool,
     /// What is to be told may differ from what was.
     pub(super) touched: bool,
     /// Whether there is anything worth keeping over a restart.
     pub(super) durable: bool,
 }
 
+/// A step towards more that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Want {
+    /// Where the step leads.
+    pub(super) level: Level,
+    /// How severe it is, among others: the level asked for in the end, and the alert's score.
+    pub(super) rank: (Level, u16),
+    /// Position of the policy that asks first, and its alert.
+    pub(super) by: (usize, Fingerprint),
+}
+
 impl Service {
     /// A service that is known and normal.
-    pub(super) fn normal(name: &str, levels: &Levels, now: Timestamp) -> Self {
+    pub(super) fn normal(name: &str, settings: &Settings, now: Timestamp) -> Self {
         Self {
             told: ModeState {
                 service: name.into(),
-                mode: levels.name(Level(0)).into(),
+                mode: settings.levels.name(Level(0)).into(),
                 level: Level(0),
                 since: now,
                 why: Vec::new(),
-                instruction: Instruction::default(),
+                instruction: settings.instruction(Level(0)),
                 manual: None,
                 lease_expires_at: now,
                 sequence: 0,
@@ -123,30 +86,73 @@ impl Service {
             },
             auto: Level(0),
             claims: BTreeMap::new(),
+            stances: BTreeMap::new(),
             held: Vec::new(),
             reasons: Vec::new(),
-            hold_from: now,
+            hold_from: Timestamp::from_nanos(i64::MIN),
+            hold: Some(Duration::ZERO),
             below_since: None,
             manual: None,
+            proposal: None,
+            groups: settings.groups_of(name),
             stale: false,
+            reconsider: false,
             touched: false,
             durable: false,
         }
     }
 
-    /// The worst level asked for now.
-    pub(super) fn target(&self) -> Level {
-        self.claims
-            .values()
-            .map(|claim| claim.level)
-            .max()
-            .unwrap_or_default()
+    /// The claims with the level that counts.
+    fn asking(&self) -> impl Iterator<Item = (&(usize, Fingerprint), &Claim, Level)> {
+        self.claims.iter().map(|(key, claim)| {
+            let level = claim.level_by(self.stances.get(&key.0));
+            (key, claim, level)
+        })
     }
 
-    /// The claim that weighs most.
-    pub(super) fn foremost(&self) -> Option<(&(usize, Fingerprint), &Claim)> {
-        // Of equals the first policy and lowest fingerprint: `max_by_key` takes the last, so reversed.
-        self.claims.iter().rev().max_by_key(|(_, c)| c.rank())
+    /// The worst level that an alert asks for, or that one asked for which has fallen silent: automation
+    /// does not go below it.
+    pub(super) fn kept_at(&self) -> Level {
+        let levels = self.asking().map(|(_, _, level)| level);
+        levels.max().unwrap_or_default()
+    }
+
+    /// The next step up that automation may take, unless there is no room; `None`: no alert that is heard
+    /// asks for more.
+    pub(super) fn want(&self) -> Option<Want> {
+        self.want_by(|_, level| level)
+    }
+
+    /// The next step up that automation would take if no policy only proposed.
+    pub(super) fn wish(&self) -> Option<Want> {
+        self.want_by(|(key, claim), level| match claim.dry_run {
+            true => claim.wish_by(self.stances.get(&key.0)),
+            false => level,
+        })
+    }
+
+    fn want_by(
+        &self,
+        level_of: impl Fn((&(usize, Fingerprint), &Claim), Level) -> Level,
+    ) -> Option<Want> {
+        let claims = || {
+            let heard = self.asking().filter(|(_, c, _)| c.silent_since.is_none());
+            heard
+                .map(|(key, claim, level)| (key, claim, level_of((key, claim), level)))
+                .filter(|(_, _, level)| *level > self.auto)
+        };
+        let asked = claims().map(|(_, _, level)| level).max()?;
+        let at_once = claims().filter(|(_, claim, _)| claim.step == Step::Direct);
+        let at_once = at_once.map(|(_, _, level)| level).max().unwrap_or_default();
+        let level = Level(self.auto.0.saturating_add(1)).max(at_once);
+        let far_enough = claims().filter(|(_, _, of)| *of >= level);
+        let first = far_enough.min_by_key(|(key, claim, of)| (Reverse((*of, claim.score)), **key));
+        let (key, claim, _) = first?;
+        Some(Want {
+            level,
+            rank: (asked, claim.score),
+            by: *key,
+        })
     }
 
     /// The level that the service is to run in.
@@ -164,8 +170,11 @@ impl Service {
     }
 
     /// Whether nothing would be lost by forgetting it.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.auto == Level(0) && self.claims.is_empty() && self.manual.is_none()
+    pub(super) fn is_at_rest(&self, watched: Timestamp) -> bool {
+        self.auto == Level(0)
+            && self.claims.is_empty()
+            && self.manual.is_none()
+            && self.held_until() <= watched
     }
 
     /// Sets or removes the override.
@@ -188,44 +197,61 @@ impl Service {
             }
         }
         self.durable = true;
-        self.stale = true;
+        self.news();
     }
 
-    /// Removes the claims of an alert.
-    pub(super) fn release(&mut self, fingerprint: Fingerprint) {
-        let before = self.claims.len();
-        self.claims.retain(|(_, of), _| *of != fingerprint);
-        self.stale |= self.claims.len() != before;
-    }
-
-    /// Moves what hold and recovery count from: `back`, then `ahead`, never beyond `now`.
-    pub(super) fn shift(&mut self, back: Duration, ahead: Duration, now: Timestamp) {
-        let anchors = std::iter::once(&mut self.hold_from).chain(self.below_since.as_mut());
-        for at in anchors {
-            *at = at.minus(back).plus(ahead).min(now);
+    /// Removes an alert's claim by the policy at `position`. What was said of the policy here is over with
+    /// its last alert.
+    pub(super) fn release(&mut self, key: (usize, Fingerprint)) {
+        let (position, _) = key;
+        if self.claims.remove(&key).is_none() {
+            return;
         }
+        let of_policy = (position, Fingerprint(0))..=(position, Fingerprint(u64::MAX));
+        if self.claims.range(of_policy).next().is_none() {
+            self.stances.remove(&position);
+        }
+        self.news();
+    }
+
+    /// What follows from claims and stances has to be looked at again.
+    pub(super) fn news(&mut self) {
+        self.stale = true;
+        self.reconsider = true;
+    }
+
+    /// Has the policies that ask for more than `level` be heard up to it only, until their alerts here are
+    /// over.
+    pub(super) fn set_aside(&mut self, level: Level, which: impl Fn(usize) -> bool) {
+        let asking: Vec<usize> = self
+            .claims
+            .iter()
+            .filter(|((position, _), claim)| {
+                which(*position) && claim.wish_by(self.stances.get(position)) > level
+            })
+            .map(|((position, _), _)| *position)
+            .collect();
+        for position in asking {
+            self.stances.entry(position).or_default().ceiling = Some(level);
+        }
+        self.news();
     }
 
     /// Notes since when less than the present level has been asked for. True if that is news.
-    pub(super) fn compare_with_target(&mut self, now: Timestamp) -> bool {
+    pub(super) fn compare_with_asked(&mut self, watched: Timestamp) -> bool {
         let before = self.below_since;
-        self.below_since = (self.target() < self.auto).then(|| before.unwrap_or(now));
+        self.below_since = (self.kept_at() < self.auto).then(|| before.unwrap_or(watched));
         before != self.below_since
     }
 
-    /// How long the present level is held, and for how long nothing may have asked for it: the longest
-    /// that a policy demanded which asked for at least this level.
+    /// Until when nothing automatic changes the level.
+    pub(super) fn held_until(&self) -> Timestamp {
+        let hold = self.hold.unwrap_or_else(|| self.patience().0);
+        self.hold_from.plus(hold)
+    }
+
     fn patience(&self) -> (Duration, Duration) {
-        let asked = || self.held.iter().filter(|held| held.level >= self.auto);
-        let least = match asked().next() {
-            Some(_) => self.auto,
-            // A level that no policy asked for, after the levels were renamed: whatever is known.
-            None => Level(0),
-        };
-        let held = self.held.iter().filter(|held| held.level >= least);
-        held.fold((Duration::ZERO, Duration::ZERO), |(hold, recover), held| {
-            (hold.max(held.hold), recover.max(held.recover))
-        })
+        held::patience(&self.held, self.auto)
     }
 
     /// When the next step back is due, if one is.
@@ -234,15 +260,19 @@ impl Service {
         let (hold, recover) = self.patience();
         // Every level has its own recovery: it begins when the level is reached.
         let healthy_from = below_since.max(self.hold_from);
-        Some(self.hold_from.plus(hold).max(healthy_from.plus(recover)))
+        let held_until = self.held_until().max(self.hold_from.plus(hold));
+        Some(held_until.max(healthy_from.plus(recover)))
     }
 
     /// Moves to `level`, up or down.
-    pub(super) fn move_to(&mut self, level: Level, now: Timestamp) {
+    pub(super) fn move_to(&mut self, level: Level, watched: Timestamp) {
+        let (hold, _) = self.patience();
         self.auto = level;
-        self.hold_from = now;
-        self.below_since = (self.target() < level).then_some(now);
-        self.stale = true;
+        self.hold_from = watched;
+        // At normal nothing is left that could say so.
+        self.hold = (level == Level(0)).then_some(hold);
+        self.below_since = (self.kept_at() < level).then_some(watched);
+        self.news();
         self.touched = true;
         self.durable = true;
         if level == Level(0) {
@@ -251,39 +281,42 @@ impl Service {
         }
     }
 
-    /// Derives demands and reasons from the claims. Not while frozen: they are part of what a service
-    /// is told.
+    /// Derives demands and reasons from the claims. Not while automation may not act: they are part of
+    /// what a service is told.
     pub(super) fn absorb(&mut self, policies: &[Policy]) {
         if !std::mem::take(&mut self.stale) || self.auto == Level(0) {
             return;
         }
         self.touched = true;
-        // Claims above the present level wait for their turn (an override is in force).
         let mut asking: Vec<_> = self
-            .claims
-            .iter()
-            .filter(|(_, claim)| claim.level <= self.auto)
+            .asking()
+            .filter(|(_, _, level)| *level > Level(0))
+            .map(|(key, claim, level)| (*key, claim.clone(), level))
             .collect();
-        for ((position, _), _) in &asking {
+        for ((position, _), _, level) in &asking {
             let Some(policy) = policies.get(*position) else {
                 continue;
             };
-            self.held.retain(|held| held.policy != policy.name);
-            self.held.push(Held::of(policy, *position));
+            let before = self.held.iter().position(|held| held.policy == policy.name);
+            let before = before.map(|at| self.held.swap_remove(at).reach);
+            let reach = before.unwrap_or_default().max(*level);
+            self.held.push(Held::of(policy, *position, reach));
         }
         self.held.sort_by_key(|held| (held.level, held.position));
+        // The hold of a change is that of the policies that were behind it.
+        self.hold = Some(self.hold.unwrap_or_else(|| self.patience().0));
         // Stable: of equals the first policy and lowest fingerprint leads.
-        asking.sort_by_key(|(_, claim)| std::cmp::Reverse(claim.rank()));
+        asking.sort_by_key(|(_, claim, level)| Reverse((*level, claim.score)));
         let reasons: Vec<_> = asking
             .into_iter()
             .take(MAX_REASONS)
-            .map(|((position, fingerprint), claim)| ModeReason {
+            .map(|((position, fingerprint), claim, _)| ModeReason {
                 policy: policies
-                    .get(*position)
+                    .get(position)
                     .map_or_else(String::new, |policy| policy.name.clone()),
-                fingerprint: *fingerprint,
-                alertname: claim.alertname.clone(),
-                explanation: claim.explanation.clone(),
+                fingerprint,
+                alertname: claim.alertname.as_ref().into(),
+                explanation: claim.explanation.as_ref().into(),
             })
             .collect();
         // While it recovers, the alerts that brought it here remain the reason.
@@ -292,22 +325,32 @@ impl Service {
         }
     }
 
+    /// What the service would be told, and why, after the step `want`.
+    pub(super) fn foretell(
+        &self,
+        settings: &Settings,
+        want: &Want,
+    ) -> (Instruction, Vec<ModeReason>) {
+        let mut after = self.clone();
+        let stance = after.stances.entry(want.by.0).or_default();
+        stance.granted = stance.granted.max(want.level);
+        after.auto = want.level;
+        after.stale = true;
+        after.absorb(&settings.policies);
+        let instruction = held::instruction(settings, &after.held, want.level);
+        (instruction, after.reasons)
+    }
+
     /// What the service is to be told now. Lease and sequence are those of before.
-    pub(super) fn state(&self, levels: &Levels, now: Timestamp) -> ModeState {
-        let level = self.level(levels);
+    pub(super) fn state(&self, settings: &Settings, now: Timestamp) -> ModeState {
+        let level = self.level(&settings.levels);
         let why = match &self.manual {
             Some(_) => Vec::new(),
             None => self.reasons.clone(),
         };
-        let mut features = BTreeMap::new();
-        // Milder demands first, so that the more severe wins, and of equals the later policy.
-        for held in self.held.iter().filter(|held| held.level <= level) {
-            let pairs = held.features.iter();
-            features.extend(pairs.map(|(name, value)| (name.clone(), value.clone())));
-        }
         ModeState {
             service: self.told.service.clone(),
-            mode: levels.name(level).into(),
+            mode: settings.levels.name(level).into(),
             level,
             since: if level == self.told.level {
                 self.told.since
@@ -315,27 +358,11 @@ impl Service {
                 now
             },
             why,
-            instruction: Instruction {
-                features,
-                ..Instruction::default()
-            },
+            instruction: held::instruction(settings, &self.held, level),
             manual: self.manual.clone(),
             lease_expires_at: self.told.lease_expires_at,
             sequence: self.told.sequence,
-            episode: None,
+            episode: self.told.episode.clone(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cut;
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        assert_eq!(cut("grün", 10), "grün");
-        assert_eq!(cut("grün", 3), "gr");
-        assert_eq!(cut("grün", 4), "grü");
-        assert_eq!(cut("", 0), "");
     }
 }

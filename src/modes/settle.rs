@@ -1,36 +1,52 @@
-//! What follows from every input: overrides end, services step back, others go up, all are told.
+//! What follows from every input: overrides end, services step back, others go up or are proposed, all
+//! are told.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Machine;
+use super::limits::Room;
+use super::service::Want;
 use crate::model::{Level, ModeChange, ModeStep, Override, Timestamp};
 
-/// Why services change in one input, in words.
-pub(super) type Causes = BTreeMap<String, Vec<String>>;
+/// Why services change in one input: what kind of step it is, and in words.
+pub(super) type Causes = BTreeMap<String, (ModeStep, Vec<String>)>;
 
-pub(super) fn because(causes: &mut Causes, service: &str, cause: String) {
-    causes.entry(service.into()).or_default().push(cause);
+pub(super) fn because(causes: &mut Causes, service: &str, step: ModeStep, cause: String) {
+    let (kind, causes) = causes.entry(service.into()).or_default();
+    causes.push(cause);
+    // A person's act is one, whatever follows from it; else the last step says what it came to.
+    if *kind != ModeStep::Override {
+        *kind = step;
+    }
 }
 
 impl Machine {
     /// Brings every service to where it belongs now, and says what changed.
     pub(super) fn settle(&mut self, now: Timestamp, mut causes: Causes) -> Vec<ModeChange> {
         self.expire_overrides(now, &mut causes);
+        self.end_silences();
+        let watched = self.sight.watched();
         for (name, service) in &mut self.services {
-            if service.compare_with_target(now) {
+            if service.compare_with_asked(watched) {
                 self.unsaved.insert(name.clone());
             }
         }
-        if self.freeze.is_none() {
+        if self.may_act() {
             // Down first: it makes room.
-            self.step_back(now, &mut causes);
-            self.go_up(now, &mut causes);
+            self.step_back(&mut causes);
+            self.go_up(&mut causes);
             for service in self.services.values_mut() {
                 service.absorb(&self.settings.policies);
             }
         }
+        self.propose(now);
         self.tell(now, causes)
+    }
+
+    /// Whether automation may change anything.
+    pub(super) fn may_act(&self) -> bool {
+        self.freeze.is_none() && !self.sight.is_blind()
     }
 
     fn expire_overrides(&mut self, now: Timestamp, causes: &mut Causes) {
@@ -38,63 +54,86 @@ impl Machine {
             let over = |manual: &mut Override| manual.expires_at.is_some_and(|at| at <= now);
             if let Some(manual) = service.manual.take_if(over) {
                 let cause = format!("the override by {} has expired", manual.author);
-                because(causes, name, cause);
+                because(causes, name, ModeStep::Override, cause);
                 service.set_manual(None);
                 self.unsaved.insert(name.clone());
             }
         }
     }
 
-    fn step_back(&mut self, now: Timestamp, causes: &mut Causes) {
-        for (name, service) in &mut self.services {
+    fn step_back(&mut self, causes: &mut Causes) {
+        let watched = self.sight.watched();
+        let due = |machine: &Self, name: &str| {
+            let service = machine.services.get(name)?;
+            let is_due = service.step_back_at().is_some_and(|due| due <= watched);
+            is_due.then_some(service.auto)
+        };
+        for name in self.away() {
             // More than one step only where neither hold nor recovery is asked for.
-            while service.step_back_at().is_some_and(|due| due <= now) {
-                let level = Level(service.auto.0.saturating_sub(1)).max(service.target());
+            while let Some(from) = due(self, &name) {
                 let cause = format!(
                     "recovered: nothing asks for `{}` any more",
-                    self.settings.levels.name(service.auto)
+                    self.settings.levels.name(from)
                 );
-                because(causes, name, cause);
-                service.move_to(level, now);
-                self.unsaved.insert(name.clone());
+                because(causes, &name, ModeStep::Recover, cause);
+                self.move_service(&name, Level(from.0.saturating_sub(1)));
             }
         }
     }
 
-    fn go_up(&mut self, now: Timestamp, causes: &mut Causes) {
-        let levels = &self.settings.levels;
-        let allowed = self.settings.allowed(self.services.len());
-        let mut away = 0;
+    /// The services that automation has away from normal.
+    fn away(&self) -> Vec<String> {
+        let away = self.services.iter().filter(|(_, s)| s.auto > Level(0));
+        away.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn go_up(&mut self, causes: &mut Causes) {
+        let watched = self.sight.watched();
+        let mut room = Room::survey(self);
         let mut asking = Vec::new();
         for (name, service) in &self.services {
-            away += usize::from(service.is_away(levels));
-            if service.manual.is_some() {
-                continue;
-            }
-            if let Some((_, claim)) = service.foremost().filter(|(_, c)| c.level > service.auto) {
-                asking.push((Reverse((claim.level, claim.score)), name.clone()));
+            if service.manual.is_none()
+                && service.held_until() <= watched
+                && let Some(want) = service.want()
+            {
+                asking.push((Reverse(want.rank), name.clone()));
             }
         }
         // The most severe first; the name makes the order certain.
         asking.sort();
         for (_, name) in asking {
-            let Some(service) = self.services.get_mut(&name) else {
-                continue;
-            };
-            let is_away = service.is_away(levels);
-            if !is_away && away >= allowed {
-                continue;
+            // More than one step only where no hold is asked for.
+            while let Some(service) = self.services.get(&name)
+                && service.held_until() <= watched
+                && let Some(want) = service.want()
+                && room.refuses(service, &self.settings).is_none()
+            {
+                if !service.is_away(&self.settings.levels) {
+                    room.take(service);
+                }
+                let cause = self.cause_of(&name, &want);
+                because(causes, &name, ModeStep::Degrade, cause);
+                self.move_service(&name, want.level);
             }
-            away += usize::from(!is_away);
-            let level = service.target();
-            let cause = service.foremost().map(|((position, _), claim)| {
-                let policy = self.settings.policies.get(*position);
-                let policy = policy.map_or("", |policy| policy.name.as_str());
-                format!("policy `{policy}`: {} fires", claim.alertname)
-            });
-            because(causes, &name, cause.unwrap_or_default());
-            service.move_to(level, now);
-            self.unsaved.insert(name);
+        }
+    }
+
+    /// Which policy and alert ask for the step `want`, in words.
+    pub(super) fn cause_of(&self, name: &str, want: &Want) -> String {
+        let policy = self.settings.policies.get(want.by.0);
+        let policy = policy.map_or("", |policy| policy.name.as_str());
+        let claim = self.services.get(name).and_then(|s| s.claims.get(&want.by));
+        let alert = claim.map_or("an alert", |claim| &claim.alertname);
+        format!("policy `{policy}`: {alert} fires")
+    }
+
+    /// Has automation take `name` to `level`. Every step of automation comes by here.
+    pub(super) fn move_service(&mut self, name: &str, level: Level) {
+        let watched = self.sight.watched();
+        if let Some(service) = self.services.get_mut(name) {
+            service.move_to(level, watched);
+            service.absorb(&self.settings.policies);
+            self.unsaved.insert(name.into());
         }
     }
 
@@ -105,21 +144,27 @@ impl Machine {
             if !std::mem::take(&mut service.touched) {
                 continue;
             }
-            let state = service.state(&self.settings.levels, now);
+            let state = service.state(&self.settings, now);
             if state == service.told {
                 continue;
             }
             let from = std::mem::replace(&mut service.told, state.clone()).mode;
-            let cause = match causes.remove(name) {
-                Some(causes) => causes.join("; "),
-                None if from == state.mode => "the alerts behind it have changed".into(),
-                None => "the levels of the configuration have changed".into(),
+            let (step, cause) = match causes.remove(name) {
+                Some((step, causes)) => (step, causes.join("; ")),
+                None if from == state.mode => {
+                    let cause = "the alerts or the instructions behind it have changed";
+                    (ModeStep::Update, cause.into())
+                }
+                None => {
+                    let cause = "the levels of the configuration have changed";
+                    (ModeStep::Update, cause.into())
+                }
             };
             self.unsaved.insert(name.clone());
             let mut told = state;
             told.lease_expires_at = now.plus(self.settings.lease);
             changes.push(ModeChange {
-                step: ModeStep::default(),
+                step,
                 from,
                 cause,
                 state: told,

@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modes", &[]),
     ("storage", &[]),
     ("publish", &["mute", "dispatch"]),
+    ("instruct", &["publish", "notify"]),
     ("expose", &["publish", "mute", "dispatch"]),
     ("follow", &[]),
     ("shutdown", &[]),

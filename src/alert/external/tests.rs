@@ -92,6 +92,17 @@ fn an_alert_that_is_not_reported_again_is_over() {
         let reason = ended[0].alert.annotations.get("resolved_reason");
         assert_eq!(reason, Some("not reported since 2026-01-01T00:00:00Z"));
         assert_eq!(ended[0].alert.resolved_at, Some(at(over)));
+        assert!(ended[0].alert.grounds.silent);
+        // Reported anew it is not silent, nor when it is said to be over.
+        post(&mut external, over, posted("Down", None, None));
+        let said = posted("Down", None, Some(over + 1));
+        post(&mut external, over + 1, said);
+        let alerts = external.snapshot();
+        let alert = alerts.values().next().expect("it is still known");
+        assert_eq!(
+            (alert.state, alert.grounds.silent),
+            (AlertState::Resolved, false)
+        );
     }
 }
 
