@@ -119,10 +119,7 @@ impl Decider {
         done: Option<EventBody>,
     ) -> Result<(), CommandError> {
         let before = self.pipeline.modes.clone();
-        let modes = apply(&mut self.pipeline.modes).map_err(|error| match error {
-            modes::Error::NotFound(message) => CommandError::NotFound(message),
-            modes::Error::Invalid(message) => CommandError::Invalid(message),
-        })?;
+        let modes = apply(&mut self.pipeline.modes).map_err(refused)?;
         let decisions = Decisions {
             modes,
             done,
@@ -277,6 +274,14 @@ impl Decider {
     }
 }
 
+/// Why the machine of modes does not take something.
+pub(super) fn refused(error: modes::Error) -> CommandError {
+    match error {
+        modes::Error::NotFound(message) => CommandError::NotFound(message),
+        modes::Error::Invalid(message) => CommandError::Invalid(message),
+    }
+}
+
 fn refusal(error: SilenceError) -> CommandError {
     let message = error.to_string();
     match error {
@@ -297,7 +302,7 @@ fn silence_event(action: SilenceAction, silence: &Silence) -> EventBody {
     }
 }
 
-fn answer<T>(
+pub(super) fn answer<T>(
     reply: tokio::sync::oneshot::Sender<Result<T, CommandError>>,
     result: Result<T, CommandError>,
 ) {

@@ -16,7 +16,7 @@ use crate::dispatch;
 use crate::model::{AlertState, Event, Timestamp, Transition};
 use crate::mute::{Muted, Silences};
 use crate::notify::{self, Parcel};
-use crate::publish::{Board, Command, Freeze, ModesView};
+use crate::publish::{Acknowledgements, Board, Command, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
 use crate::telemetry::Telemetry;
 
@@ -53,6 +53,7 @@ impl Decider {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
+        mut acknowledgements: Acknowledgements,
         stop: CancellationToken,
     ) {
         self.reconcile().await;
@@ -66,11 +67,12 @@ impl Decider {
                     Some(command) => self.command(command).await,
                     None => break,
                 },
+                Some(many) = acknowledgements.gather() => self.acknowledge(many).await,
                 () = tokio::time::sleep(pause) => self.turn().await,
             }
         }
-        // No more commands: those who wait are told so when the queue is dropped.
-        drop(commands);
+        // No more commands: those who wait are told so when the queues are dropped.
+        drop((commands, acknowledgements));
         self.turn().await;
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.all_changes());
         let external = self.pipeline.external.all_changes();
@@ -130,10 +132,20 @@ impl Decider {
 
     /// Makes decisions durable, then public: events, notifications, snapshots.
     pub(super) async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
+        let events = self.pipeline.events(now, &decisions);
+        self.settle_events(now, decisions, events).await;
+    }
+
+    /// As [`Decider::settle`], with the `events` of these decisions.
+    pub(super) async fn settle_events(
+        &mut self,
+        now: Timestamp,
+        decisions: Decisions,
+        events: Vec<Event>,
+    ) {
         for warning in self.pipeline.modes.take_warnings() {
             tracing::warn!("{warning}");
         }
-        let events = self.pipeline.events(now, &decisions);
         for transition in deliver::routed_transitions(&decisions.transitions) {
             self.dispatcher.on_transition(now, transition);
         }

@@ -1,9 +1,11 @@
 //! The configuration, handed to each stage in that stage's own words.
 
+mod instruct;
 mod modes;
 
 use std::time::Duration;
 
+pub(super) use instruct::instruct;
 pub(super) use modes::modes;
 
 use super::receivers;
@@ -148,6 +150,18 @@ pub(super) fn expose(config: &Config) -> expose::Settings {
         resolve_timeout: config.global.resolve_timeout.0,
         configuration: config.to_alertmanager_yaml(),
         drain: Duration::from_secs(5),
+        modes: doors(config.modes.lease.0),
         ..expose::Settings::default()
+    }
+}
+
+/// Whoever watches is to hear at least three times within a lease that it holds, so that one word that is
+/// late or lost takes nothing from it.
+fn doors(lease: Duration) -> expose::modes::Limits {
+    let limits = expose::modes::Limits::default();
+    expose::modes::Limits {
+        heartbeat: limits.heartbeat.min(lease / 3),
+        renew: limits.renew.min(lease / 3),
+        ..limits
     }
 }

@@ -30,7 +30,8 @@ pub struct Settings {
     pub page_default: usize,
     /// Most elements of a page; a larger `limit` gets this. Default 1,000.
     pub page_limit: usize,
-    /// Connections at the same time; further ones are closed at once. Default 1,024.
+    /// Connections at the same time; further ones are closed at once. Default 11,024: one for each watcher of
+    /// modes, and some for people.
     pub max_connections: usize,
     /// Time for the head of a request, also of one that never comes. Default 10 s.
     pub header_timeout: Duration,
@@ -62,7 +63,7 @@ impl Default for Settings {
             exposed_signals: 10_000,
             page_default: 100,
             page_limit: 1_000,
-            max_connections: 1_024,
+            max_connections: modes::Limits::default().watchers + 1_024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: 64 * 1024,

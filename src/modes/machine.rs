@@ -2,7 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::Policy;
+use super::acknowledgement::{Heard, Reports, Told};
+use super::episode::Episodes;
+use super::plan::Plans;
+use super::plans::{Place, unfold};
 use super::service::Service;
 use super::settings::Settings;
 use super::settle::{Causes, because};
@@ -10,8 +13,8 @@ use super::sight::Sight;
 use super::target::MAX_SERVICE_NAME;
 use super::{Error, Freeze, Tick, View};
 use crate::model::{
-    Alert, AlertState, EventBody, Fingerprint, ModeChange, ModeState, ModeStep, Override,
-    Timestamp, Transition,
+    Acknowledgement, Alert, AlertState, EventBody, Fingerprint, ModeChange, ModeState, ModeStep,
+    Override, Timestamp, Transition,
 };
 
 /// The most that may pass between two calls, where ticks are not farther apart, without the clock counting as
@@ -40,6 +43,17 @@ pub struct Machine {
     /// What has to be saved.
     pub(super) unsaved: BTreeSet<String>,
     pub(super) freeze_unsaved: bool,
+    /// Alerts that ask for something, or by which a step is judged, as they were seen last.
+    pub(super) seen: BTreeMap<Fingerprint, Arc<Alert>>,
+    /// When steps were judged last, on the clock of what was watched.
+    pub(super) read_at: Option<Timestamp>,
+    pub(super) episodes: Episodes,
+    pub(super) plans: Plans,
+    /// Which step of a plan each policy stands for.
+    pub(super) places: Vec<Option<Place>>,
+    /// When plans were taken on last, on the clock of what was watched.
+    pub(super) passed_at: Option<Timestamp>,
+    pub(super) reports: Reports,
     warnings: Vec<String>,
     /// What happened beside changes of modes, in order, until it is taken.
     pub(super) notes: Vec<EventBody>,
@@ -48,6 +62,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that knows no service yet. Levels beyond the worst count as the worst.
     pub fn new(mut settings: Settings) -> Self {
+        let places = unfold(&mut settings);
         let worst = settings.worst();
         for policy in &mut settings.policies {
             policy.level = policy.level.min(worst);
@@ -62,6 +77,13 @@ impl Machine {
             freeze: None,
             unsaved: BTreeSet::new(),
             freeze_unsaved: false,
+            seen: BTreeMap::new(),
+            read_at: None,
+            episodes: Episodes::default(),
+            plans: Plans::default(),
+            places,
+            passed_at: None,
+            reports: Reports::default(),
             warnings: Vec::new(),
             notes: Vec::new(),
         }
@@ -79,7 +101,14 @@ impl Machine {
             callers.insert((*caller).to_owned());
         }
         self.compare_with(now, tick.alerts);
-        self.settle(now, Causes::new())
+        self.see(tick.alerts);
+        let services = &self.services;
+        self.reports.compare(now, self.settings.lease, |name| {
+            Some(Told::of(&services.get(name)?.told))
+        });
+        let mut causes = Causes::new();
+        self.judge(now, &mut causes);
+        self.settle(now, causes)
     }
 
     /// Takes in that a tick has ended while nothing goes on ([`Machine::is_busy`]): a cheap
@@ -101,9 +130,7 @@ impl Machine {
     pub fn needs_calls(&self) -> bool {
         let mut policies = self.settings.policies.iter();
         let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
-        policies
-            .into_iter()
-            .any(|policy| policy.target.asks_who_calls() || steps(policy))
+        policies.any(|policy| policy.target.asks_who_calls() || steps(policy))
     }
 
     /// Whether any service is away from normal.
@@ -143,6 +170,8 @@ impl Machine {
     ) -> Vec<ModeChange> {
         self.sight.pass_to(now);
         for transition in transitions {
+            let alert = &transition.alert;
+            self.seen.insert(alert.fingerprint, Arc::clone(alert));
             self.take_in(now, &transition.alert);
         }
         self.settle(now, Causes::new())
@@ -157,6 +186,7 @@ impl Machine {
             self.take_in(now, alert);
         }
         self.compare_with(now, alerts);
+        self.see(alerts);
         self.settle(now, Causes::new())
     }
 
@@ -181,9 +211,13 @@ impl Machine {
             let up = (held_until > self.sight.watched() && service.manual.is_none())
                 .then(|| service.want().or_else(|| service.wish()));
             let up = up.flatten().map(|_| held_until);
-            service.step_back_at().into_iter().chain(up)
+            let back = service.step_back_at();
+            let back = back.filter(|_| !self.waits_for_plan(&service.told.service));
+            back.into_iter().chain(up)
         });
-        let due = silences.chain(steps).filter(|_| waits).min();
+        let plans = self.plans_left().filter(|_| self.may_act());
+        let plans = plans.map(|left| self.sight.watched().plus(left));
+        let due = silences.chain(steps).chain(plans).filter(|_| waits).min();
         let due = due.and_then(|due| self.sight.at(due));
         expiries.chain(due).min()
     }
@@ -199,11 +233,7 @@ impl Machine {
         manual: Override,
     ) -> Result<Vec<ModeChange>, Error> {
         if self.settings.levels.level(&manual.mode).is_none() {
-            return Err(Error::Invalid(format!(
-                "there is no mode `{}`; the modes are {}",
-                manual.mode,
-                self.settings.levels.names().join(", ")
-            )));
+            return Err(self.no_mode(&manual.mode));
         }
         if let Some(expiry) = manual.expires_at.filter(|expiry| *expiry <= now) {
             return Err(Error::Invalid(format!("it would have ended at {expiry}")));
@@ -256,7 +286,42 @@ impl Machine {
             entry.told.sequence = sequence;
             entry.durable = true;
             self.unsaved.insert(service.into());
+            self.plans.number(service, sequence);
         }
+    }
+
+    /// Takes in what an instance of a service says about its mode.
+    ///
+    /// # Errors
+    /// The service is not known, there is no such mode, or no more instances can be kept.
+    pub fn acknowledge(
+        &mut self,
+        now: Timestamp,
+        service: &str,
+        said: Acknowledgement,
+    ) -> Result<Vec<ModeChange>, Error> {
+        if self.settings.levels.level(&said.mode).is_none() {
+            return Err(self.no_mode(&said.mode));
+        }
+        let lease = self.settings.lease;
+        let found = self.services.get(service);
+        let Some(told) = found.map(|service| Told::of(&service.told)) else {
+            return Err(unknown(service));
+        };
+        let heard = self.reports.hear(now, service, told, said, lease);
+        match heard.map_err(Error::Invalid)? {
+            Heard::Renewed => return Ok(Vec::new()),
+            Heard::News(acknowledgement) => self.notes.push(EventBody::Acknowledged {
+                service: service.into(),
+                acknowledgement,
+            }),
+        }
+        // Most reports are nothing that anybody waits for.
+        if !self.plans.awaits(service) {
+            return Ok(Vec::new());
+        }
+        self.sight.pass_to(now);
+        Ok(self.settle(now, Causes::new()))
     }
 
     /// What all services are told, with leases from `now`.
@@ -275,9 +340,9 @@ impl Machine {
                 .values()
                 .filter_map(|service| service.proposal.clone())
                 .collect(),
-            episodes: Vec::new(),
-            plans: Vec::new(),
-            reports: BTreeMap::new(),
+            episodes: self.episodes.view(),
+            plans: self.plans.view(),
+            reports: self.reports.view(),
             blind: self.sight.why_blind(),
         }
     }
@@ -304,10 +369,17 @@ impl Machine {
         state
     }
 
+    fn no_mode(&self, mode: &str) -> Error {
+        Error::Invalid(format!(
+            "there is no mode `{mode}`; the modes are {}",
+            self.settings.levels.names().join(", ")
+        ))
+    }
+
     fn known(&mut self, service: &str) -> Result<&mut Service, Error> {
         self.services
             .get_mut(service)
-            .ok_or_else(|| Error::NotFound(format!("there is no service `{service}`")))
+            .ok_or_else(|| unknown(service))
     }
 
     pub(super) fn warn(&mut self, warning: String) {
@@ -334,4 +406,8 @@ impl Machine {
         }
         self.services.get_mut(name)
     }
+}
+
+fn unknown(service: &str) -> Error {
+    Error::NotFound(format!("there is no service `{service}`"))
 }

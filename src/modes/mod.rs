@@ -12,6 +12,10 @@
 //!   services, or of those of a group, away; whoever finds no room becomes a proposal, and the most severe
 //!   go first when there is room. What a policy with `dry_run` would do, and what a freeze keeps from being
 //!   done, is proposed too. A person may say yes, then it is done now, or no.
+//! - The effect of every step up is judged by the alerts behind it: what does harm is taken back at once,
+//!   what has no effect is taken back, taken farther, or stays, as the policy says.
+//! - A policy with several steps takes them in order, each when the one before is acknowledged; if one
+//!   fails, what was done is taken back in reverse order.
 //! - A manual override wins over every policy and ends when it says; a freeze stops every automatic
 //!   change, in both directions.
 //! - Silence is neither health nor illness. After a start, a jump of the clock and a gap in the data nothing
@@ -21,11 +25,17 @@
 //!
 //! The machine knows nothing of detectors, of how services hear it, or of where its state is kept.
 
+mod acknowledgement;
 mod claim;
 mod claims;
+mod effect;
+mod episode;
 mod held;
 mod limits;
 mod machine;
+mod outcome;
+mod plan;
+mod plans;
 mod policy;
 mod proposal;
 mod saved;

@@ -1,8 +1,9 @@
 //! What automation would do, and leaves to people.
 
 use super::limits::Room;
+use super::outcome::Reason;
 use super::service::{Service, Want};
-use super::settle::{Causes, because};
+use super::settle::Causes;
 use super::{Error, Machine};
 use crate::model::{
     EventBody, Labels, Level, ModeChange, ModeStep, Proposal, ProposalAction, Restraint, Timestamp,
@@ -39,7 +40,10 @@ impl Machine {
             let position = policies.iter().position(|p| p.name == proposal.policy);
             let (level, restraint) = (proposal.level, proposal.restraint.clone());
             if approve {
-                if let Some(position) = position.filter(|_| restraint == Restraint::DryRun) {
+                let plan = position.filter(|at| self.places.get(*at).is_some_and(Option::is_some));
+                if let Some(position) =
+                    position.filter(|_| restraint == Restraint::DryRun && plan.is_none())
+                {
                     let stance = service.stances.entry(position).or_default();
                     stance.granted = stance.granted.max(level);
                 }
@@ -49,8 +53,16 @@ impl Machine {
                     proposal.policy,
                     first.unwrap_or("an alert")
                 );
-                because(&mut causes, &name, ModeStep::Degrade, cause);
-                self.move_service(&name, level);
+                if let Some(position) = plan {
+                    self.approve_plan(now, &name, position);
+                } else {
+                    let reason = Reason {
+                        step: ModeStep::Degrade,
+                        by: position,
+                        cause,
+                    };
+                    self.take_step(&mut causes, &name, level, reason);
+                }
             } else {
                 let present = service.auto;
                 service.set_aside(present, |at| Some(at) == position);
@@ -146,7 +158,12 @@ impl Machine {
                 None => None,
             };
         }
-        Some((service.wish()?, Restraint::DryRun))
+        let wish = service.wish()?;
+        let restraint = match self.place(wish.by.0) {
+            Some(_) => self.plan_restraint(&service.told.service, wish.by.0)?,
+            None => Restraint::DryRun,
+        };
+        Some((wish, restraint))
     }
 
     fn proposal(

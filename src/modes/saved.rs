@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, Stance};
 use super::held::Held;
+use super::outcome::Watching;
 use super::service::Service;
 use super::settings::Settings;
 use super::{Freeze, Machine};
@@ -21,6 +22,12 @@ const CLOCK: &str = "clock";
 const WATCHED: &str = "watched";
 /// Before the service's name.
 const SERVICE: &str = "service/";
+/// Before the id of an episode.
+const EPISODE: &str = "episode/";
+/// Before the id of a plan.
+const PLAN: &str = "plan/";
+/// Before the name of a service that reports.
+const REPORT: &str = "report/";
 
 /// A level by rank and name, so that it is found again when the levels have changed.
 #[derive(Serialize, Deserialize)]
@@ -58,6 +65,8 @@ struct SavedService {
     stances: Vec<(String, Stance)>,
     #[serde(default)]
     proposal: Option<Proposal>,
+    #[serde(default)]
+    watching: Option<Watching>,
 }
 
 impl Machine {
@@ -72,6 +81,15 @@ impl Machine {
         }
         if std::mem::take(&mut self.freeze_unsaved) {
             changes.push((FREEZE.into(), self.freeze.as_ref().map(json)));
+        }
+        for (id, saved) in self.episodes.changes() {
+            changes.push((format!("{EPISODE}{id}"), saved.as_ref().map(json)));
+        }
+        for (id, saved) in self.plans.changes() {
+            changes.push((format!("{PLAN}{id}"), saved.as_ref().map(json)));
+        }
+        for (name, saved) in self.reports.changes() {
+            changes.push((format!("{REPORT}{name}"), saved.as_ref().map(json)));
         }
         // Time alone is not worth a write; beside another it says up to when there was watching.
         if !changes.is_empty() {
@@ -89,6 +107,12 @@ impl Machine {
             .filter(|(_, service)| service.durable)
             .map(|(name, service)| (format!("{SERVICE}{name}"), self.save(service)))
             .collect();
+        let episodes = self.episodes.entries().into_iter();
+        entries.extend(episodes.map(|(id, saved)| (format!("{EPISODE}{id}"), json(&saved))));
+        let plans = self.plans.entries().into_iter();
+        entries.extend(plans.map(|(id, saved)| (format!("{PLAN}{id}"), json(&saved))));
+        let reports = self.reports.entries().into_iter();
+        entries.extend(reports.map(|(name, saved)| (format!("{REPORT}{name}"), json(&saved))));
         let freeze = self.freeze.as_ref().map(json);
         entries.extend(freeze.map(|value| (FREEZE.into(), value)));
         let clock = self.sight.last.as_ref().map(json);
@@ -110,6 +134,12 @@ impl Machine {
         let mut machine = Self::new(settings);
         let mut warnings = Vec::new();
         for (key, value) in entries {
+            if let Some(read) = machine.restore_loop(&key, &value) {
+                if let Err(error) = read {
+                    warnings.push(format!("modes: entry `{key}` is left out: {error}"));
+                }
+                continue;
+            }
             let read = match (key.as_str(), key.strip_prefix(SERVICE)) {
                 (FREEZE, _) => serde_json::from_slice::<Freeze>(&value)
                     .map(|freeze| machine.freeze = Some(freeze)),
@@ -136,8 +166,25 @@ impl Machine {
         });
         let known = machine.sight.last.or(anchors.max());
         machine.sight.watched = machine.sight.watched.or(known);
+        let services = &machine.services;
+        let is_away = |name: &str| services.get(name).is_some_and(|s| s.auto > Level(0));
+        let last = machine.sight.last.unwrap_or_default();
+        machine.episodes.put_in_order(last, is_away);
+        machine.plans.put_in_order();
         warnings.dedup();
         (machine, warnings)
+    }
+
+    /// Reads an entry of an episode, a plan or a report; `None`: it is another one.
+    fn restore_loop(&mut self, key: &str, value: &[u8]) -> Option<serde_json::Result<()>> {
+        if key.starts_with(EPISODE) {
+            return Some(serde_json::from_slice(value).map(|saved| self.episodes.restore(saved)));
+        }
+        if key.starts_with(PLAN) {
+            return Some(serde_json::from_slice(value).map(|saved| self.plans.restore(saved)));
+        }
+        let name = key.strip_prefix(REPORT)?.to_owned();
+        Some(serde_json::from_slice(value).map(|saved| self.reports.restore(name, saved)))
     }
 
     fn save(&self, service: &Service) -> Vec<u8> {
@@ -178,6 +225,7 @@ impl Machine {
                 .filter_map(|(at, stance)| Some((policy(*at)?.name.clone(), stance.clone())))
                 .collect(),
             proposal: service.proposal.clone(),
+            watching: service.watching.clone(),
         })
     }
 
@@ -216,8 +264,10 @@ impl Machine {
                 "modes: policy `{policy}` is gone, service `{name}` recovers from it"
             ));
         };
+        let watching = saved.watching.filter(|watching| watching.before < auto);
         let mut service = Service {
             auto,
+            watching,
             manual,
             told,
             claims: BTreeMap::new(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::claim::{Claim, Stance};
 use super::held::{self, Held};
+use super::outcome::Watching;
 use super::policy::{Policy, Step};
 use super::settings::Settings;
 use crate::model::{
@@ -41,6 +42,8 @@ pub(super) struct Service {
     pub(super) hold: Option<Duration>,
     /// Since when less than `auto` has been asked for.
     pub(super) below_since: Option<Timestamp>,
+    /// The step whose effect is watched.
+    pub(super) watching: Option<Watching>,
     /// The override in force, which may not have been told yet.
     pub(super) manual: Option<Override>,
     /// What automation would do, and leaves to people.
@@ -92,6 +95,7 @@ impl Service {
             hold_from: Timestamp::from_nanos(i64::MIN),
             hold: Some(Duration::ZERO),
             below_since: None,
+            watching: None,
             manual: None,
             proposal: None,
             groups: settings.groups_of(name),
@@ -103,7 +107,7 @@ impl Service {
     }
 
     /// The claims with the level that counts.
-    fn asking(&self) -> impl Iterator<Item = (&(usize, Fingerprint), &Claim, Level)> {
+    pub(super) fn asking(&self) -> impl Iterator<Item = (&(usize, Fingerprint), &Claim, Level)> {
         self.claims.iter().map(|(key, claim)| {
             let level = claim.level_by(self.stances.get(&key.0));
             (key, claim, level)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::Machine;
 use super::limits::Room;
+use super::outcome::Reason;
 use super::service::Want;
 use crate::model::{Level, ModeChange, ModeStep, Override, Timestamp};
 
@@ -26,6 +27,7 @@ impl Machine {
     pub(super) fn settle(&mut self, now: Timestamp, mut causes: Causes) -> Vec<ModeChange> {
         self.expire_overrides(now, &mut causes);
         self.end_silences();
+        self.advance_plans(now, &mut causes);
         let watched = self.sight.watched();
         for (name, service) in &mut self.services {
             if service.compare_with_asked(watched) {
@@ -66,7 +68,7 @@ impl Machine {
         let due = |machine: &Self, name: &str| {
             let service = machine.services.get(name)?;
             let is_due = service.step_back_at().is_some_and(|due| due <= watched);
-            is_due.then_some(service.auto)
+            (is_due && !machine.waits_for_plan(name)).then_some(service.auto)
         };
         for name in self.away() {
             // More than one step only where neither hold nor recovery is asked for.
@@ -75,8 +77,12 @@ impl Machine {
                     "recovered: nothing asks for `{}` any more",
                     self.settings.levels.name(from)
                 );
-                because(causes, &name, ModeStep::Recover, cause);
-                self.move_service(&name, Level(from.0.saturating_sub(1)));
+                let reason = Reason {
+                    step: ModeStep::Recover,
+                    by: None,
+                    cause,
+                };
+                self.take_step(causes, &name, Level(from.0.saturating_sub(1)), reason);
             }
         }
     }
@@ -112,8 +118,18 @@ impl Machine {
                     room.take(service);
                 }
                 let cause = self.cause_of(&name, &want);
-                because(causes, &name, ModeStep::Degrade, cause);
-                self.move_service(&name, want.level);
+                let policy = self.settings.policies.get(want.by.0);
+                let farther = policy.is_some_and(|policy| want.level > policy.level);
+                let reason = Reason {
+                    step: if farther {
+                        ModeStep::Escalate
+                    } else {
+                        ModeStep::Degrade
+                    },
+                    by: Some(want.by.0),
+                    cause,
+                };
+                self.take_step(causes, &name, want.level, reason);
             }
         }
     }
@@ -127,7 +143,7 @@ impl Machine {
         format!("policy `{policy}`: {alert} fires")
     }
 
-    /// Has automation take `name` to `level`. Every step of automation comes by here.
+    /// Moves `name` to `level`, as part of [`Machine::take_step`].
     pub(super) fn move_service(&mut self, name: &str, level: Level) {
         let watched = self.sight.watched();
         if let Some(service) = self.services.get_mut(name) {
@@ -140,6 +156,7 @@ impl Machine {
     /// Compares what each service is to be told with what it was told.
     fn tell(&mut self, now: Timestamp, mut causes: Causes) -> Vec<ModeChange> {
         let mut changes = Vec::new();
+        let mut by_hand = Vec::new();
         for (name, service) in &mut self.services {
             if !std::mem::take(&mut service.touched) {
                 continue;
@@ -160,6 +177,9 @@ impl Machine {
                     (ModeStep::Update, cause.into())
                 }
             };
+            if step == ModeStep::Override {
+                by_hand.push((name.clone(), from.clone(), cause.clone()));
+            }
             self.unsaved.insert(name.clone());
             let mut told = state;
             told.lease_expires_at = now.plus(self.settings.lease);
@@ -169,6 +189,9 @@ impl Machine {
                 cause,
                 state: told,
             });
+        }
+        for (name, from, cause) in by_hand {
+            self.note_override(now, &name, &from, &cause);
         }
         changes
     }
