@@ -134,6 +134,7 @@ impl Shop {
             let api = self.endpoints.api.parse().context("the API's address")?;
             handle.tasks.spawn(follow::follow(
                 crate::follow::Service::new(api, service.name)?,
+                format!("{}-1", service.name),
                 Arc::clone(&service.degraded),
                 handle.stop.clone(),
             ));
