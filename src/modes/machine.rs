@@ -129,7 +129,7 @@ impl Machine {
 
     /// Whether it matters who calls whom.
     pub fn needs_calls(&self) -> bool {
-        let policies = self.settings.policies.iter();
+        let mut policies = self.settings.policies.iter();
         let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
         policies.any(|policy| policy.target.asks_who_calls() || steps(policy))
     }

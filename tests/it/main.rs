@@ -21,6 +21,7 @@ mod dismiss;
 mod incidents;
 mod limits;
 mod main_job;
+mod mode_watchers;
 mod modes;
 mod nab;
 mod own_telemetry;
