@@ -23,6 +23,7 @@ pub mod storage;
 pub mod publish;
 pub mod instruct;
 pub mod expose;
+pub mod follow;
 
 pub mod simulate;
 pub mod shutdown;

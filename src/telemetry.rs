@@ -75,13 +75,13 @@ pub struct Telemetry {
     pub notification_latency: HistogramVec,
     /// Mode changes by the mode they lead to.
     pub mode_changes: IntCounterVec,
+    /// Requests that tell services their mode, by what became of them: `delivered` (taken in silence),
+    /// `acknowledged` (answered with the mode that the service runs in), `failed`.
+    pub mode_webhooks: IntCounterVec,
     /// Changes of what services are told, by what kind of step it was.
     pub mode_steps: IntCounterVec,
     /// Departures from normal that ended, by what their last step that was judged did.
     pub mode_episodes: IntCounterVec,
-    /// Requests that tell services their mode, by what became of them: `delivered` (taken in silence),
-    /// `acknowledged` (answered with the mode that the service runs in), `failed`.
-    pub mode_webhooks: IntCounterVec,
     /// Watchers of events and modes.
     pub watchers: IntGauge,
     /// Watchers that were dropped because they did not read.
@@ -252,6 +252,12 @@ impl Telemetry {
                 "Mode changes by the mode they lead to.",
                 &["mode"],
             ),
+            mode_webhooks: counters(
+                r,
+                "tidewatch_mode_webhooks_total",
+                "Requests that tell services their mode by what became of them.",
+                &["result"],
+            ),
             mode_steps: counters(
                 r,
                 "tidewatch_mode_steps_total",
@@ -263,12 +269,6 @@ impl Telemetry {
                 "tidewatch_mode_episodes_total",
                 "Departures from normal that ended, by whether they helped.",
                 &["verdict"],
-            ),
-            mode_webhooks: counters(
-                r,
-                "tidewatch_mode_webhooks_total",
-                "Requests that tell services their mode by what became of them.",
-                &["result"],
             ),
             watchers: gauge(r, "tidewatch_watchers", "Watchers of events and modes."),
             watchers_dropped: counter(

@@ -12,7 +12,7 @@ use crate::model::{
     PlanState, Resource, Rule, RuleId, Sample, Scope, SeriesIdentity, SeverityLabel, SignalId,
     SignalKind, SignalMeta, StepState, Timestamp,
 };
-use crate::modes::View;
+use crate::modes::{Settings, View};
 
 /// The alerts' names.
 const NOT_APPLIED: &str = "ModeNotApplied";
@@ -24,8 +24,8 @@ const METRICS: [&str; 3] = [
     "tidewatch.mode.effect",
     "tidewatch.mode.plan",
 ];
-/// What has happened and cannot unhappen is told for so long.
-const TOLD_FOR: Duration = Duration::from_mins(15);
+/// What has happened and cannot unhappen is told for so many ticks: a quarter of an hour of ten seconds each.
+const TOLD_FOR: u32 = 90;
 /// Ticks for which it is said that something is over.
 const CALM_TICKS: u32 = 3;
 /// Most of each kind that are told at once; who has that many troubles needs no further alert.
@@ -54,18 +54,21 @@ pub(super) struct ModeWatch {
     rules: [RuleId; 3],
     /// How long a service may do something else than it was told.
     within: Duration,
+    /// How long it is told that something has happened.
+    told_for: Duration,
     /// What was told, and for how many ticks it is over.
     known: BTreeMap<Trouble, u32>,
 }
 
 /// The rules with those that speak for [`ModeWatch`] behind them.
-pub(super) fn with_mode_rules(rules: &[Rule], within: Duration) -> (Arc<[Rule]>, ModeWatch) {
+pub(super) fn with_mode_rules(rules: &[Rule], settings: &Settings) -> (Arc<[Rule]>, ModeWatch) {
     let (rules, not_applied) = builtin::behind(rules, not_applied());
     let (rules, harmful) = builtin::behind(&rules, harmful());
     let (rules, undone) = builtin::behind(&rules, undone());
     let watch = ModeWatch {
         rules: [not_applied, harmful, undone],
-        within,
+        within: settings.acknowledge_within,
+        told_for: settings.tick.saturating_mul(TOLD_FOR),
         known: BTreeMap::new(),
     };
     (rules, watch)
@@ -164,8 +167,8 @@ impl ModeWatch {
         let now = report.end;
         let troubles = [
             not_applied_in(view, now, self.within),
-            harmful_in(view, now),
-            undone_in(view, now),
+            harmful_in(view, now, self.told_for),
+            undone_in(view, now, self.told_for),
         ];
         let troubles: BTreeMap<Trouble, SeverityLabel> = troubles.into_iter().flatten().collect();
         let over = std::mem::take(&mut self.known)
@@ -267,7 +270,7 @@ fn not_applied_in(view: &View, now: Timestamp, within: Duration) -> Vec<(Trouble
 }
 
 /// Steps that were judged lately to have done harm, or nothing.
-fn harmful_in(view: &View, now: Timestamp) -> Vec<(Trouble, SeverityLabel)> {
+fn harmful_in(view: &View, now: Timestamp, told_for: Duration) -> Vec<(Trouble, SeverityLabel)> {
     let mut found = Vec::new();
     for episode in view.episodes.iter().take(MOST) {
         for action in &episode.actions {
@@ -281,7 +284,7 @@ fn harmful_in(view: &View, now: Timestamp) -> Vec<(Trouble, SeverityLabel)> {
                     continue;
                 }
             };
-            let lately = effect.judged_at.is_some_and(|at| now.since(at) < TOLD_FOR);
+            let lately = effect.judged_at.is_some_and(|at| now.since(at) < told_for);
             if lately {
                 let words = match effect.verdict {
                     EffectVerdict::Worse => "worse",
@@ -296,7 +299,7 @@ fn harmful_in(view: &View, now: Timestamp) -> Vec<(Trouble, SeverityLabel)> {
 }
 
 /// Plans that were taken back lately.
-fn undone_in(view: &View, now: Timestamp) -> Vec<(Trouble, SeverityLabel)> {
+fn undone_in(view: &View, now: Timestamp, told_for: Duration) -> Vec<(Trouble, SeverityLabel)> {
     let mut found = Vec::new();
     for plan in view.plans.iter().take(MOST) {
         if !matches!(plan.state, PlanState::Undoing | PlanState::Undone) {
@@ -310,11 +313,176 @@ fn undone_in(view: &View, now: Timestamp) -> Vec<(Trouble, SeverityLabel)> {
             .iter()
             .find(|step| step.state == StepState::Failed)
             .or(plan.steps.last());
-        if now.since(plan.ended_at.unwrap_or(last)) < TOLD_FOR {
+        if now.since(plan.ended_at.unwrap_or(last)) < told_for {
             let service = failed.map_or("", |step| step.service.as_str());
             let told = trouble(2, service, [plan.policy.as_str()]);
             found.push((told, SeverityLabel::Warning));
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Action, Effect, Episode, Instruction, Level, Levels, ModeState, ModeStep, PlanRun,
+        PlanStep, ServiceReport,
+    };
+
+    const START: Timestamp = Timestamp::from_secs(1_767_225_600);
+
+    fn at(seconds: u64) -> Timestamp {
+        START.plus(Duration::from_secs(seconds))
+    }
+
+    fn view() -> View {
+        View {
+            levels: Levels::default(),
+            services: BTreeMap::new(),
+            freeze: None,
+            proposals: Vec::new(),
+            episodes: Vec::new(),
+            plans: Vec::new(),
+            reports: BTreeMap::new(),
+            blind: None,
+        }
+    }
+
+    fn watch() -> ModeWatch {
+        let settings = Settings {
+            tick: Duration::from_secs(10),
+            ..Settings::default()
+        };
+        with_mode_rules(&[], &settings).1
+    }
+
+    /// What is observed at `seconds`: position of the rule, service, severity.
+    fn seen(
+        watch: &mut ModeWatch,
+        view: &View,
+        seconds: u64,
+    ) -> Vec<(u32, String, Option<&'static str>)> {
+        let report = TickReport {
+            end: at(seconds),
+            observations: Vec::new(),
+            ended: Vec::new(),
+            fed: true,
+        };
+        let observations = watch.observe(&report, view).into_iter();
+        let short = observations.map(|observation| {
+            let service = &observation.signal.identity.resource.service;
+            let severity = observation.anomaly.map(SeverityLabel::name);
+            (observation.rule.0, service.to_string(), severity)
+        });
+        short.collect()
+    }
+
+    #[test]
+    fn a_service_that_does_not_follow_is_told_after_a_while_and_until_it_does() {
+        let mut view = view();
+        let told = ModeState {
+            service: "cart".into(),
+            mode: "degraded".into(),
+            level: Level(1),
+            since: START,
+            why: Vec::new(),
+            instruction: Instruction::default(),
+            manual: None,
+            lease_expires_at: START,
+            sequence: 7,
+            episode: None,
+        };
+        view.services.insert("cart".into(), told);
+        let report = ServiceReport {
+            differs_since: Some(START),
+            ..ServiceReport::default()
+        };
+        view.reports.insert("cart".into(), report);
+        let mut watch = watch();
+        assert_eq!(seen(&mut watch, &view, 120), []);
+        assert!(!watch.is_awake());
+        let warned = [(0, "cart".to_owned(), Some("warning"))];
+        assert_eq!(seen(&mut watch, &view, 130), warned);
+        assert_eq!(seen(&mut watch, &view, 140), warned);
+        view.reports.clear();
+        let calm = [(0, "cart".to_owned(), None)];
+        for seconds in [150, 160, 170, 180] {
+            assert_eq!(seen(&mut watch, &view, seconds), calm);
+        }
+        assert_eq!(seen(&mut watch, &view, 190), []);
+        assert!(!watch.is_awake());
+    }
+
+    #[test]
+    fn harm_is_critical_no_effect_a_warning_and_neither_is_told_for_ever() {
+        let step = |verdict| Action {
+            at: START,
+            step: ModeStep::Degrade,
+            from: "normal".into(),
+            to: "degraded".into(),
+            policy: "slow".into(),
+            cause: String::new(),
+            effect: Some(Effect {
+                verdict,
+                judged_at: Some(START),
+                ..Effect::default()
+            }),
+        };
+        let episode = |service: &str, verdict| {
+            Arc::new(Episode {
+                id: service.into(),
+                service: service.into(),
+                opened_at: START,
+                ended_at: None,
+                why: Vec::new(),
+                actions: vec![step(verdict)],
+                outcome: String::new(),
+            })
+        };
+        let mut view = view();
+        view.episodes = vec![
+            episode("bad", EffectVerdict::Worse),
+            episode("good", EffectVerdict::Improved),
+            episode("idle", EffectVerdict::NoEffect),
+            episode("quiet", EffectVerdict::Unknown),
+        ];
+        let mut watch = watch();
+        let expected = [
+            (1, "bad".to_owned(), Some("critical")),
+            (1, "idle".to_owned(), Some("warning")),
+        ];
+        assert_eq!(seen(&mut watch, &view, 10), expected);
+        assert_eq!(seen(&mut watch, &view, 890), expected);
+        let over = [(1, "bad".to_owned(), None), (1, "idle".to_owned(), None)];
+        assert_eq!(seen(&mut watch, &view, 900), over);
+    }
+
+    #[test]
+    fn a_plan_that_is_taken_back_is_told_of_where_it_failed() {
+        let step = |service: &str, state| PlanStep {
+            service: service.into(),
+            mode: "degraded".into(),
+            state,
+            at: START,
+            detail: String::new(),
+        };
+        let mut view = view();
+        view.plans = vec![Arc::new(PlanRun {
+            id: "r".into(),
+            policy: "protect".into(),
+            why: Vec::new(),
+            started_at: START,
+            ended_at: None,
+            state: PlanState::Undoing,
+            steps: vec![
+                step("gateway", StepState::Undoing),
+                step("payment", StepState::Failed),
+            ],
+            outcome: String::new(),
+        })];
+        let mut watch = watch();
+        let expected = [(2, "payment".to_owned(), Some("warning"))];
+        assert_eq!(seen(&mut watch, &view, 10), expected);
+    }
 }

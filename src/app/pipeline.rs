@@ -94,8 +94,7 @@ impl Pipeline {
     ) -> (Self, Vec<String>) {
         let (rules, limits) = with_limit_rule(rules);
         let (rules, receivers) = with_receiver_rule(&rules);
-        let within = settings.modes.acknowledge_within;
-        let (rules, mut degrading) = with_mode_rules(&rules, within);
+        let (rules, mut degrading) = with_mode_rules(&rules, &settings.modes);
         let (alerts, mut warnings) =
             alert::Machine::restore(rules, settings.alert, now, saved.alerts);
         let (external, of_external) =

@@ -3,6 +3,9 @@
 //! In: batches with the time at which each would have arrived, in order. Out: the events that the daemon
 //! would have told. Nothing is written, sent or waited for, and hours pass in milliseconds.
 
+#[cfg(test)]
+mod closed_loop;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;

@@ -13,6 +13,7 @@ use crate::model::{ModeState, Timestamp};
 use crate::publish::Freeze;
 
 use super::Remote;
+use super::follow::FollowArgs;
 use super::output::{Output, cell, clean, graded, period, print};
 
 #[derive(Debug, Args)]
@@ -21,6 +22,7 @@ use super::output::{Output, cell, clean, graded, period, print};
   tidewatch mode get checkout
   tidewatch mode set checkout degraded --reason \"sale tonight\" --for 2h
   tidewatch mode clear checkout
+  tidewatch mode follow checkout --write /run/checkout/mode.json
   tidewatch mode freeze --reason \"migration\"      nothing changes by itself until: tidewatch mode unfreeze
   tidewatch mode proposals                        what automation would do and leaves to you
   tidewatch mode audit checkout --since 7d        who decided what, and why")]
@@ -68,6 +70,8 @@ enum Action {
         #[command(flatten)]
         author: Author,
     },
+    /// Keep a service in the mode that it is told: write a file, run a command, acknowledge
+    Follow(FollowArgs),
     /// Stop all automatic mode changes
     #[command(after_help = "Example:\n  tidewatch mode freeze --reason \"migration\"")]
     Freeze {
@@ -128,6 +132,7 @@ impl ModeArgs {
         let (client, output) = self.remote.open()?;
         let now = Clock::System.now();
         match self.action.unwrap_or(Action::List) {
+            Action::Follow(args) => args.execute(self.remote.url, self.remote.output).await,
             Action::List => {
                 let mut answer = client.get(&modes(&[]), &[]).await?;
                 let data = answer["data"].take();

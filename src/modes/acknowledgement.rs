@@ -473,7 +473,7 @@ mod tests {
         let mut reports = Reports::default();
         hear(&mut reports, 0, "a normal 6");
         hear(&mut reports, 0, "b degraded 7");
-        assert_eq!(report(&mut reports, 1).differs_since, Some(at(1)));
+        assert_eq!(report(&mut reports, 1).differs_since, Some(at(0)));
         let actual = report(&mut reports, 20).actual;
         assert_eq!(actual, [("degraded".into(), 1), ("normal".into(), 1)]);
         hear(&mut reports, 25, "b degraded 7");

@@ -6,7 +6,6 @@ use super::acknowledgement::{Heard, Reports, Told};
 use super::episode::Episodes;
 use super::plan::Plans;
 use super::plans::{Place, unfold};
-use super::policy::Policy;
 use super::service::Service;
 use super::settings::Settings;
 use super::settle::{Causes, because};

@@ -23,6 +23,8 @@ pub(super) struct Watching {
     policy: String,
     /// The level before.
     pub(super) before: Level,
+    /// When it was taken, on the clock of what was watched.
+    since: Timestamp,
     watch: Watch,
 }
 
@@ -126,7 +128,6 @@ impl Machine {
         if !self.may_act() {
             return;
         }
-        let elapsed = watched.since(before);
         let names: Vec<_> = self
             .services
             .iter()
@@ -144,12 +145,13 @@ impl Machine {
             let Some(watching) = &mut service.watching else {
                 continue;
             };
-            let before = watching.watch.clone();
+            let elapsed = watched.since(before.max(watching.since));
+            let as_before = watching.watch.clone();
             let seen = &self.seen;
             let effect = watching
                 .watch
                 .read(now, elapsed, |f| seen.get(&f).map(AsRef::as_ref));
-            if watching.watch != before {
+            if watching.watch != as_before {
                 self.unsaved.insert(name.clone());
             }
             if let Some(effect) = effect
@@ -286,6 +288,7 @@ impl Machine {
         Some(Watching {
             policy: policy.name.clone(),
             before,
+            since: self.sight.watched(),
             watch: Watch::begin(terms, behind),
         })
     }

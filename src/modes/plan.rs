@@ -632,7 +632,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::modes::scenarios::secs;
+    use crate::modes::fixtures::secs;
 
     const SERVICES: [&str; 3] = ["gateway", "cart", "stock"];
 
@@ -654,11 +654,9 @@ mod tests {
     }
 
     fn begin(plans: &mut Plans, now: i64) -> bool {
-        let steps = SERVICES
-            .map(|s| (s.to_owned(), "degraded".to_owned()))
-            .into();
-        let run = plans.begin(at(now), "protect", "protect", Vec::new(), steps, secs(30));
-        run.is_some()
+        let steps = SERVICES.map(planned).into();
+        let begun = plans.begin(at(now), "protect", "protect", Vec::new(), steps, TERMS);
+        begun.is_ok()
     }
 
     /// What a plan does in answer to a script: `t`ell or take back what it wants, `a`cknowledge, `f`ail,

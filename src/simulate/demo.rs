@@ -134,6 +134,7 @@ otlp: {{grpc: "{grpc}", http: "{http}"}}
 http: {{listen: "{api}"}}
 storage: {{path: {folder:?}}}
 window: {{tick: {ms}ms}}
+flapping: {{fires: 0}}   # its times are those of real days
 route: {{receiver: oncall, group_by: [service], group_wait: {ms}ms, group_interval: {interval}ms}}
 receivers:
   - name: oncall

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use opentelemetry::trace::{SpanContext, SpanKind};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -19,9 +20,9 @@ const REQUESTS_PER_SECOND: f64 = 240.0;
 /// How often a handful of requests is made.
 const STEP: Duration = Duration::from_millis(25);
 /// Of the customers' checkouts, so many are of low priority: they can wait when a service degrades.
-const LOW_PRIORITY: f64 = 0.5;
+const LOW_PRIORITY: f64 = 0.35;
 
-/// Of the trouble of `payment`, so much is left while it refuses what can wait.
+/// Of the slowness of `payment`, so much is left while it refuses what can wait.
 const RELIEF: f64 = 0.35;
 
 /// What goes wrong: `payment` answers slower and fails more often, because it has more to do than it can.
@@ -34,11 +35,11 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// What is left of it while what can wait is refused: the rest fits better, if not as well as ever.
+    /// What is left of it while what can wait is refused: the rest is served, if not as fast as ever.
     fn relieved(self) -> Self {
         Self {
             slowdown: 1.0 + (self.slowdown - 1.0) * RELIEF,
-            errors: self.errors * RELIEF,
+            errors: 0.0,
         }
     }
 }
@@ -130,9 +131,9 @@ impl Shop {
             tasks: TaskTracker::new(),
         };
         for service in handle.services.all() {
+            let api = self.endpoints.api.parse().context("the API's address")?;
             handle.tasks.spawn(follow::follow(
-                self.endpoints.api.clone(),
-                service.name,
+                crate::follow::Service::new(api, service.name)?,
                 Arc::clone(&service.degraded),
                 handle.stop.clone(),
             ));

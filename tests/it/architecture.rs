@@ -30,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("publish", &["mute", "dispatch"]),
     ("instruct", &["publish", "notify"]),
     ("expose", &["publish", "mute", "dispatch"]),
+    ("follow", &[]),
     ("shutdown", &[]),
 ];
 
