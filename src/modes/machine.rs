@@ -129,8 +129,10 @@ impl Machine {
     /// Whether it matters who calls whom.
     pub fn needs_calls(&self) -> bool {
         let mut policies = self.settings.policies.iter();
-        let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
-        policies.any(|policy| policy.target.asks_who_calls() || steps(policy))
+        policies.any(|policy| {
+            let mut steps = policy.steps.iter();
+            policy.target.asks_who_calls() || steps.any(|step| step.target.asks_who_calls())
+        })
     }
 
     /// Whether any service is away from normal.
