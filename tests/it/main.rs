@@ -23,6 +23,7 @@ mod follow;
 mod incidents;
 mod limits;
 mod main_job;
+mod mode_watchers;
 mod modes;
 mod nab;
 mod openfeature;
