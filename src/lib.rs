@@ -21,7 +21,9 @@ pub mod notify;
 pub mod modes;
 pub mod storage;
 pub mod publish;
+pub mod instruct;
 pub mod expose;
+pub mod follow;
 
 pub mod simulate;
 pub mod shutdown;

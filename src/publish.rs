@@ -3,22 +3,39 @@
 //!
 //! The decision task alone writes here. Readers hold a [`Board`] and never wait for it.
 
-use std::collections::{BTreeMap, VecDeque};
+mod acknowledgements;
+mod hub;
+mod log;
+mod place;
+#[cfg(test)]
+mod tests;
+mod topic;
+
+pub use acknowledgements::{ACKNOWLEDGEMENT_QUEUE, Acknowledgements, Acknowledging};
+pub use hub::{Feed, Follow, Lost};
+pub use log::Entry;
+pub use place::Place;
+pub use topic::{Kinds, Topic};
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dispatch::Notifying;
 use crate::model::{
-    Alert, Episode, Event, Fingerprint, Incident, Levels, ModeState, Override, PlanRun,
-    PostedAlert, Proposal, ServiceReport, Timestamp,
+    Acknowledgement, Alert, Episode, Event, EventBody, Fingerprint, Incident, Levels, ModeState,
+    Override, PlanRun, PostedAlert, Proposal, ServiceReport, Timestamp,
 };
 use crate::mute::{Draft, SilenceId, Silences};
+use hub::Hub;
 
-/// Events that a slow watcher may be behind before it is dropped.
-pub const WATCHER_BUFFER: usize = 256;
-/// Events kept for watchers that come back with `Last-Event-ID`.
+/// Live events that may wait for one watcher; who has more to read goes on from the log. Small, for there
+/// may be ten thousand watchers.
+pub const WATCHER_BUFFER: usize = 64;
+/// Events kept for watchers that are behind, or come back with `Last-Event-ID`; as many changes of modes are
+/// kept besides, for those who watch nothing else.
 pub const EVENT_LOG: usize = 10_000;
 /// Commands that may wait for the decision task; a further caller waits for room.
 pub const COMMAND_QUEUE: usize = 64;
@@ -54,6 +71,8 @@ pub struct ModesView {
     /// Why automation changes nothing at present, beside the kill switch: it does not know enough yet
     /// after a start, a gap in the data or a jump of the clock. `None`: it knows.
     pub blind: Option<String>,
+    /// Every feature that a level or a policy may set, in force or not, and what sets it, in words.
+    pub known_features: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 /// What a person may tell the decision task. Each is answered once it is durable.
@@ -85,6 +104,19 @@ pub enum Command {
         author: String,
         /// The answer.
         reply: oneshot::Sender<Result<(), CommandError>>,
+    },
+    /// Decide on a step that automation leaves to people.
+    Decide {
+        /// Id of the proposal.
+        proposal: String,
+        /// Whether the step is to be taken.
+        approve: bool,
+        /// Who decides.
+        author: String,
+        /// Why.
+        reason: String,
+        /// The answer: the proposal that was decided on.
+        reply: oneshot::Sender<Result<Proposal, CommandError>>,
     },
     /// Make or change a silence.
     SetSilence {
@@ -152,22 +184,13 @@ pub struct Board {
     modes: Arc<ArcSwap<ModesView>>,
     silences: Arc<ArcSwap<Silences>>,
     readiness: Arc<ArcSwap<Option<String>>>,
-    /// Short critical sections: a push or a copy of the tail.
-    log: Arc<Mutex<VecDeque<Arc<Event>>>>,
-    live: broadcast::Sender<Arc<Event>>,
+    hub: Hub,
+    /// Number of the newest change of a mode.
+    changed: Arc<watch::Sender<u64>>,
     commands: mpsc::Sender<Command>,
-}
-
-/// What a watcher sees first, and how it goes on.
-#[derive(Debug)]
-pub struct Subscription {
-    /// The events after the asked-for one that are still in the log, oldest first.
-    pub missed: Vec<Arc<Event>>,
-    /// Whether the log no longer reaches back that far (or the number is from the future), so that the
-    /// watcher has to take the present state first.
-    pub gap: bool,
-    /// What comes next. Lagging behind by more than [`WATCHER_BUFFER`] ends the subscription.
-    pub live: broadcast::Receiver<Arc<Event>>,
+    acknowledging: mpsc::Sender<Acknowledging>,
+    /// The other end of it, until the decision task takes it.
+    acknowledgements: Arc<Mutex<Option<Acknowledgements>>>,
 }
 
 impl Board {
@@ -175,10 +198,7 @@ impl Board {
     /// decision task reads. It is not ready until [`Board::set_ready`].
     pub fn new(history: Vec<Event>) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
-        let mut log: VecDeque<_> = history.into_iter().map(Arc::new).collect();
-        while log.len() > EVENT_LOG {
-            log.pop_front();
-        }
+        let (acknowledging, acknowledgements) = Acknowledgements::new();
         let board = Self {
             alerts: Arc::default(),
             notifying: Arc::default(),
@@ -186,9 +206,11 @@ impl Board {
             modes: Arc::default(),
             silences: Arc::default(),
             readiness: Arc::new(ArcSwap::from_pointee(Some("starting".into()))),
-            log: Arc::new(Mutex::new(log)),
-            live: broadcast::channel(WATCHER_BUFFER).0,
+            hub: Hub::new(history),
+            changed: Arc::new(watch::Sender::new(0)),
             commands,
+            acknowledging,
+            acknowledgements: Arc::new(Mutex::new(Some(acknowledgements))),
         };
         (board, queue)
     }
@@ -232,33 +254,55 @@ impl Board {
         self.commands.send(command).await.map_err(gone)
     }
 
-    /// Watches events after the one numbered `after`; `None`: only new ones.
-    pub fn subscribe(&self, after: Option<u64>) -> Subscription {
-        // Taking both under the log's lock means no event falls between the two or comes twice.
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = self.live.subscribe();
-        let Some(after) = after else {
-            return Subscription {
-                missed: Vec::new(),
-                gap: false,
-                live,
-            };
+    /// Gives what an instance of a service says to the decision task, and waits until that has decided on
+    /// it. Waits for room if very many do so at once.
+    ///
+    /// # Errors
+    /// The service is not known, what it says is wrong, or the decision task has ended.
+    pub async fn acknowledge(
+        &self,
+        service: String,
+        acknowledgement: Acknowledgement,
+    ) -> Result<(), CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || CommandError::Unavailable("shutting down".into());
+        let acknowledging = Acknowledging {
+            service,
+            acknowledgement,
+            reply,
         };
-        let newest = log.back().map_or(0, |event| event.sequence);
-        let oldest = log.front().map_or(newest + 1, |event| event.sequence);
-        let gap = after > newest || after + 1 < oldest;
-        let missed = log
-            .iter()
-            .filter(|event| event.sequence > after && !gap)
-            .cloned()
-            .collect();
-        Subscription { missed, gap, live }
+        let sent = self.acknowledging.send(acknowledging).await;
+        sent.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// The queue of acknowledgements; `None` if somebody has taken it already. For the decision task only.
+    pub fn acknowledgements(&self) -> Option<Acknowledgements> {
+        let acknowledgements = self.acknowledgements.lock();
+        acknowledgements
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Watches the events of `topic` after the one numbered `after`; `None`: only new ones.
+    pub fn subscribe(&self, topic: Topic, after: Option<u64>, place: Place) -> Feed {
+        self.hub.subscribe(topic, after, place)
+    }
+
+    /// Follows what `service` is told, also before it is known.
+    pub fn follow(&self, service: &str) -> Follow {
+        let now = self.modes.load().services.get(service).cloned();
+        self.hub.follow(service, now)
+    }
+
+    /// The number of the newest change of a mode in this run; changes with each.
+    pub fn mode_changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Number of the newest event; 0 when there was none yet.
     pub fn last_sequence(&self) -> u64 {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.back().map_or(0, |event| event.sequence)
+        self.hub.newest()
     }
 
     /// Publishes alerts. For the decision task only.
@@ -278,7 +322,9 @@ impl Board {
 
     /// Publishes modes. For the decision task only.
     pub fn set_modes(&self, modes: ModesView) {
-        self.modes.store(Arc::new(modes));
+        let modes = Arc::new(modes);
+        self.modes.store(Arc::clone(&modes));
+        self.hub.introduce(|service| modes.services.get(service));
     }
 
     /// Publishes silences. For the decision task only.
@@ -291,17 +337,18 @@ impl Board {
         self.readiness.store(Arc::new(reason));
     }
 
-    /// Appends events that are durable already. For the decision task only.
+    /// Appends events that are durable already, after what they brought was made public. For the decision
+    /// task only.
     pub fn append(&self, events: impl IntoIterator<Item = Event>) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in events {
-            let event = Arc::new(event);
-            if log.len() == EVENT_LOG {
-                log.pop_front();
+        let mut changed = None;
+        let events = events.into_iter().inspect(|event| {
+            if matches!(event.body, EventBody::Mode(_)) {
+                changed = Some(event.sequence);
             }
-            log.push_back(Arc::clone(&event));
-            // Nobody listening is no error.
-            drop(self.live.send(event));
+        });
+        self.hub.append(events);
+        if let Some(sequence) = changed {
+            self.changed.send_replace(sequence);
         }
     }
 }

@@ -75,6 +75,13 @@ pub struct Telemetry {
     pub notification_latency: HistogramVec,
     /// Mode changes by the mode they lead to.
     pub mode_changes: IntCounterVec,
+    /// Requests that tell services their mode, by what became of them: `delivered` (taken in silence),
+    /// `acknowledged` (answered with the mode that the service runs in), `failed`.
+    pub mode_webhooks: IntCounterVec,
+    /// Changes of what services are told, by what kind of step it was.
+    pub mode_steps: IntCounterVec,
+    /// Departures from normal that ended, by what their last step that was judged did.
+    pub mode_episodes: IntCounterVec,
     /// Watchers of events and modes.
     pub watchers: IntGauge,
     /// Watchers that were dropped because they did not read.
@@ -245,6 +252,24 @@ impl Telemetry {
                 "Mode changes by the mode they lead to.",
                 &["mode"],
             ),
+            mode_webhooks: counters(
+                r,
+                "tidewatch_mode_webhooks_total",
+                "Requests that tell services their mode by what became of them.",
+                &["result"],
+            ),
+            mode_steps: counters(
+                r,
+                "tidewatch_mode_steps_total",
+                "Changes of what services are told, by kind of step.",
+                &["step"],
+            ),
+            mode_episodes: counters(
+                r,
+                "tidewatch_mode_episodes_total",
+                "Departures from normal that ended, by whether they helped.",
+                &["verdict"],
+            ),
             watchers: gauge(r, "tidewatch_watchers", "Watchers of events and modes."),
             watchers_dropped: counter(
                 r,
@@ -291,6 +316,9 @@ impl Telemetry {
         }
         for result in ["firing", "resolved", "invalid", "refused"] {
             telemetry.received_alerts.with_label_values(&[result]);
+        }
+        for result in ["delivered", "acknowledged", "failed"] {
+            telemetry.mode_webhooks.with_label_values(&[result]);
         }
         for state in ["pending", "firing"] {
             telemetry.alerts.with_label_values(&[state]);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::decide::{Decider, event_change, keyed};
-use super::deliver;
+use super::decide::{Decider, keyed};
 use super::pipeline::Decisions;
+use super::{audit, deliver};
 use crate::alert;
 use crate::model::{
     Alert, AlertState, Dismissal, EventBody, Fingerprint, ModeChange, ModeState, PostedAlert,
@@ -59,6 +59,22 @@ impl Decider {
                 let apply = |modes: &mut modes::Machine| Ok(modes.freeze(now, freeze));
                 answer(reply, self.change_modes(now, apply, Some(event)).await);
             }
+            Command::Decide {
+                proposal,
+                approve,
+                author,
+                reason,
+                reply,
+            } => {
+                let found = self.pipeline.modes.view(now).proposals;
+                let found = found.into_iter().find(|found| found.id == proposal);
+                let apply = |modes: &mut modes::Machine| {
+                    modes.decide(now, &proposal, approve, &author, &reason)
+                };
+                let done = self.change_modes(now, apply, None).await;
+                let unknown = || CommandError::NotFound("there is no such proposal".into());
+                answer(reply, done.and_then(|()| found.ok_or_else(unknown)));
+            }
             Command::Dismiss {
                 fingerprint,
                 author,
@@ -103,10 +119,7 @@ impl Decider {
         done: Option<EventBody>,
     ) -> Result<(), CommandError> {
         let before = self.pipeline.modes.clone();
-        let modes = apply(&mut self.pipeline.modes).map_err(|error| match error {
-            modes::Error::NotFound(message) => CommandError::NotFound(message),
-            modes::Error::Invalid(message) => CommandError::Invalid(message),
-        })?;
+        let modes = apply(&mut self.pipeline.modes).map_err(refused)?;
         let decisions = Decisions {
             modes,
             done,
@@ -235,7 +248,7 @@ impl Decider {
         // Numbers the modes, so before their changes are taken.
         let events = self.pipeline.events(now, decisions);
         let mut changes = changes(self);
-        changes.extend(events.iter().map(event_change));
+        changes.extend(events.iter().flat_map(audit::changes));
         let parcel = self.at_once(now, &decisions.transitions, &events);
         changes.extend(deliver::changes(&parcel));
         if let Err(error) = self.store.commit(changes).await {
@@ -261,6 +274,14 @@ impl Decider {
     }
 }
 
+/// Why the machine of modes does not take something.
+pub(super) fn refused(error: modes::Error) -> CommandError {
+    match error {
+        modes::Error::NotFound(message) => CommandError::NotFound(message),
+        modes::Error::Invalid(message) => CommandError::Invalid(message),
+    }
+}
+
 fn refusal(error: SilenceError) -> CommandError {
     let message = error.to_string();
     match error {
@@ -281,7 +302,7 @@ fn silence_event(action: SilenceAction, silence: &Silence) -> EventBody {
     }
 }
 
-fn answer<T>(
+pub(super) fn answer<T>(
     reply: tokio::sync::oneshot::Sender<Result<T, CommandError>>,
     result: Result<T, CommandError>,
 ) {

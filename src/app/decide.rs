@@ -9,14 +9,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::deliver;
 use super::pipeline::{Decisions, Pipeline};
+use super::{audit, deliver};
 use crate::clock::Clock;
 use crate::dispatch;
-use crate::model::{AlertState, Event, EventBody, Timestamp, Transition};
+use crate::model::{AlertState, Event, Timestamp, Transition};
 use crate::mute::{Muted, Silences};
 use crate::notify::{self, Parcel};
-use crate::publish::{Board, Command, Freeze, ModesView};
+use crate::publish::{Acknowledgements, Board, Command, Freeze, ModesView};
 use crate::storage::{Change, Store, Table};
 use crate::telemetry::Telemetry;
 
@@ -44,6 +44,8 @@ pub(super) struct Decider {
     pub(super) save_learning: Arc<Notify>,
     /// Who is told of mode changes.
     pub(super) mode_receiver: Option<String>,
+    /// Every feature that may be set, and by what.
+    pub(super) known_features: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 impl Decider {
@@ -51,6 +53,7 @@ impl Decider {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
+        mut acknowledgements: Acknowledgements,
         stop: CancellationToken,
     ) {
         self.reconcile().await;
@@ -64,11 +67,12 @@ impl Decider {
                     Some(command) => self.command(command).await,
                     None => break,
                 },
+                Some(many) = acknowledgements.gather() => self.acknowledge(many).await,
                 () = tokio::time::sleep(pause) => self.turn().await,
             }
         }
-        // No more commands: those who wait are told so when the queue is dropped.
-        drop(commands);
+        // No more commands: those who wait are told so when the queues are dropped.
+        drop((commands, acknowledgements));
         self.turn().await;
         let mut changes = keyed(Table::Alerts, self.pipeline.alerts.all_changes());
         let external = self.pipeline.external.all_changes();
@@ -128,10 +132,20 @@ impl Decider {
 
     /// Makes decisions durable, then public: events, notifications, snapshots.
     pub(super) async fn settle(&mut self, now: Timestamp, decisions: Decisions) {
+        let events = self.pipeline.events(now, &decisions);
+        self.settle_events(now, decisions, events).await;
+    }
+
+    /// As [`Decider::settle`], with the `events` of these decisions.
+    pub(super) async fn settle_events(
+        &mut self,
+        now: Timestamp,
+        decisions: Decisions,
+        events: Vec<Event>,
+    ) {
         for warning in self.pipeline.modes.take_warnings() {
             tracing::warn!("{warning}");
         }
-        let events = self.pipeline.events(now, &decisions);
         for transition in deliver::routed_transitions(&decisions.transitions) {
             self.dispatcher.on_transition(now, transition);
         }
@@ -142,7 +156,7 @@ impl Decider {
         changes.extend(keyed(Table::Incidents, self.pipeline.explainer.changes()));
         let dismissals = self.pipeline.explainer.changes_of_dismissals();
         changes.extend(keyed(Table::Dismissals, dismissals));
-        changes.extend(events.iter().map(event_change));
+        changes.extend(events.iter().flat_map(audit::changes));
         changes.extend(deliver::changes(&parcel));
         self.record(changes).await;
         self.notifier.deliver(parcel);
@@ -193,20 +207,8 @@ impl Decider {
             }
         }
         for event in events {
-            let EventBody::Mode(change) = &event.body else {
-                continue;
-            };
-            self.telemetry
-                .mode_changes
-                .with_label_values(&[&change.state.mode])
-                .inc();
-            tracing::warn!(
-                service = change.state.service,
-                from = change.from,
-                to = change.state.mode,
-                "mode: {}",
-                change.cause
-            );
+            audit::count(&self.telemetry, event);
+            audit::log(event);
         }
     }
 
@@ -235,7 +237,12 @@ impl Decider {
                 reason: freeze.reason,
                 set_at: freeze.set_at,
             }),
-            ..ModesView::default()
+            known_features: Arc::clone(&self.known_features),
+            proposals: view.proposals,
+            episodes: view.episodes,
+            plans: view.plans,
+            reports: view.reports,
+            blind: view.blind,
         });
         self.board.append(events);
     }
@@ -304,14 +311,6 @@ pub(super) fn keyed(table: Table, changes: Vec<(String, Option<Vec<u8>>)>) -> Ve
         .into_iter()
         .map(|(key, value)| Change { table, key, value })
         .collect()
-}
-
-pub(super) fn event_change(event: &Event) -> Change {
-    // An event is plain data of our own; should it ever fail to serialise, its number is still used.
-    Change::event(
-        event.sequence,
-        serde_json::to_vec(event).unwrap_or_default(),
-    )
 }
 
 /// The events of earlier runs, oldest first, and what could not be read of them.

@@ -1,11 +1,15 @@
 //! The only place that knows all modules: builds them, wires the channels between them, and stops them
 //! in the order in which data flows.
 
+mod acknowledge;
+mod audit;
 mod builtin;
 mod commands;
 mod decide;
+mod degrading;
 mod deliver;
 mod failing;
+mod features;
 mod learning;
 mod limits;
 mod memory;
@@ -33,7 +37,7 @@ use crate::publish::Board;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, Table, snapshot};
 use crate::telemetry::Telemetry;
-use crate::{alert, detect, dispatch, expose, mute, notify};
+use crate::{alert, detect, dispatch, expose, instruct, mute, notify};
 
 use decide::Decider;
 use deliver::StoreJournal;
@@ -69,6 +73,7 @@ pub struct Daemon {
     notifier: notify::Notifier,
     store: Store,
     learning: Learning,
+    instruct: JoinHandle<()>,
     ingest: JoinHandle<()>,
     decide: JoinHandle<()>,
     expose: JoinHandle<()>,
@@ -111,13 +116,15 @@ impl Daemon {
         );
         let (history, h) = decide::history(recovered.take(Table::Events));
         let tick = config.window.tick.0;
+        let modes = settings::modes(config)?;
+        let known_features = features::known(&modes);
         let (mut pipeline, p) = Pipeline::new(
             engine.clone(),
             &rules,
             pipeline::Settings {
                 alert: settings::alert(config),
                 external: settings::external(config),
-                modes: settings::modes(config)?,
+                modes,
                 tick,
             },
             now,
@@ -186,6 +193,7 @@ impl Daemon {
             board: board.clone(),
             save_learning: Arc::clone(&save_learning),
             mode_receiver: config.modes.receiver.clone(),
+            known_features,
         };
         let learning = Learning {
             engine: engine.clone(),
@@ -207,9 +215,17 @@ impl Daemon {
                 clock: clock.clone(),
             }),
             deliveries: Arc::new(notifier.clone()),
+            audit: Arc::new(audit::Reader(store.clone())),
             telemetry: telemetry.clone(),
             clock: clock.clone(),
         };
+        let instructor = instruct::Instructor::new(
+            settings::instruct(config, rand::random())?,
+            board.clone(),
+            clock.clone(),
+            telemetry.clone(),
+        )?;
+        let acknowledgements = board.acknowledgements().context("taken once")?;
         let daemon = Self {
             otlp_grpc: otlp.grpc_addr(),
             otlp_http: otlp.http_addr(),
@@ -220,12 +236,13 @@ impl Daemon {
             notifier,
             store,
             expose: tokio::spawn(api.serve(sources, shutdown.expose.clone())),
-            decide: tokio::spawn(decider.run(commands, shutdown.decide.clone())),
+            decide: tokio::spawn(decider.run(commands, acknowledgements, shutdown.decide.clone())),
+            instruct: tokio::spawn(instructor.run(shutdown.notify.clone())),
             ingest: tokio::spawn(otlp.serve(
                 sink,
                 Arc::clone(&admission),
                 telemetry,
-                clock,
+                clock.clone(),
                 shutdown.ingest.clone(),
             )),
             learning: learning.clone(),
@@ -233,6 +250,12 @@ impl Daemon {
         };
         let stop = &daemon.shutdown.decide;
         tokio::spawn(learning.run(config.storage.snapshot_interval.0, stop.clone()));
+        tokio::spawn(audit::keep(
+            daemon.store.clone(),
+            config.modes.audit.clone(),
+            clock,
+            stop.clone(),
+        ));
         tokio::spawn(memory::watch(
             config.limits.memory.0,
             admission,
@@ -281,24 +304,32 @@ impl Daemon {
                 "notifications could not be delivered before the end; they are kept for the next start"
             );
         }
+        join("telling services", self.instruct).await;
         self.store.close().await;
         self.shutdown.expose.cancel();
         join("API server", self.expose).await;
     }
 }
 
-/// Open files that all listeners together may need: connections of OTLP and of the API, the store, and
-/// some to spare.
-const FILES: u64 = 8_192;
+/// Open files besides connections that come in: the store, requests to receivers and services, and some to
+/// spare.
+const OTHER_FILES: usize = 1_024;
 
-/// Raises this process's soft limit on open files, commonly 1,024, as far as the hard one lets it. Every
-/// connection is a file; without room for them clients would be turned away below our own limits.
-fn allow_many_files() {
-    match rlimit::increase_nofile_limit(FILES) {
-        Ok(limit) if limit < FILES => {
+/// Raises this process's soft limit on open files, commonly 1,024, to what the listeners may need, as far as
+/// the hard one lets it. Every connection is a file; without room for them clients would be turned away below
+/// our own limits.
+fn allow_many_files(config: &Config) {
+    let (watched, taken) = (settings::expose(config), settings::ingest(config));
+    // OTLP has two doors of its own.
+    let needed = watched.max_connections + 2 * taken.max_connections + OTHER_FILES;
+    let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(limit) if limit < needed => {
             tracing::warn!(
                 limit,
-                "few open files are allowed: connections beyond are refused"
+                needed,
+                "few open files are allowed: connections beyond are refused, and so are watchers of modes; \
+                 raise the hard limit (LimitNOFILE= of systemd, ulimit -Hn of a shell)"
             );
         }
         Ok(_) => {}
@@ -345,7 +376,7 @@ pub async fn run(config: &Config, format: LogFormat) -> anyhow::Result<()> {
     let telemetry = Telemetry::new();
     let mut own = OwnTelemetry::start(format, config.log.level.name(), &instance)?;
     let own_name = own.service_name().map(|name| (name, instance.clone()));
-    allow_many_files();
+    allow_many_files(config);
     let mut daemon = Daemon::start(config, Clock::System, telemetry.clone(), own_name).await?;
     own.export_metrics(&telemetry, &instance)?;
     let shown =

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::degrading::{self, ModeWatch, with_mode_rules};
 use super::failing::{ReceiverWatch, with_receiver_rule};
 use super::limits::{LimitWatch, with_limit_rule};
 use crate::alert;
@@ -37,6 +38,8 @@ pub(super) struct Pipeline {
     limits: LimitWatch,
     /// The built-in alert about receivers.
     pub(super) receivers: ReceiverWatch,
+    /// The built-in alerts about modes.
+    degrading: ModeWatch,
     /// Whether alerts may change modes.
     has_policies: bool,
     /// Whether another system has reported alerts since the last tick.
@@ -91,6 +94,7 @@ impl Pipeline {
     ) -> (Self, Vec<String>) {
         let (rules, limits) = with_limit_rule(rules);
         let (rules, receivers) = with_receiver_rule(&rules);
+        let (rules, mut degrading) = with_mode_rules(&rules, &settings.modes);
         let (alerts, mut warnings) =
             alert::Machine::restore(rules, settings.alert, now, saved.alerts);
         let (external, of_external) =
@@ -102,6 +106,7 @@ impl Pipeline {
         let (mut explainer, of_incidents) = explain::Explainer::restore(saved.incidents);
         warnings.extend(of_incidents);
         warnings.extend(explainer.restore_dismissals(saved.dismissals));
+        degrading.recall(&alerts.snapshot());
         let tick = settings.tick;
         let pipeline = Self {
             engine,
@@ -111,6 +116,7 @@ impl Pipeline {
             explainer,
             limits,
             receivers,
+            degrading,
             has_policies,
             was_posted: false,
             tick,
@@ -172,6 +178,8 @@ impl Pipeline {
         let mut observations = report.observations.clone();
         observations.extend(self.limits.observe(report, &services));
         observations.extend(self.receivers.observe(report));
+        let modes = self.modes.view(now);
+        observations.extend(self.degrading.observe(report, &modes));
         let transitions = self.alerts.step(now, &observations, &report.ended);
         let mut decisions = self.conclude(now, transitions).await;
         let names: Vec<&str> = services.iter().map(|s| s.service.as_str()).collect();
@@ -186,8 +194,9 @@ impl Pipeline {
         let tick = modes::Tick {
             services: &names,
             calls: &calls,
-            alerts: &self.snapshot(),
-            fed: report.fed | std::mem::take(&mut self.was_posted),
+            alerts: &of_others(self.snapshot()),
+            // Without a service there is nothing that could be heard.
+            fed: report.fed | std::mem::take(&mut self.was_posted) || services.is_empty(),
         };
         decisions.modes.extend(self.modes.tick(now, &tick));
         decisions
@@ -200,7 +209,13 @@ impl Pipeline {
         mut transitions: Vec<Transition>,
     ) -> Decisions {
         self.explain(now, &mut transitions).await;
-        let modes = self.modes.on_transitions(now, &transitions);
+        let modes = if transitions.iter().any(|t| degrading::is_own(&t.alert)) {
+            let others = transitions.iter().filter(|t| !degrading::is_own(&t.alert));
+            let others: Vec<Transition> = others.cloned().collect();
+            self.modes.on_transitions(now, &others)
+        } else {
+            self.modes.on_transitions(now, &transitions)
+        };
         Decisions {
             transitions,
             modes,
@@ -210,7 +225,9 @@ impl Pipeline {
 
     /// Whether [`Pipeline::decide`] has something to do in every tick, whatever the tick brings.
     pub(super) fn is_restless(&self) -> bool {
-        self.limits.is_awake() || (self.watches_modes() && self.modes.is_busy())
+        self.limits.is_awake()
+            || self.degrading.is_awake()
+            || (self.watches_modes() && self.modes.is_busy())
     }
 
     /// Whether it matters to modes which ticks brought data.
@@ -288,7 +305,7 @@ impl Pipeline {
 
     /// Brings modes in line with the alerts that were restored.
     pub(super) fn reconcile(&mut self, now: Timestamp) -> Decisions {
-        let alerts = self.snapshot();
+        let alerts = of_others(self.snapshot());
         Decisions {
             modes: self.modes.reconcile(now, &alerts),
             ..Decisions::default()
@@ -358,4 +375,10 @@ impl Pipeline {
             .annotate(transitions, |alert| explainer.annotate_external(alert));
         self.explainer.tell(&named(self.snapshot()));
     }
+}
+
+/// Without the alerts about modes: no mode follows from those.
+fn of_others(mut alerts: Vec<Arc<Alert>>) -> Vec<Arc<Alert>> {
+    alerts.retain(|alert| !degrading::is_own(alert));
+    alerts
 }

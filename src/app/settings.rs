@@ -1,12 +1,16 @@
 //! The configuration, handed to each stage in that stage's own words.
 
+mod instruct;
+mod modes;
+
 use std::time::Duration;
 
-use anyhow::Context as _;
+pub(super) use instruct::instruct;
+pub(super) use modes::modes;
 
 use super::receivers;
-use crate::config::{Config, LOG_RECEIVER, Policy};
-use crate::{alert, engine, expose, ingest, modes, notify};
+use crate::config::{Config, LOG_RECEIVER};
+use crate::{alert, engine, expose, ingest, notify};
 
 /// What of `limits.memory` requests in work may take, decompressed.
 const INFLIGHT_SHARE: u64 = 4;
@@ -124,41 +128,6 @@ pub(super) fn notify(
     })
 }
 
-pub(super) fn modes(config: &Config) -> anyhow::Result<modes::Settings> {
-    let levels = config.modes.levels();
-    let policy = |policy: &Policy| -> anyhow::Result<modes::Policy> {
-        let wrong = || format!("modes policy `{}`", policy.name);
-        let service = modes::ServiceTemplate::parse(&policy.service);
-        let service = service.map_err(anyhow::Error::msg).with_context(wrong)?;
-        let level = levels.level(&policy.level).with_context(wrong)?;
-        let when = policy.when.selector.clone();
-        let target = modes::Target::Service(service);
-        Ok(modes::Policy {
-            instruction: modes::Parts {
-                features: policy.features.clone(),
-                ..modes::Parts::default()
-            },
-            hold: policy.hold.0,
-            recover: policy.recover.0,
-            ..modes::Policy::new(&policy.name, when, target, level)
-        })
-    };
-    Ok(modes::Settings {
-        lease: config.modes.lease.0,
-        limit: config.modes.limit.0,
-        policies: config
-            .modes
-            .policies
-            .iter()
-            .map(policy)
-            .collect::<anyhow::Result<_>>()?,
-        max_services: usize::try_from(config.limits.services).unwrap_or(usize::MAX),
-        levels,
-        tick: config.window.tick.0,
-        ..modes::Settings::default()
-    })
-}
-
 pub(super) fn expose(config: &Config) -> expose::Settings {
     let mut receivers: Vec<String> = config
         .receivers
@@ -181,6 +150,18 @@ pub(super) fn expose(config: &Config) -> expose::Settings {
         resolve_timeout: config.global.resolve_timeout.0,
         configuration: config.to_alertmanager_yaml(),
         drain: Duration::from_secs(5),
+        modes: doors(config.modes.lease.0),
         ..expose::Settings::default()
+    }
+}
+
+/// Whoever watches is to hear at least three times within a lease that it holds, so that one word that is
+/// late or lost takes nothing from it.
+fn doors(lease: Duration) -> expose::modes::Limits {
+    let limits = expose::modes::Limits::default();
+    expose::modes::Limits {
+        heartbeat: limits.heartbeat.min(lease / 3),
+        renew: limits.renew.min(lease / 3),
+        ..limits
     }
 }

@@ -16,6 +16,7 @@ mod backtest;
 mod check;
 mod client;
 mod demo;
+mod follow;
 mod incidents;
 mod load;
 mod mode;

@@ -1,5 +1,7 @@
 //! `tidewatch mode`: what services are told, and telling them by hand.
 
+mod decisions;
+
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
@@ -11,6 +13,7 @@ use crate::model::{ModeState, Timestamp};
 use crate::publish::Freeze;
 
 use super::Remote;
+use super::follow::FollowArgs;
 use super::output::{Output, cell, clean, graded, period, print};
 
 #[derive(Debug, Args)]
@@ -19,7 +22,10 @@ use super::output::{Output, cell, clean, graded, period, print};
   tidewatch mode get checkout
   tidewatch mode set checkout degraded --reason \"sale tonight\" --for 2h
   tidewatch mode clear checkout
-  tidewatch mode freeze --reason \"migration\"      nothing changes by itself until: tidewatch mode unfreeze")]
+  tidewatch mode follow checkout --write /run/checkout/mode.json
+  tidewatch mode freeze --reason \"migration\"      nothing changes by itself until: tidewatch mode unfreeze
+  tidewatch mode proposals                        what automation would do and leaves to you
+  tidewatch mode audit checkout --since 7d        who decided what, and why")]
 pub(super) struct ModeArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -64,6 +70,8 @@ enum Action {
         #[command(flatten)]
         author: Author,
     },
+    /// Keep a service in the mode that it is told: write a file, run a command, acknowledge
+    Follow(FollowArgs),
     /// Stop all automatic mode changes
     #[command(after_help = "Example:\n  tidewatch mode freeze --reason \"migration\"")]
     Freeze {
@@ -73,6 +81,29 @@ enum Action {
         #[command(flatten)]
         author: Author,
     },
+    /// Show the steps that automation leaves to people
+    #[command(after_help = "Example:\n  tidewatch mode proposals")]
+    Proposals,
+    /// Say yes to a proposal: the step is taken now, also beyond the limit
+    #[command(after_help = "Example:\n  tidewatch mode approve 17 --reason \"I watch it\"")]
+    Approve(decisions::Decision),
+    /// Say no to a proposal: its policy leaves the service alone until its alerts are over
+    #[command(after_help = "Example:\n  tidewatch mode reject 17 --reason \"known, harmless\"")]
+    Reject(decisions::Decision),
+    /// Show departures from normal: what was done, and whether it helped
+    #[command(after_help = "Example:\n  tidewatch mode episodes checkout")]
+    Episodes {
+        /// Only those of this service
+        service: Option<String>,
+    },
+    /// Show plans across services and what happened to each step
+    #[command(after_help = "Example:\n  tidewatch mode plans")]
+    Plans,
+    /// Show everything that was decided about modes, the newest first
+    #[command(
+        after_help = "Example:\n  tidewatch mode audit checkout --since 7d --type mode,proposal"
+    )]
+    Audit(decisions::AuditArgs),
     /// Allow automatic mode changes again
     #[command(after_help = "Example:\n  tidewatch mode unfreeze")]
     Unfreeze {
@@ -101,6 +132,7 @@ impl ModeArgs {
         let (client, output) = self.remote.open()?;
         let now = Clock::System.now();
         match self.action.unwrap_or(Action::List) {
+            Action::Follow(args) => args.execute(self.remote.url, self.remote.output).await,
             Action::List => {
                 let mut answer = client.get(&modes(&[]), &[]).await?;
                 let data = answer["data"].take();
@@ -146,6 +178,14 @@ impl ModeArgs {
                 client.put(&modes(&["freeze"]), &body).await?;
                 print("No mode changes by itself until `tidewatch mode unfreeze`.\n")
             }
+            Action::Proposals => decisions::proposals(&client, output, now).await,
+            Action::Approve(decision) => decisions::decide(&client, decision, true).await,
+            Action::Reject(decision) => decisions::decide(&client, decision, false).await,
+            Action::Episodes { service } => {
+                decisions::episodes(&client, output, service, now).await
+            }
+            Action::Plans => decisions::plans(&client, output, now).await,
+            Action::Audit(arguments) => decisions::audit(&client, output, arguments, now).await,
             Action::Unfreeze { author } => {
                 let query = [("author", author.author)];
                 client.delete(&modes(&["freeze"]), &query).await?;

@@ -212,7 +212,7 @@ pub(super) fn warn(warnings: &Diagnostics) {
 }
 
 /// A line on standard error; nothing can be done about one that cannot be written.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 

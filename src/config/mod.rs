@@ -47,7 +47,10 @@ pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use flapping::Flapping;
 pub use learning::{Limits, Log, LogFormat, LogLevel, Storage, Window};
 pub use listen::{Address, Auth, Basic, Cors, Http, HttpUrl, Listen, Otlp, Tls};
-pub use modes::{Modes, Policy};
+pub use modes::{
+    Acknowledge, Allowance, Audit, Effect, Group, Level, ModeWebhook, Modes, Otherwise, Parts,
+    PlanStep, Policy, PriorityFloor, Step, Target,
+};
 pub use receiver::{
     Alertmanager, Authorization, BasicAuth, Card, Email, Global, HostPort, HttpConfig,
     LOG_RECEIVER, LogFile, Opsgenie, PagerDuty, PagerDutyImage, PagerDutyLink, Receiver, Responder,

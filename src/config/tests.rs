@@ -873,6 +873,7 @@ mod schema {
     }
 }
 
+mod modes;
 mod routing;
 
 mod laws {
@@ -1001,12 +1002,37 @@ mod laws {
                 when: r#"{alertname=~"A|B",severity="critical"}"#
                     .parse()
                     .expect("selector"),
-                service: "{{ service }}".into(),
-                level: "degraded".into(),
-                features,
+                service: Some("{{ service }}".into()),
+                group: None,
+                callers_of: None,
+                steps: Vec::new(),
+                level: Some("degraded".into()),
+                step: Step::Direct,
+                features: features.clone(),
+                priority_floor: Some(PriorityFloor::High),
+                quality: Some("reduced".into()),
+                shed: Some(Share(numbers.3)),
                 hold: periods.2.min(Period::secs(60)),
                 recover: Period::secs(0),
+                dry_run: numbers.0.is_multiple_of(2),
+                effect: Effect {
+                    within: Period::secs(24 * 3600),
+                    improved: Share(numbers.3.max(0.01)),
+                    ..Effect::default()
+                },
+                acknowledge_within: None,
             }];
+            config.modes.levels[1].parts.features = features;
+            config.modes.levels[2].parts.shed = Some(Share(numbers.3));
+            let limit = match numbers.0.is_multiple_of(3) {
+                true => Allowance::Count(numbers.0),
+                false => Allowance::Share(Share(numbers.3)),
+            };
+            let group = Group {
+                services: vec![RegexText("web-.*".into())],
+                limit: Some(limit),
+            };
+            config.modes.groups = [("edge".to_owned(), group)].into();
             config
         })
     }

@@ -13,10 +13,12 @@ use tower::ServiceExt as _;
 
 use super::server::guarded;
 use super::state::State;
-use super::{Deliveries, Report, Server, Settings, Sources, modes as skins};
+use super::{
+    Audit, AuditPage, AuditQuery, Deliveries, Report, Server, Settings, Sources, modes as skins,
+};
 use crate::clock::Clock;
 use crate::model::{
-    Alert, AlertState, BaselineView, BoxFuture, BreakerView, DeliveryStatistics, EdgeView,
+    Alert, AlertState, BaselineView, BoxFuture, BreakerView, DeliveryStatistics, EdgeView, Event,
     Fingerprint, Instruction, IntegrationView, Labels, Level, ModeState, Page, Query, ReceiverView,
     SampleView, Selector, ServiceView, SeverityLabel, SignalId, SignalView, Timestamp, TroubleView,
     WindowView,
@@ -146,9 +148,40 @@ impl Report for FakeReport {
     }
 }
 
+/// An audit that holds what a test put there, and asks the query for nothing but its bounds.
+#[derive(Default)]
+pub(super) struct FakeAudit(pub(super) std::sync::Mutex<Vec<Event>>);
+
+impl Audit for FakeAudit {
+    fn page(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, String>> {
+        let all = self.0.lock().expect("not poisoned").clone();
+        if query.service.as_deref() == Some("unreadable") {
+            return Box::pin(async { Err("the disk fails".into()) });
+        }
+        let before = query.before.unwrap_or(u64::MAX);
+        let named = |event: &Event| {
+            query.types.is_empty() || query.types.iter().any(|name| name == event.name())
+        };
+        let mut older: Vec<Event> = all
+            .into_iter()
+            .rev()
+            .filter(|event| event.sequence < before && named(event))
+            .collect();
+        let more = older.len() > query.limit;
+        older.truncate(query.limit);
+        let next = older.last().map(|event| event.sequence).filter(|_| more);
+        let page = AuditPage {
+            events: older,
+            next,
+        };
+        Box::pin(async move { Ok(page) })
+    }
+}
+
 /// All of port 9517 without a port.
 pub(super) struct Site {
     pub(super) board: Board,
+    pub(super) audit: Arc<FakeAudit>,
     /// Kept so that commands find their queue; `None` once somebody carries them out.
     commands: Option<mpsc::Receiver<Command>>,
     sources: Sources,
@@ -192,11 +225,13 @@ impl Site {
 
     pub(super) fn build(engine: FakeEngine, settings: Settings) -> Self {
         let (board, commands) = Board::new(Vec::new());
+        let audit = Arc::new(FakeAudit::default());
         let sources = Sources {
             board: board.clone(),
             query: Arc::new(engine),
             report: Arc::new(FakeReport),
             deliveries: Arc::new(FakeDeliveries),
+            audit: audit.clone(),
             telemetry: Telemetry::new(),
             clock: Clock::starting_at(NOW),
         };
@@ -210,6 +245,7 @@ impl Site {
         let state = State::new(settings.clone(), sources.clone(), settings.listen);
         Self {
             board,
+            audit,
             commands: Some(commands),
             sources,
             settings,
@@ -217,7 +253,7 @@ impl Site {
         }
     }
 
-    /// Carries out commands on silences, as the decision task does.
+    /// Carries out commands on silences and proposals, as the decision task does.
     pub(super) fn decide(&mut self) {
         let mut commands = self.commands.take().expect("decided once");
         let (board, clock) = (self.board.clone(), self.sources.clock.clone());
@@ -240,6 +276,14 @@ impl Site {
                         let expired = silences.expire(now, id).map_err(refused);
                         board.set_silences(silences.clone());
                         drop(reply.send(expired));
+                    }
+                    Command::Decide {
+                        proposal, reply, ..
+                    } => {
+                        let found = board.modes();
+                        let found = found.proposals.iter().find(|p| p.id == proposal);
+                        let unknown = || CommandError::NotFound("there is no such proposal".into());
+                        drop(reply.send(found.cloned().ok_or_else(unknown)));
                     }
                     other => panic!("nobody carries out {other:?}"),
                 }

@@ -13,6 +13,7 @@ mod guard;
 mod health;
 mod metrics;
 pub mod modes;
+mod ofrep;
 mod params;
 mod server;
 mod state;
@@ -25,7 +26,7 @@ use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, StatusCode, Uri};
 
-use crate::model::{BoxFuture, Query, ReceiverView};
+use crate::model::{BoxFuture, Event, Query, ReceiverView, Timestamp};
 use crate::publish::Board;
 
 pub use server::{Error, Server};
@@ -49,6 +50,38 @@ pub trait Deliveries: Send + Sync + 'static {
     fn receivers(&self) -> Vec<ReceiverView>;
 }
 
+/// Which entries of the audit are asked for. All that are set must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditQuery {
+    /// About this service; entries that concern all services are among them, too.
+    pub service: Option<String>,
+    /// Of one of these kinds, by the name of the event; empty: of any.
+    pub types: Vec<String>,
+    /// Not older than this.
+    pub from: Option<Timestamp>,
+    /// Not newer than this.
+    pub to: Option<Timestamp>,
+    /// Only what stands before the event of this number.
+    pub before: Option<u64>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+/// Entries of the audit, the newest first.
+#[derive(Debug, Clone, Default)]
+pub struct AuditPage {
+    /// The entries.
+    pub events: Vec<Event>,
+    /// Where the next page begins ([`AuditQuery::before`]); `None`: there is nothing older.
+    pub next: Option<u64>,
+}
+
+/// What was decided about modes, for as long as it is kept.
+pub trait Audit: Send + Sync + 'static {
+    /// One page. The error says in words why it cannot be read.
+    fn page(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, String>>;
+}
+
 /// All routes of port 9517, without the guard around them.
 fn routes(state: State, modes: modes::State) -> Router {
     Router::new()
@@ -56,6 +89,7 @@ fn routes(state: State, modes: modes::State) -> Router {
         .merge(health::routes())
         .merge(metrics::routes())
         .merge(api::routes())
+        .merge(ofrep::routes())
         .with_state(state)
         .merge(modes::routes(modes))
         .fallback(unknown_path)

@@ -97,7 +97,7 @@ impl Server {
             settings.modes.clone(),
             stop.clone(),
         );
-        let router = guarded(State::new(settings, sources, local), modes.clone());
+        let router = guarded(State::new(settings, sources, local), modes);
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -132,7 +132,6 @@ impl Server {
             while let Some(ended) = connections.join_next().await {
                 count_panic(&ended, &panics);
             }
-            modes.drained().await;
         };
         // What has not ended by then ends when the set is dropped.
         if tokio::time::timeout(drain, drained).await.is_err() {

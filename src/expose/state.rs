@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::{Board, Deliveries, Query, Report, modes};
+use super::{Audit, Board, Deliveries, Query, Report, modes};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::telemetry::Telemetry;
@@ -30,7 +30,8 @@ pub struct Settings {
     pub page_default: usize,
     /// Most elements of a page; a larger `limit` gets this. Default 1,000.
     pub page_limit: usize,
-    /// Connections at the same time; further ones are closed at once. Default 1,024.
+    /// Connections at the same time; further ones are closed at once. Default 11,024: one for each watcher of
+    /// modes, and some for people.
     pub max_connections: usize,
     /// Time for the head of a request, also of one that never comes. Default 10 s.
     pub header_timeout: Duration,
@@ -62,7 +63,7 @@ impl Default for Settings {
             exposed_signals: 10_000,
             page_default: 100,
             page_limit: 1_000,
-            max_connections: 1_024,
+            max_connections: modes::Limits::default().watchers + 1_024,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: 64 * 1024,
@@ -87,6 +88,8 @@ pub struct Sources {
     pub report: Arc<dyn Report>,
     /// Who is told, and how that goes.
     pub deliveries: Arc<dyn Deliveries>,
+    /// What was decided about modes.
+    pub audit: Arc<dyn Audit>,
     /// The daemon's metrics about itself.
     pub telemetry: Telemetry,
     /// The present time.
@@ -100,6 +103,7 @@ pub(super) struct State {
     pub(super) query: Arc<dyn Query>,
     pub(super) report: Arc<dyn Report>,
     pub(super) deliveries: Arc<dyn Deliveries>,
+    pub(super) audit: Arc<dyn Audit>,
     pub(super) telemetry: Telemetry,
     pub(super) clock: Clock,
     pub(super) settings: Arc<Settings>,
@@ -123,6 +127,7 @@ impl State {
             query,
             report,
             deliveries,
+            audit,
             telemetry,
             clock,
         } = sources;
@@ -132,6 +137,7 @@ impl State {
             query,
             report,
             deliveries,
+            audit,
             telemetry,
             clock,
             settings: Arc::new(settings),

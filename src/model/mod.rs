@@ -14,6 +14,7 @@ mod mode;
 mod point;
 mod rule;
 mod selector;
+mod sentence;
 mod series;
 mod signal;
 mod timestamp;

@@ -244,6 +244,15 @@ impl Reports {
         })
     }
 
+    /// A service is told something else from now on.
+    pub(super) fn tell(&mut self, now: Timestamp, service: &str, told: Told<'_>) {
+        if let Some(entry) = self.services.get_mut(service)
+            && entry.refresh(now, told)
+        {
+            self.unsaved.insert(service.into());
+        }
+    }
+
     /// Whether a service runs in `mode` by the instruction `sequence` or a newer one.
     pub(super) fn standing(
         &mut self,

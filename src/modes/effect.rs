@@ -345,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::model::Reported;
-    use crate::modes::scenarios::{alert, secs};
+    use crate::modes::fixtures::{alert, secs};
 
     const TERMS: Terms = Terms {
         within: Duration::from_secs(100),

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::acknowledgement::{Heard, Reports, Told};
 use super::episode::Episodes;
-use super::plan::Plans;
-use super::plans::{Place, unfold};
-use super::policy::Policy;
+use super::plan_list::Plans;
+use super::plans_asked::{Place, unfold};
 use super::service::Service;
 use super::settings::Settings;
 use super::settle::{Causes, because};
@@ -57,6 +56,8 @@ pub struct Machine {
     /// When plans were taken on last, on the clock of what was watched.
     pub(super) passed_at: Option<Timestamp>,
     pub(super) reports: Reports,
+    /// Services whose last change of mode has no number yet.
+    pub(super) unnumbered: BTreeSet<String>,
     warnings: Vec<String>,
     /// What happened beside changes of modes, in order, until it is taken.
     pub(super) notes: Vec<EventBody>,
@@ -88,6 +89,7 @@ impl Machine {
             places,
             passed_at: None,
             reports: Reports::default(),
+            unnumbered: BTreeSet::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
         }
@@ -133,8 +135,7 @@ impl Machine {
     /// Whether it matters who calls whom.
     pub fn needs_calls(&self) -> bool {
         let mut policies = self.settings.policies.iter();
-        let steps = |policy: &Policy| policy.steps.iter().any(|step| step.target.asks_who_calls());
-        policies.any(|policy| policy.target.asks_who_calls() || steps(policy))
+        policies.any(|policy| policy.target.asks_who_calls())
     }
 
     /// Whether any service is away from normal.
@@ -290,6 +291,9 @@ impl Machine {
             entry.told.sequence = sequence;
             entry.durable = true;
             self.unsaved.insert(service.into());
+            self.unnumbered.remove(service);
+            let now = self.sight.last.unwrap_or_default();
+            self.reports.tell(now, service, Told::of(&entry.told));
             self.plans.number(service, sequence);
         }
     }
@@ -321,7 +325,7 @@ impl Machine {
             }),
         }
         // Most reports are nothing that anybody waits for.
-        if !self.plans.awaits(service) {
+        if !self.has_answered(now, service) {
             return Ok(Vec::new());
         }
         self.sight.pass_to(now);

@@ -5,23 +5,18 @@
 //! all before it are acknowledged; steps are undone and come back the last first; an undo never waits for
 //! longer than a step may; what has ended stays ended.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::effect::words;
 use crate::model::{
-    Fingerprint, Labels, Level, ModeReason, PlanRun, PlanState, PlanStep, StepState, Timestamp,
+    Fingerprint, Level, ModeReason, PlanRun, PlanState, PlanStep, StepState, Timestamp,
 };
 
-/// Plans that are kept after their end; the audit has the others.
-const MAX_ENDED: usize = 200;
 /// Alerts of one plan that are counted.
-const MAX_ALERTS: usize = 1_000;
-/// Plans that may go on at once.
-const MAX_OPEN: usize = 1_000;
+pub(super) const MAX_ALERTS: usize = 1_000;
 /// Services that one plan may change.
 pub(super) const MAX_STEPS: usize = 100;
 
@@ -65,6 +60,15 @@ struct Slot {
 /// Stands for the number of a change that is not written down yet. Nobody can have heard it.
 pub(super) const UNNUMBERED: u64 = u64::MAX;
 
+/// How a plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// How long a step may take to be acknowledged.
+    pub(super) within: Duration,
+    /// Whether a person has said yes to it, whatever the limits.
+    pub(super) approved: bool,
+}
+
 /// One plan that goes on, or that was undone and waits for its cause to be over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
@@ -85,6 +89,48 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Begins, with `steps` in their order.
+    pub(super) fn begin(
+        now: Timestamp,
+        id: String,
+        policy: &str,
+        why: Vec<ModeReason>,
+        steps: Vec<Planned>,
+        terms: Terms,
+    ) -> Self {
+        let slot = |step: &Planned| Slot {
+            index: step.index,
+            ..Slot::default()
+        };
+        Self {
+            within: terms.within,
+            left: terms.within,
+            slots: steps.iter().map(slot).collect(),
+            alerts: why.iter().map(|why| why.fingerprint).collect(),
+            approved: terms.approved,
+            touched: true,
+            plan: PlanRun {
+                id,
+                policy: policy.into(),
+                why,
+                started_at: now,
+                ended_at: None,
+                state: PlanState::Running,
+                steps: steps
+                    .into_iter()
+                    .map(|step| PlanStep {
+                        service: step.service,
+                        mode: step.mode,
+                        state: StepState::Waiting,
+                        at: now,
+                        detail: String::new(),
+                    })
+                    .collect(),
+                outcome: String::new(),
+            },
+        }
+    }
+
     /// Where it stands.
     pub(super) fn plan(&self) -> &PlanRun {
         &self.plan
@@ -151,7 +197,7 @@ impl Run {
 
     /// Takes in which alerts ask for it now.
     pub(super) fn asked_by(&mut self, now: Timestamp, alerts: BTreeSet<Fingerprint>) {
-        self.alerts = alerts.into_iter().take(MAX_ALERTS).collect();
+        self.alerts = alerts;
         if self.alerts.is_empty() {
             self.over(now);
         } else {
@@ -168,7 +214,7 @@ impl Run {
     }
 
     /// Notes under which number the present change of `service` was written down.
-    fn number(&mut self, service: &str, sequence: u64) -> bool {
+    pub(super) fn number(&mut self, service: &str, sequence: u64) -> bool {
         let (Want::Await(at) | Want::AwaitUndo(at)) = self.want() else {
             return false;
         };
@@ -316,11 +362,6 @@ impl Run {
         }
     }
 
-    /// Has its words be told again.
-    pub(super) fn touch(&mut self) {
-        self.touched = true;
-    }
-
     /// Where it stands, if that has changed since the last call.
     pub(super) fn take_news(&mut self) -> Option<PlanRun> {
         std::mem::take(&mut self.touched).then(|| self.plan.clone())
@@ -344,6 +385,11 @@ impl Run {
             _ => detail.into(),
         };
         self.touched = true;
+    }
+
+    /// After it was restored.
+    pub(super) fn align(&mut self) {
+        self.slots.resize(self.plan.steps.len(), Slot::default());
     }
 
     /// The last step that has to be taken back, or is being taken back.
@@ -386,253 +432,15 @@ fn is_up(state: StepState) -> bool {
     }
 }
 
-/// How a plan is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Terms {
-    /// How long a step may take to be acknowledged.
-    pub(super) within: Duration,
-    /// Whether a person has said yes to it, whatever the limits.
-    pub(super) approved: bool,
-}
-
-/// A plan that is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Saved {
-    /// One that goes on.
-    Open { key: String, run: Run },
-    /// One that has ended, and in which order.
-    Ended { number: u64, plan: Arc<PlanRun> },
-}
-
-/// All plans. One is known by its key: the policy and what of the alert its steps depend on.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Plans {
-    open: BTreeMap<String, Run>,
-    /// The newest last.
-    ended: VecDeque<(u64, Arc<PlanRun>)>,
-    /// How many have begun and ended.
-    number: u64,
-    /// Ids whose saved form has changed.
-    unsaved: BTreeSet<String>,
-}
-
-impl Plans {
-    /// Begins a plan under `key`, or says why not: there is one already, too many go on, or it has no
-    /// steps or too many.
-    pub(super) fn begin(
-        &mut self,
-        now: Timestamp,
-        key: &str,
-        policy: &str,
-        why: Vec<ModeReason>,
-        steps: Vec<Planned>,
-        terms: Terms,
-    ) -> Result<(), String> {
-        if self.open.contains_key(key) {
-            return Err(format!("plan `{policy}` goes on already"));
-        }
-        if self.open.len() >= MAX_OPEN {
-            return Err(format!(
-                "more than {MAX_OPEN} plans at once: `{policy}` does not begin"
-            ));
-        }
-        if !(1..=MAX_STEPS).contains(&steps.len()) {
-            let steps = steps.len();
-            return Err(format!(
-                "plan `{policy}` has {steps} steps; 1 to {MAX_STEPS} can be"
-            ));
-        }
-        let slot = |step: &Planned| Slot {
-            index: step.index,
-            ..Slot::default()
-        };
-        self.number += 1;
-        let identity: Labels = [
-            ("key", key.to_owned()),
-            ("started_at", now.as_nanos().to_string()),
-            ("number", self.number.to_string()),
-        ]
-        .into_iter()
-        .collect();
-        let run = Run {
-            within: terms.within,
-            left: terms.within,
-            slots: steps.iter().map(slot).collect(),
-            alerts: why.iter().map(|why| why.fingerprint).collect(),
-            approved: terms.approved,
-            touched: true,
-            plan: PlanRun {
-                id: identity.fingerprint().to_string(),
-                policy: policy.into(),
-                why,
-                started_at: now,
-                ended_at: None,
-                state: PlanState::Running,
-                steps: steps
-                    .into_iter()
-                    .map(|step| PlanStep {
-                        service: step.service,
-                        mode: step.mode,
-                        state: StepState::Waiting,
-                        at: now,
-                        detail: String::new(),
-                    })
-                    .collect(),
-                outcome: String::new(),
-            },
-        };
-        self.unsaved.insert(run.plan.id.clone());
-        self.open.insert(key.to_owned(), run);
-        Ok(())
-    }
-
-    /// Notes under which number the present change of `service` was written down.
-    pub(super) fn number(&mut self, service: &str, sequence: u64) {
-        for run in self.open.values_mut() {
-            if run.number(service, sequence) {
-                self.unsaved.insert(run.plan.id.clone());
-            }
-        }
-    }
-
-    /// The plan of this key that goes on, or was undone and waits for its cause to be over.
-    pub(super) fn get(&self, key: &str) -> Option<&Run> {
-        self.open.get(key)
-    }
-
-    /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Run> {
-        let run = self.open.get_mut(key)?;
-        self.unsaved.insert(run.plan.id.clone());
-        Some(run)
-    }
-
-    /// Whether one waits for this service to acknowledge something.
-    pub(super) fn awaits(&self, service: &str) -> bool {
-        self.open.values().any(|run| match run.want() {
-            Want::Await(at) | Want::AwaitUndo(at) => {
-                run.plan.steps.get(at).is_some_and(|s| s.service == service)
-            }
-            Want::Nothing | Want::Tell(_) | Want::Undo(_) | Want::Recover(_) => false,
-        })
-    }
-
-    /// Whether none goes on.
-    pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// All of those, by key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Run)> {
-        self.open.iter().map(|(key, run)| (key.as_str(), run))
-    }
-
-    /// Lets go of a plan that is over, so that the next one may begin. False: it goes on.
-    pub(super) fn release(&mut self, key: &str) -> bool {
-        let Some(run) = self.open.remove(key) else {
-            return true;
-        };
-        if !run.is_over() {
-            self.open.insert(key.into(), run);
-            return false;
-        }
-        self.unsaved.insert(run.plan.id.clone());
-        self.number += 1;
-        self.ended.push_back((self.number, Arc::new(run.plan)));
-        self.forget_oldest();
-        true
-    }
-
-    /// What changed since the last call, by key.
-    pub(super) fn take_news(&mut self) -> Vec<PlanRun> {
-        let mut news = Vec::new();
-        for run in self.open.values_mut() {
-            if let Some(plan) = run.take_news() {
-                self.unsaved.insert(plan.id.clone());
-                news.push(plan);
-            }
-        }
-        news
-    }
-
-    /// Those that go on, then those that ended lately, the newest first.
-    pub(super) fn view(&self) -> Vec<Arc<PlanRun>> {
-        let open = self.open.values().map(|run| Arc::new(run.plan.clone()));
-        let ended = self.ended.iter().map(|(_, plan)| Arc::clone(plan));
-        let mut all: Vec<_> = open.chain(ended).collect();
-        // Stable: of equals the first by key leads.
-        all.sort_by_key(|plan| (plan.ended_at.is_some(), std::cmp::Reverse(plan.started_at)));
-        all
-    }
-
-    /// What has to be saved since the last call, by id; `None`: nothing any more.
-    pub(super) fn changes(&mut self) -> Vec<(String, Option<Saved>)> {
-        let unsaved = std::mem::take(&mut self.unsaved);
-        if unsaved.is_empty() {
-            return Vec::new();
-        }
-        let mut changes: BTreeMap<String, Option<Saved>> =
-            unsaved.into_iter().map(|id| (id, None)).collect();
-        for (id, saved) in self.entries() {
-            if let Some(change) = changes.get_mut(&id) {
-                *change = Some(saved);
-            }
-        }
-        changes.into_iter().collect()
-    }
-
-    /// Everything that has to be kept, by id.
-    pub(super) fn entries(&self) -> Vec<(String, Saved)> {
-        let open = self.open.iter().map(|(key, run)| {
-            let (key, run) = (key.clone(), run.clone());
-            (run.plan.id.clone(), Saved::Open { key, run })
-        });
-        let ended = self.ended.iter().map(|(number, plan)| {
-            let (number, plan) = (*number, Arc::clone(plan));
-            (plan.id.clone(), Saved::Ended { number, plan })
-        });
-        let mut entries: Vec<_> = open.chain(ended).collect();
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        entries
-    }
-
-    /// What was saved. Call [`Plans::put_in_order`] when all of it is there.
-    pub(super) fn restore(&mut self, saved: Saved) {
-        match saved {
-            Saved::Open { key, mut run } => {
-                run.slots.resize(run.plan.steps.len(), Slot::default());
-                self.open.insert(key, run);
-            }
-            Saved::Ended { number, plan } => {
-                self.number = self.number.max(number);
-                self.ended.push_back((number, plan));
-            }
-        }
-    }
-
-    /// After all was restored: in the order in which they ended.
-    pub(super) fn put_in_order(&mut self) {
-        let ended = self.ended.make_contiguous();
-        ended.sort_by_key(|(number, _)| *number);
-        self.forget_oldest();
-    }
-
-    fn forget_oldest(&mut self) {
-        while self.ended.len() > MAX_ENDED {
-            if let Some((_, oldest)) = self.ended.pop_front() {
-                self.unsaved.insert(oldest.id.clone());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::modes::scenarios::secs;
+    use crate::modes::fixtures::secs;
+    use crate::modes::plan_list::{MAX_ENDED, Plans, Saved};
 
     const SERVICES: [&str; 3] = ["gateway", "cart", "stock"];
 

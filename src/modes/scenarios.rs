@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::fixtures::alert;
 use super::fixtures::{Story, direct, policy, transition};
-pub(super) use super::fixtures::{alert, secs};
 use super::{Error, Machine, Settings};
 use crate::model::{AlertState, Levels, ModeStep, Timestamp};
 

@@ -181,6 +181,7 @@ impl Machine {
                     (ModeStep::Update, cause.into())
                 }
             };
+            self.unnumbered.insert(name.clone());
             if step == ModeStep::Override {
                 by_hand.push((name.clone(), from.clone(), cause.clone()));
             }

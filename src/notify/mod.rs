@@ -38,8 +38,8 @@ pub use breaker::BreakerSettings;
 pub use bulkhead::Concurrency;
 pub use integration::{
     Address, Alertmanager, AttemptError, Authorization, Card, Credential, Email, Endpoint, Http,
-    Integration, LogFile, Opsgenie, PagerDuty, Part, Payload, Responder, Secured, Slack, Teams,
-    Tls, TransportSettings, Tree, Trust, Webhook,
+    Integration, LogFile, Opsgenie, PagerDuty, Part, Payload, Poster, Responder, Secured, Slack,
+    Teams, Tls, TransportSettings, Tree, Trust, Webhook,
 };
 pub use journal::Journal;
 pub use message::{Message, Resolved};

@@ -8,6 +8,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderValue};
 use sha2::Sha256;
 
 use crate::model::Timestamp;
@@ -52,8 +53,26 @@ impl Secret {
     }
 }
 
+/// The headers of message `id`, sent at `time`; without a `secret` all but the signature. `None`: the id cannot
+/// stand in a header.
+pub(super) fn headers(
+    secret: Option<&Secret>,
+    id: &str,
+    time: Timestamp,
+    body: &[u8],
+) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ID, HeaderValue::try_from(id).ok()?);
+    headers.insert(TIMESTAMP, seconds(time).into());
+    if let Some(secret) = secret {
+        let signature = secret.sign(id, time, body);
+        headers.insert(SIGNATURE, HeaderValue::try_from(signature).ok()?);
+    }
+    Some(headers)
+}
+
 /// `time` as the header says it.
-pub(super) fn seconds(time: Timestamp) -> i64 {
+fn seconds(time: Timestamp) -> i64 {
     time.as_nanos().div_euclid(1_000_000_000)
 }
 

@@ -134,26 +134,34 @@ otlp: {{grpc: "{grpc}", http: "{http}"}}
 http: {{listen: "{api}"}}
 storage: {{path: {folder:?}}}
 window: {{tick: {ms}ms}}
+flapping: {{fires: 0}}   # its times are those of real days
 route: {{receiver: oncall, group_by: [service], group_wait: {ms}ms, group_interval: {interval}ms}}
 receivers:
   - name: oncall
     webhook_configs: [{{url: "{hook}", secret: "${{env:TIDEWATCH_DEMO_SECRET:-only for the demo, never leaves loopback}}", send_resolved: true}}]
 modes:
   receiver: oncall
+  settle: {settle}ms
+  levels:
+    - normal
+    - {{name: degraded, features: {{recommendations: false, low_priority_orders: later}}, priority_floor: normal}}
+    - {{name: critical, features: {{recommendations: false, orders: later}}, priority_floor: critical, shed: 50%}}
   policies:
     - name: slow-service-sheds-load
       when: '{{alertname="LatencyDeviation",severity="critical"}}'
       service: "{{{{ service }}}}"
       level: degraded
-      features: {{recommendations: false, low_priority_orders: later}}
       hold: {hold}ms
       recover: {hold}ms
+      effect: {{within: {within}ms, improved: 30%, worse: 50%, otherwise: undo}}
 "#,
         grpc = listen(4317),
         http = listen(4318),
         api = listen(9517),
         interval = (ms * 3).max(1_000),
         hold = ms * 6,
+        settle = ms * 3,
+        within = (ms * 30).max(10_000),
     );
     let loaded = config::parse("demo.yaml", &text, &|_| None, &app::known())?;
     Ok(loaded.config)

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use opentelemetry::trace::{SpanContext, SpanKind};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -19,15 +20,28 @@ const REQUESTS_PER_SECOND: f64 = 240.0;
 /// How often a handful of requests is made.
 const STEP: Duration = Duration::from_millis(25);
 /// Of the customers' checkouts, so many are of low priority: they can wait when a service degrades.
-const LOW_PRIORITY: f64 = 0.5;
+const LOW_PRIORITY: f64 = 0.35;
 
-/// What goes wrong: `payment` answers slower and fails more often.
+/// Of the slowness of `payment`, so much is left while it refuses what can wait.
+const RELIEF: f64 = 0.35;
+
+/// What goes wrong: `payment` answers slower and fails more often, because it has more to do than it can.
 #[derive(Debug, Clone, Copy)]
 pub struct Incident {
     /// Durations are multiplied by this.
     pub slowdown: f64,
     /// Share of charges that fail.
     pub errors: f64,
+}
+
+impl Incident {
+    /// What is left of it while what can wait is refused: the rest is served, if not as fast as ever.
+    fn relieved(self) -> Self {
+        Self {
+            slowdown: 1.0 + (self.slowdown - 1.0) * RELIEF,
+            errors: 0.0,
+        }
+    }
 }
 
 impl Default for Incident {
@@ -117,9 +131,10 @@ impl Shop {
             tasks: TaskTracker::new(),
         };
         for service in handle.services.all() {
+            let api = self.endpoints.api.parse().context("the API's address")?;
             handle.tasks.spawn(follow::follow(
-                self.endpoints.api.clone(),
-                service.name,
+                crate::follow::Service::new(api, service.name)?,
+                format!("{}-1", service.name),
                 Arc::clone(&service.degraded),
                 handle.stop.clone(),
             ));
@@ -231,6 +246,10 @@ fn customer(shop: &ShopHandle, rng: &mut StdRng, now: Timestamp, incident: Optio
     // A degraded checkout or payment answers what can wait with "we will send you a mail".
     let shedding = s.checkout.is_degraded() || s.payment.is_degraded();
     let shed = shedding && trace.rng.random_bool(LOW_PRIORITY);
+    let incident = incident.map(|incident| match shedding {
+        true => incident.relieved(),
+        false => incident,
+    });
     let slowdown = incident.map_or(1.0, |incident| incident.slowdown);
     let charge = trace.took(60.0 * slowdown);
     let failed = !shed && incident.is_some_and(|incident| trace.rng.random_bool(incident.errors));

@@ -68,15 +68,29 @@ impl Story<'_> {
         self.chapter("3", "The services it hurts are told to degrade")?;
         let seen = self.degraded().await?;
         outcome.steps.push(("payment told to run degraded", seen));
+        let seen = self.acknowledged().await?;
+        outcome
+            .steps
+            .push(("payment acknowledged it, and does it", seen));
         let seen = self.shedding().await?;
         outcome.steps.push(("load being shed", seen));
 
-        self.chapter("4", "payment is repaired")?;
+        self.chapter("4", "Did it help? The signals behind it are watched")?;
+        let seen = self.effect().await?;
+        outcome
+            .steps
+            .push(("the effect measured: payment is better", seen));
+
+        self.chapter("5", "payment is repaired")?;
         self.shop.repair_payment();
         let seen = self.resolved().await?;
         outcome.steps.push(("all alerts resolved", seen));
         let seen = self.recovered().await?;
         outcome.steps.push(("every service back to normal", seen));
+        let seen = self.episode().await?;
+        outcome
+            .steps
+            .push(("the episode kept: cause, action, effect, duration", seen));
 
         writeln!(self.out)?;
         for (what, seen) in &outcome.steps {
@@ -230,6 +244,85 @@ impl Story<'_> {
                 }
                 self.line(&format!("  features: {}", data["features"]))?;
                 return Ok(true);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(false)
+    }
+
+    async fn acknowledged(&mut self) -> std::io::Result<bool> {
+        for _ in 0..self.polls(60) {
+            let state = self.get("/api/v1/modes/payment").await;
+            let data = &state["data"];
+            let actual = data["actual"].as_array().map_or(&[][..], Vec::as_slice);
+            let follows = actual
+                .first()
+                .is_some_and(|most| most["mode"] == data["mode"]);
+            if data["acknowledged"] == true && data["level"] != 0 && follows {
+                let said = actual.iter().map(|each| {
+                    let (instances, mode) = (&each["instances"], text(&each["mode"]));
+                    format!("{instances} in {mode}")
+                });
+                self.line(&format!(
+                    "payment has heard it (instruction {}); its instances: {}",
+                    data["acknowledged_sequence"],
+                    said.collect::<Vec<_>>().join(", ")
+                ))?;
+                return Ok(true);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(false)
+    }
+
+    async fn effect(&mut self) -> std::io::Result<bool> {
+        for _ in 0..self.polls(120) {
+            let episodes = self.list("/api/v1/modes/episodes?service=payment").await;
+            let actions = episodes.iter().flat_map(|episode| {
+                let actions = episode["actions"].as_array();
+                actions.map_or(&[][..], Vec::as_slice)
+            });
+            let judged = actions
+                .filter(|action| !action["effect"]["judged_at"].is_null())
+                .find(|action| action["effect"]["verdict"] == "improved");
+            if let Some(action) = judged {
+                let effect = &action["effect"];
+                let share = |value: &Value| value.as_f64().map(|share| share * 100.0);
+                if let (Some(before), Some(after)) =
+                    (share(&effect["before"]), share(&effect["after"]))
+                {
+                    self.line(&format!(
+                        "{} → {}: distance from what is expected {before:.0} % → {after:.0} %",
+                        text(&action["from"]),
+                        text(&action["to"])
+                    ))?;
+                    self.line(&format!("  {}", text(&effect["sentence"])))?;
+                    return Ok(after < before);
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(false)
+    }
+
+    async fn episode(&mut self) -> std::io::Result<bool> {
+        for _ in 0..self.polls(20) {
+            let episodes = self.list("/api/v1/modes/episodes?service=payment").await;
+            let ended = episodes
+                .iter()
+                .find(|episode| !episode["ended_at"].is_null());
+            if let Some(episode) = ended {
+                let actions = episode["actions"].as_array().map_or(&[][..], Vec::as_slice);
+                let steps = actions.iter().map(|action| {
+                    let (from, to) = (text(&action["from"]), text(&action["to"]));
+                    format!("{from} → {to} at {}", clock(&text(&action["at"])))
+                });
+                self.line(&format!(
+                    "kept: payment, {}; {}",
+                    steps.collect::<Vec<_>>().join(", "),
+                    text(&episode["outcome"])
+                ))?;
+                return Ok(actions.len() > 1);
             }
             tokio::time::sleep(POLL).await;
         }

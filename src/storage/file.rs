@@ -10,7 +10,10 @@ use redb::{
     StorageError, TableDefinition,
 };
 
-use super::{Change, Contents, EVENTS_KEPT, Error, Table, schema, sync_directory};
+use super::{
+    AUDIT_KEPT, Change, Contents, EVENTS_KEPT, Error, Table, audit, schema, sync_directory,
+};
+use crate::model::Timestamp;
 
 /// redb's page cache. The state is small and read once; the default of 1 GiB is for others.
 const CACHE_BYTES: usize = 8 << 20;
@@ -100,8 +103,9 @@ impl Location {
         }
     }
 
-    /// Makes a new file that holds `contents`, and puts it in the place of whatever is there. Either
-    /// the old file or the whole new one is found after a crash.
+    /// Makes a new file that holds `contents` and the audit of the file that is there, and puts it in
+    /// the place of that. Either the old file or the whole new one is found after a crash. A file whose
+    /// audit cannot be read is set aside.
     pub(super) fn make(&self, contents: &Contents) -> Result<Database, Error> {
         let error = |reason: &dyn std::fmt::Display| Error::disk(&self.path, reason);
         let new = self.path.with_extension("redb.new");
@@ -126,11 +130,53 @@ impl Location {
                 // A full disk needs the room; what cannot be removed now is removed next time.
                 drop(std::fs::remove_file(&new));
             })?;
+        self.carry_audit(&database).inspect_err(|_| {
+            drop(std::fs::remove_file(&new));
+        })?;
         std::fs::rename(&new, &self.path).map_err(|e| error(&e))?;
         let directory = self.path.parent().unwrap_or(Path::new("."));
         sync_directory(directory).map_err(|e| error(&e))?;
         Ok(database)
     }
+}
+
+impl Location {
+    /// Copies the audit of the file that is there into `new`.
+    fn carry_audit(&self, new: &Database) -> Result<(), Error> {
+        if std::fs::metadata(&self.path).map_or(0, |file| file.len()) == 0 {
+            return Ok(());
+        }
+        let copied = guarded(|| {
+            let old = (self.open)(&self.path)?;
+            audit::copy(&old, new)
+        });
+        let reason = match copied {
+            Ok(Ok(())) => return Ok(()),
+            // Somebody reads it at this moment; the next write tries again.
+            Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+                return Err(Error::disk(&self.path, "its audit is being read"));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic,
+        };
+        let now = modified(&self.path);
+        let aside = super::set_aside(&self.path, now).map_err(|e| Error::disk(&self.path, e))?;
+        tracing::warn!(
+            aside = %aside.display(),
+            "the audit of the file that failed cannot be read ({reason}); the file was set aside"
+        );
+        Ok(())
+    }
+}
+
+/// When the file was written last; no time at all where that is not known.
+fn modified(path: &Path) -> Timestamp {
+    let modified = std::fs::metadata(path).and_then(|file| file.modified());
+    let since = modified
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let seconds = since.map_or(0, |since| since.as_secs());
+    Timestamp::from_secs(i64::try_from(seconds).unwrap_or_default())
 }
 
 /// Writes `changes` in one durable transaction.
@@ -151,7 +197,7 @@ pub(super) fn discard(database: Database) {
 }
 
 /// Runs `work`; a panic in it becomes its message.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     thread_local! {
         static GUARDED: Cell<bool> = const { Cell::new(false) };
     }
@@ -177,14 +223,17 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
+pub(super) fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
     TableDefinition::new(table.name())
 }
 
 fn read(database: &Database) -> Result<Contents, redb::Error> {
     let transaction = database.begin_read()?;
     let mut contents = Contents::new();
-    for table in Table::ALL {
+    for table in Table::ALL
+        .into_iter()
+        .filter(|table| *table != Table::Audit)
+    {
         let opened = match transaction.open_table(definition(table)) {
             Ok(opened) => opened,
             Err(redb::TableError::TableDoesNotExist(_)) => continue,
@@ -219,9 +268,11 @@ fn transact<'c>(
                 None => drop(opened.remove(key)?),
             }
         }
-        if let Some(events) = open.get_mut(&Table::Events) {
-            while events.len()? > EVENTS_KEPT as u64 {
-                events.pop_first()?;
+        for (table, kept) in [(Table::Events, EVENTS_KEPT), (Table::Audit, AUDIT_KEPT)] {
+            if let Some(opened) = open.get_mut(&table) {
+                while opened.len()? > kept as u64 {
+                    opened.pop_first()?;
+                }
             }
         }
     }

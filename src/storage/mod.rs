@@ -1,9 +1,10 @@
 //! Durable state: what a restart or a `kill -9` must not take away.
 //!
 //! Two files in the data directory:
-//! - `tidewatch.redb`, a [`Store`]: alerts, groups, modes, overrides and the event log. Changes come
-//!   in by [`Store::commit`] and [`Store::record`], and are on the disk once these return. One thread
-//!   writes; changes that wait while it does so share its next transaction.
+//! - `tidewatch.redb`, a [`Store`]: alerts, groups, modes, overrides, the event log and the audit. Changes
+//!   come in by [`Store::commit`] and [`Store::record`], and are on the disk once these return. One thread
+//!   writes; changes that wait while it does so share its next transaction. All of it is in memory, too, but
+//!   for the audit, which is long: that is read by [`Store::audit_back`] in pages.
 //! - `learning.snapshot`, written whole now and then by [`snapshot`]: what the detectors have learned.
 //!
 //! **Invariants.** A damaged file never keeps the daemon from starting: it is set aside under a new
@@ -14,6 +15,7 @@
 //!
 //! Stages define what they persist, as bytes under a key; this module knows nothing of their meaning.
 
+mod audit;
 mod file;
 mod store;
 mod writer;
@@ -22,6 +24,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use audit::IsOld;
 pub use store::{Recovered, Store};
 
 use std::collections::BTreeMap;
@@ -31,6 +34,8 @@ use crate::model::Timestamp;
 
 /// Events kept; the oldest leave when a newer one comes. As many as watchers can resume over.
 pub const EVENTS_KEPT: usize = 10_000;
+/// Entries of the audit that are kept at most, whatever [`Store::prune_audit`] is asked for.
+pub const AUDIT_KEPT: usize = 5_000_000;
 /// A value larger than this is refused: it would be a bug, and memory holds every value.
 pub const MAX_VALUE_BYTES: usize = 16 << 20;
 
@@ -47,6 +52,8 @@ pub enum Table {
     Overrides,
     /// The event log, by [`event_key`]; the last [`EVENTS_KEPT`] of it.
     Events,
+    /// Events about modes, by [`event_key`]; kept longer than the event log, and not in memory.
+    Audit,
     /// Notifications that are decided but not yet delivered, by message id.
     Outbox,
     /// Incidents, by id.
@@ -63,12 +70,13 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Alerts,
         Self::Dispatch,
         Self::Modes,
         Self::Overrides,
         Self::Events,
+        Self::Audit,
         Self::Outbox,
         Self::Incidents,
         Self::Silences,
@@ -85,6 +93,7 @@ impl Table {
             Self::Modes => "modes",
             Self::Overrides => "overrides",
             Self::Events => "events",
+            Self::Audit => "audit",
             Self::Outbox => "outbox",
             Self::Incidents => "incidents",
             Self::Silences => "silences",
@@ -123,6 +132,11 @@ impl Change {
             key: key.into(),
             value: None,
         }
+    }
+
+    /// Appends the event numbered `sequence` to the audit.
+    pub fn audit(sequence: u64, value: impl Into<Vec<u8>>) -> Self {
+        Self::put(Table::Audit, event_key(sequence), value)
     }
 
     /// Appends the event numbered `sequence` to the event log.
@@ -191,7 +205,7 @@ impl Error {
     }
 }
 
-/// Everything in the store, by table and key.
+/// Everything in the store, by table and key; of the audit only what is not on the disk yet.
 pub(crate) type Contents = BTreeMap<Table, BTreeMap<String, Vec<u8>>>;
 
 /// Renames a damaged file to `NAME.damaged-SECONDS` (`-1`, `-2`, … where that is taken), keeping

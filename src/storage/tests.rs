@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -416,4 +417,88 @@ fn errors_of_the_lock_are_not_taken_for_damage() {
     let error = Store::open_with(directory.path(), NOW, &Telemetry::new(), held).unwrap_err();
     assert!(matches!(error, Error::Locked { .. }));
     assert!(file(directory.path()).exists());
+}
+
+/// The numbers in the audit before `before`, at most `most` of them.
+async fn audited(store: &Store, before: Option<u64>, most: usize) -> Vec<u64> {
+    let visit = move |numbers: &mut Vec<u64>, number: u64, value: &[u8]| {
+        assert_eq!(value, number.to_string().as_bytes());
+        if numbers.len() == most {
+            return ControlFlow::Break(());
+        }
+        numbers.push(number);
+        ControlFlow::Continue(())
+    };
+    let numbers = store.audit_back(before, Vec::new(), visit).await;
+    numbers.unwrap()
+}
+
+fn entries(numbers: impl IntoIterator<Item = u64>) -> Vec<Change> {
+    let entry = |number: u64| Change::audit(number, number.to_string());
+    numbers.into_iter().map(entry).collect()
+}
+
+#[tokio::test]
+async fn the_audit_is_read_backwards_in_pages_and_not_kept_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    assert!(audited(&store, None, 10).await.is_empty());
+    store.record(entries([1, 2, 9, 10, 11])).await.unwrap();
+    store.commit(entries([12])).await.unwrap();
+    assert_eq!(audited(&store, None, 4).await, [12, 11, 10, 9]);
+    assert_eq!(audited(&store, Some(9), 4).await, [2, 1]);
+    assert!(audited(&store, Some(1), 4).await.is_empty());
+    store.close().await;
+
+    let (store, recovered) = open(directory.path());
+    assert!(table(&recovered, Table::Audit).is_empty());
+    assert_eq!(audited(&store, Some(12), 2).await, [11, 10]);
+    store.close().await;
+    let closed = store.audit_back(None, (), |(), _, _| ControlFlow::Break(()));
+    assert_eq!(closed.await, Err(Error::Closed));
+}
+
+#[tokio::test]
+async fn the_oldest_entries_of_the_audit_leave_by_age_and_by_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = open(directory.path());
+    let below = |end: u64| -> super::IsOld {
+        Box::new(move |value| std::str::from_utf8(value).unwrap().parse::<u64>().unwrap() < end)
+    };
+    assert_eq!(store.prune_audit(10, below(5)).await, Ok(0));
+    store.record(entries(1..=20)).await.unwrap();
+    assert_eq!(store.prune_audit(100, below(5)).await, Ok(4));
+    assert_eq!(store.prune_audit(100, below(5)).await, Ok(0));
+    assert_eq!(audited(&store, None, 100).await.last(), Some(&5));
+    assert_eq!(store.prune_audit(3, below(0)).await, Ok(13));
+    assert_eq!(audited(&store, None, 100).await, [20, 19, 18]);
+    // More than one portion.
+    store.record(entries(100..12_100)).await.unwrap();
+    assert_eq!(store.prune_audit(3, below(0)).await, Ok(10_000));
+    assert_eq!(store.prune_audit(3, below(0)).await, Ok(2_000));
+    assert_eq!(store.prune_audit(3, below(0)).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_costs_nothing_of_the_audit() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let telemetry = Telemetry::new();
+    let opened = Store::open_with(directory.path(), NOW, &telemetry, faults.opener());
+    let (store, _) = opened.unwrap();
+    store.record(entries(1..=15_000)).await.unwrap();
+
+    faults.failing.store(true, Ordering::SeqCst);
+    store.record(entries([15_001])).await.unwrap_err();
+    store.commit(entries([15_002])).await.unwrap_err();
+    store.record(entries([15_003])).await.unwrap_err();
+    faults.failing.store(false, Ordering::SeqCst);
+    store.commit(entries([15_004])).await.unwrap();
+    let all = audited(&store, None, 20_000).await;
+    assert_eq!(all[..3], [15_004, 15_003, 15_001]);
+    assert_eq!(all.len(), 15_003);
+    store.close().await;
+    let (store, recovered) = open(directory.path());
+    assert!(recovered.warnings.is_empty());
+    assert_eq!(audited(&store, None, 20_000).await.len(), 15_003);
 }

@@ -4,6 +4,7 @@ use prometheus::IntCounter;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
+use super::audit::{self, IsOld, Reading};
 use super::file::{self, Location};
 use super::{Change, Contents, EVENTS_KEPT, Error, Table};
 
@@ -21,13 +22,22 @@ pub(super) enum OnFailure {
 }
 
 /// What the writer is asked.
-#[derive(Debug)]
 pub(super) enum Request {
     /// Write, and say how it went.
     Write {
         changes: Vec<Change>,
         on_failure: OnFailure,
         done: oneshot::Sender<Result<(), Error>>,
+    },
+    /// The audit as it is now, to be read elsewhere.
+    ReadAudit {
+        done: oneshot::Sender<Result<Reading, Error>>,
+    },
+    /// Let go of the oldest entries of the audit, and say how many those were.
+    PruneAudit {
+        keep: usize,
+        is_old: IsOld,
+        done: oneshot::Sender<Result<usize, Error>>,
     },
     /// Close the file, then let go of `done`.
     Close { done: oneshot::Sender<()> },
@@ -42,13 +52,12 @@ struct Write {
 /// State of the writer.
 pub(super) struct Writer {
     location: Location,
-    database: Database,
+    /// `None`: it failed, and nothing of it can be trusted.
+    database: Option<Database>,
     /// The state as it should be on the disk. It costs memory (the event log is most of it, some
     /// 10 MiB at worst), and in return a disk that failed is healed by writing a new file: after a
     /// failed write or sync nobody can say what of the old one is really there.
     contents: Contents,
-    /// Whether the file is behind `contents`, or cannot be trusted.
-    broken: bool,
     errors: IntCounter,
 }
 
@@ -61,9 +70,8 @@ impl Writer {
     ) -> Self {
         Self {
             location,
-            database,
+            database: Some(database),
             contents,
-            broken: false,
             errors,
         }
     }
@@ -88,6 +96,10 @@ impl Writer {
                             on_failure,
                             done,
                         });
+                    }
+                    Request::ReadAudit { done } => drop(done.send(self.read_audit())),
+                    Request::PruneAudit { keep, is_old, done } => {
+                        drop(done.send(self.prune_audit(keep, is_old)));
                     }
                     Request::Close { done } => {
                         closing = Some(done);
@@ -116,21 +128,22 @@ impl Writer {
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<(), Error> {
-        let was_broken = self.broken;
-        if !self.broken {
+        let was_broken = self.database.is_none();
+        if let Some(database) = &self.database {
             let changes = writes.iter().flat_map(|write| &write.changes);
-            match file::commit(&self.location.path, &self.database, changes.clone()) {
+            match file::commit(&self.location.path, database, changes.clone()) {
                 Ok(()) => {
                     for change in changes {
                         apply(&mut self.contents, change.clone());
                     }
+                    self.contents.remove(&Table::Audit);
                     prune(&mut self.contents);
                     return Ok(());
                 }
                 Err(error) => {
                     self.errors.inc();
                     tracing::warn!(%error, "the store's file failed; writing a new one");
-                    self.broken = true;
+                    self.database.take().map(file::discard);
                 }
             }
         }
@@ -150,6 +163,21 @@ impl Writer {
         result
     }
 
+    fn read_audit(&self) -> Result<Reading, Error> {
+        let unsaved = self.contents.get(&Table::Audit).cloned();
+        let path = &self.location.path;
+        let database = self.database.as_ref();
+        let database = database.ok_or_else(|| Error::disk(path, "it failed"))?;
+        Reading::begin(path, database, unsaved.unwrap_or_default())
+    }
+
+    fn prune_audit(&self, keep: usize, is_old: IsOld) -> Result<usize, Error> {
+        match &self.database {
+            Some(database) => audit::prune(&self.location.path, database, keep, is_old),
+            None => Ok(0),
+        }
+    }
+
     /// Puts a new file with the whole state in the place of the one that failed.
     fn write_anew(&mut self, writes: &[Write]) -> Result<(), Error> {
         let mut undo = Vec::new();
@@ -158,8 +186,8 @@ impl Writer {
         }
         match self.location.make(&self.contents) {
             Ok(database) => {
-                file::discard(std::mem::replace(&mut self.database, database));
-                self.broken = false;
+                self.database = Some(database);
+                self.contents.remove(&Table::Audit);
                 prune(&mut self.contents);
                 Ok(())
             }
@@ -192,11 +220,14 @@ fn apply(contents: &mut Contents, change: Change) -> Change {
     }
 }
 
-/// Lets the oldest events leave, as the file does.
+/// Lets the oldest events leave, as the file does. Of the audit there is only what waits for a disk that
+/// fails; more of it than of events need not.
 fn prune(contents: &mut Contents) {
-    if let Some(events) = contents.get_mut(&Table::Events) {
-        while events.len() > EVENTS_KEPT {
-            events.pop_first();
+    for table in [Table::Events, Table::Audit] {
+        if let Some(events) = contents.get_mut(&table) {
+            while events.len() > EVENTS_KEPT {
+                events.pop_first();
+            }
         }
     }
 }

@@ -28,7 +28,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("modes", &[]),
     ("storage", &[]),
     ("publish", &["mute", "dispatch"]),
+    ("instruct", &["publish", "notify"]),
     ("expose", &["publish", "mute", "dispatch"]),
+    ("follow", &[]),
     ("shutdown", &[]),
 ];
 

@@ -91,7 +91,7 @@ async fn daemon_that_knows(services: &[&str]) -> Daemon {
     daemon
 }
 
-fn set(daemon: &Daemon, service: &str, mode: &str, reason: &str) {
+pub fn set(daemon: &Daemon, service: &str, mode: &str, reason: &str) {
     stdout(&daemon.cli(&[
         "mode", "set", service, mode, "--author", "ann", "--reason", reason,
     ]));

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::model::{Alert, AlertState, Event, EventBody, Fingerprint, Timestamp};
+use crate::model::{
+    Alert, AlertState, EffectVerdict, EpisodeAction, Event, EventBody, Fingerprint, ProposalAction,
+    Timestamp,
+};
 
 /// Alerts that are kept with all they say; beyond, they are only counted.
 const MOST_KEPT: usize = 100_000;
@@ -38,6 +41,10 @@ pub(super) struct Ledger {
     /// By service and mode: for how long.
     spent: BTreeMap<(String, String), Duration>,
     pub(super) mode_changes: u64,
+    /// Steps that were left to people.
+    pub(super) proposals: u64,
+    /// Departures from normal that ended, by what their last step that was judged did.
+    pub(super) departures: BTreeMap<&'static str, u64>,
     /// Incidents of which something fired; where two became one, the one that they are.
     ids: BTreeSet<String>,
 }
@@ -90,6 +97,17 @@ impl Ledger {
                     *self.spent.entry((service.clone(), mode)).or_default() +=
                         event.time.since(since);
                 }
+            }
+            EventBody::Proposal {
+                action: ProposalAction::Made,
+                ..
+            } => self.proposals += 1,
+            EventBody::Episode {
+                action: EpisodeAction::Ended,
+                episode,
+            } => {
+                let verdict = episode.verdict().unwrap_or(EffectVerdict::Unknown);
+                *self.departures.entry(verdict.words()).or_default() += 1;
             }
             EventBody::Freeze { .. }
             | EventBody::Silence { .. }

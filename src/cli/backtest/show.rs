@@ -8,10 +8,11 @@ use comfy_table::Cell;
 use serde_json::{Value, json};
 
 use crate::config::Period;
-use crate::model::{AlertState, Event, EventBody, Timestamp};
+use crate::model::{AlertState, EpisodeAction, Event, EventBody, Timestamp};
 
 use super::super::output::{Format, Output, cell, clean, graded, print};
 use super::compare::Difference;
+use super::ledger::Ledger;
 use super::picture::Picture;
 use super::progress::Progress;
 use super::remarks;
@@ -175,6 +176,7 @@ impl Show {
             plural(ran.ledger.alerts(), "alert"),
             plural(ran.ledger.mode_changes, "mode change"),
         ));
+        decided(&ran.ledger).into_iter().for_each(&mut say);
         let open = ran
             .ledger
             .incidents
@@ -308,14 +310,43 @@ fn told(event: &Event, is_new: bool) -> String {
             clean(&change.state.mode),
             clean(&change.cause),
         ),
-        EventBody::Freeze { .. }
+        EventBody::Proposal { .. } => {
+            format!("{when}  proposal {}\n", clean(&event.sentence()))
+        }
+        EventBody::Plan { .. } => format!("{when}  plan     {}\n", clean(&event.sentence())),
+        EventBody::Episode {
+            action: EpisodeAction::Judged,
+            ..
+        } => format!("{when}  effect   {}\n", clean(&event.sentence())),
+        // The changes of modes say the rest.
+        EventBody::Episode { .. }
+        | EventBody::Freeze { .. }
         | EventBody::Silence { .. }
-        | EventBody::Proposal { .. }
         | EventBody::Acknowledged { .. }
-        | EventBody::Episode { .. }
-        | EventBody::Plan { .. }
         | EventBody::Dismissed { .. } => String::new(),
     }
+}
+
+/// What automation left to people, and how often a service left normal: `2 proposals; 3 departures from
+/// normal: 2 better, 1 no effect`.
+fn decided(ledger: &Ledger) -> Option<String> {
+    let departures: u64 = ledger.departures.values().sum();
+    let mut parts = Vec::new();
+    if ledger.proposals > 0 {
+        parts.push(plural(ledger.proposals, "proposal"));
+    }
+    if departures > 0 {
+        let verdicts = ledger.departures.iter();
+        let verdicts: Vec<_> = verdicts
+            .map(|(verdict, count)| format!("{count} {verdict}"))
+            .collect();
+        let what = match departures {
+            1 => "1 departure from normal".to_owned(),
+            many => format!("{many} departures from normal"),
+        };
+        parts.push(format!("{what}: {}", verdicts.join(", ")));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// What went through, and how fast.
@@ -381,6 +412,8 @@ fn summary_json(ran: &Ran) -> Value {
         "incidents": ledger.told_incidents(),
         "alerts_per_day": (days > 0.0).then(|| ledger.alerts() as f64 / days),
         "mode_changes": ledger.mode_changes,
+        "proposals": ledger.proposals,
+        "departures": ledger.departures,
         "by_rule": rules,
         "modes": modes,
         "points": ran.points,

@@ -12,6 +12,7 @@ mod integrations;
 mod learning;
 mod listening;
 mod modes;
+mod policies;
 mod routing;
 mod receivers;
 mod rules;

@@ -51,7 +51,16 @@ impl FromStr for RegexText {
         // The name does not matter.
         Matcher::of_alertmanager("value", MatchOp::Regex, text)
             .map(|_| Self(text.into()))
-            .map_err(|message| BadText::new(one_line(&message)))
+            .map_err(|message| {
+                let bad = BadText::new(one_line(&message));
+                if text.starts_with('*') {
+                    bad.hint("`.*` stands for anything")
+                } else if text.contains("{{") {
+                    bad.hint("it is a regular expression, and no template")
+                } else {
+                    bad
+                }
+            })
     }
 }
 

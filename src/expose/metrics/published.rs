@@ -147,11 +147,38 @@ pub(super) fn write_silences(writer: &mut Writer, silences: &Silences, now: Time
     }
 }
 
-/// `tidewatch_service_mode`: for every service each level, 1 for the one it is in.
+/// What services are told, what they say of it, and what waits for people.
 pub(super) fn write_modes(writer: &mut Writer, modes: &ModesView) {
-    if modes.services.is_empty() {
-        return;
+    for (name, help, value) in [
+        (
+            "tidewatch_mode_proposals",
+            "Steps that automation leaves to people.",
+            modes.proposals.len() as f64,
+        ),
+        (
+            "tidewatch_modes_frozen",
+            "Whether automatic changes of modes are frozen.",
+            f64::from(u8::from(modes.freeze.is_some())),
+        ),
+        (
+            "tidewatch_modes_blind",
+            "Whether too little is known at present for automatic changes of modes.",
+            f64::from(u8::from(modes.blind.is_some())),
+        ),
+    ] {
+        writer.family(name, help, Kind::Gauge);
+        writer.sample(name, "", "", value);
     }
+    if !modes.services.is_empty() {
+        write_told(writer, modes);
+    }
+    if !modes.reports.is_empty() {
+        write_reports(writer, modes);
+    }
+}
+
+/// `tidewatch_service_mode`: for every service each level, 1 for the one it is told.
+fn write_told(writer: &mut Writer, modes: &ModesView) {
     writer.family(
         "tidewatch_service_mode",
         "Mode that a service is told to run in: 1 for the present one.",
@@ -166,3 +193,41 @@ pub(super) fn write_modes(writer: &mut Writer, modes: &ModesView) {
         }
     }
 }
+
+/// What services that report say.
+fn write_reports(writer: &mut Writer, modes: &ModesView) {
+    writer.family(
+        "tidewatch_service_mode_acknowledged",
+        "Whether every instance that reports has heard what its service is told.",
+        Kind::Gauge,
+    );
+    for (service, report) in &modes.reports {
+        let labels = LabelSet::new([("service", service.as_str())], [], &[]).render();
+        let acknowledged = f64::from(u8::from(report.acknowledged));
+        let name = "tidewatch_service_mode_acknowledged";
+        writer.sample(name, "", &labels, acknowledged);
+    }
+    writer.family(
+        "tidewatch_service_mode_instances",
+        "Instances that say that they run in a mode.",
+        Kind::Gauge,
+    );
+    for (service, report) in &modes.reports {
+        // Each level, also with nobody in it, so that a count does not stand still when they leave; and
+        // whatever else they call theirs, as far as that is not endless.
+        let count = |name: &str| report.actual.iter().find(|(mode, _)| mode == name);
+        let levels = modes.levels.names().iter().map(String::as_str);
+        let others = report.actual.iter().map(|(mode, _)| mode.as_str());
+        let others = others.filter(|mode| !modes.levels.names().iter().any(|level| level == mode));
+        for mode in levels.chain(others.take(MOST_OTHER_MODES)) {
+            let ours = [("service", service.as_str()), ("mode", mode)];
+            let labels = LabelSet::new(ours, [], &[]).render();
+            let instances = count(mode).map_or(0, |(_, count)| *count);
+            let name = "tidewatch_service_mode_instances";
+            writer.sample(name, "", &labels, f64::from(instances));
+        }
+    }
+}
+
+/// Modes of one service that are shown though no level is called so.
+const MOST_OTHER_MODES: usize = 8;

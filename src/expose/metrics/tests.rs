@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::expose::fakes::{self, FakeEngine, Site, alert, pairs, signal};
-use crate::model::{AlertState, SampleView, SignalView};
+use crate::model::{AlertState, SampleView, ServiceReport, SignalView};
 
 /// What nobody should be able to break out with.
 const HOSTILE: &str =
@@ -55,8 +55,15 @@ fn usual_site() -> Site {
         Arc::new(alert("Slow", "cart", AlertState::Pending)),
         Arc::new(alert("Slow", "search", AlertState::Resolved)),
     ]);
-    site.board
-        .set_modes(fakes::modes(&[("checkout", "degraded")]));
+    let mut view = fakes::modes(&[("checkout", "degraded")]);
+    let report = ServiceReport {
+        instances: 3,
+        actual: vec![("degraded".into(), 2), ("odd\n".into(), 1)],
+        ..ServiceReport::default()
+    };
+    view.reports.insert("checkout".into(), report);
+    view.blind = Some("it has just started".into());
+    site.board.set_modes(view);
     site
 }
 
@@ -136,6 +143,8 @@ async fn the_text_says_what_is_published() {
                 "tidewatch_signal{",
                 "ALERTS",
                 "tidewatch_service_mode",
+                "tidewatch_mode_proposals",
+                "tidewatch_modes_",
                 "tidewatch_exposed",
             ]
             .iter()
@@ -172,10 +181,23 @@ async fn the_text_says_what_is_published() {
     # TYPE ALERTS gauge
     ALERTS{alertname="Slow",alertstate="firing",service="checkout",severity="critical",signal="p99"} 1
     ALERTS{alertname="Slow",alertstate="pending",service="cart",severity="critical",signal="p99"} 1
+    # TYPE tidewatch_mode_proposals gauge
+    tidewatch_mode_proposals 0
+    # TYPE tidewatch_modes_frozen gauge
+    tidewatch_modes_frozen 0
+    # TYPE tidewatch_modes_blind gauge
+    tidewatch_modes_blind 1
     # TYPE tidewatch_service_mode gauge
     tidewatch_service_mode{service="checkout",mode="normal"} 0
     tidewatch_service_mode{service="checkout",mode="degraded"} 1
     tidewatch_service_mode{service="checkout",mode="critical"} 0
+    # TYPE tidewatch_service_mode_acknowledged gauge
+    tidewatch_service_mode_acknowledged{service="checkout"} 0
+    # TYPE tidewatch_service_mode_instances gauge
+    tidewatch_service_mode_instances{service="checkout",mode="normal"} 0
+    tidewatch_service_mode_instances{service="checkout",mode="degraded"} 2
+    tidewatch_service_mode_instances{service="checkout",mode="critical"} 0
+    tidewatch_service_mode_instances{service="checkout",mode="odd\n"} 1
     "#);
 }
 

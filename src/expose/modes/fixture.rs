@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
@@ -14,8 +15,8 @@ use tower::ServiceExt as _;
 use super::{Limits, State, routes};
 use crate::clock::Clock;
 use crate::model::{
-    Alert, AlertState, Event, EventBody, Fingerprint, Instruction, Labels, Level, Levels,
-    ModeChange, ModeReason, ModeState, ModeStep, SeverityLabel, Timestamp,
+    Acknowledgement, Alert, AlertState, Event, EventBody, Fingerprint, Instruction, Labels, Level,
+    Levels, ModeChange, ModeReason, ModeState, ModeStep, SeverityLabel, Timestamp,
 };
 use crate::publish::{Board, Command, CommandError, ModesView};
 use crate::telemetry::Telemetry;
@@ -100,6 +101,7 @@ pub(super) struct Fixture {
     pub(super) telemetry: Telemetry,
     pub(super) stop: CancellationToken,
     queue: Option<mpsc::Receiver<Command>>,
+    clock: Clock,
 }
 
 impl Fixture {
@@ -113,7 +115,7 @@ impl Fixture {
         let fixture = Self {
             state: State::new(
                 board.clone(),
-                clock,
+                clock.clone(),
                 telemetry.clone(),
                 limits,
                 stop.clone(),
@@ -122,6 +124,7 @@ impl Fixture {
             telemetry,
             stop,
             queue: Some(queue),
+            clock,
         };
         fixture.publish([mode("cart", 0, 0), mode("pay", 1, 0)]);
         fixture
@@ -190,9 +193,36 @@ impl Fixture {
         commands
     }
 
+    /// Lets time pass until all leases have run out.
+    pub(super) fn run_out(&self) {
+        self.clock.set(NOW.plus(Duration::from_secs(31)));
+    }
+
+    /// Answers acknowledgements as the decision task does, and shows what each says.
+    pub(super) fn listen(&self) -> mpsc::Receiver<(String, Acknowledgement)> {
+        let (heard, acknowledgements) = mpsc::channel(16);
+        let mut queue = self.board.acknowledgements().expect("listened to once");
+        tokio::spawn(async move {
+            while let Some(many) = queue.gather().await {
+                for one in many {
+                    let said = one.acknowledgement;
+                    let answer = match said.mode.as_str() {
+                        "sideways" => Err(CommandError::Invalid("there is no such level".into())),
+                        _ => Ok(()),
+                    };
+                    heard.send((one.service, said)).await.unwrap();
+                    // Whoever asked may have left.
+                    drop(one.reply.send(answer));
+                }
+            }
+        });
+        acknowledgements
+    }
+
     /// The decision task has gone.
     pub(super) fn end_decisions(&mut self) {
         self.queue = None;
+        drop(self.board.acknowledgements());
     }
 
     /// One request without a network: status, headers and body.

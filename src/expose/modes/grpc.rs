@@ -1,24 +1,25 @@
 //! gRPC `tidewatch.v1.Modes`.
 //!
-//! `Get` of an unknown service is NOT_FOUND. `Watch` of one is allowed, because a service may ask before
-//! it has sent anything: its stream is silent until the service is known.
+//! `Get` and `Ack` of an unknown service are NOT_FOUND. `Watch` of one is allowed, because a service may ask
+//! before it has sent anything: its stream is silent until the service is known.
 
 use std::pin::Pin;
 
 use axum::Router;
 use futures_util::{Stream, stream};
-use tokio::sync::mpsc;
+use http::StatusCode;
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic::{Request, Response, Status};
 use tower::ServiceExt as _;
 
 use super::State;
 use super::proto::modes_server::{Modes, ModesServer};
-use super::proto::{GetRequest, Mode, WatchRequest};
-use super::watch::{Item, Start};
-use crate::model::{Event, EventBody, ModeState};
+use super::proto::{AckRequest, AckResponse, GetRequest, Mode, WatchRequest};
+use crate::expose::answer::ApiError;
+use crate::model::{Acknowledgement, ModeState};
+use crate::publish::{Follow, Place};
 
-/// A service's name is short; nothing else comes in.
+/// Names are short, and so is what an instance has to say; nothing else comes in.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 
 struct Service(State);
@@ -36,15 +37,8 @@ pub(super) fn routes(state: State) -> Router<State> {
 impl Modes for Service {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Mode>, Status> {
         let service = named(request.into_inner().service)?;
-        let modes = self.0.board.modes();
-        match (modes.services.get(&service), self.0.board.not_ready()) {
-            (Some(state), _) => Ok(Response::new(message(state))),
-            // It may only not be known yet.
-            (None, Some(reason)) => Err(Status::unavailable(reason)),
-            (None, None) => Err(Status::not_found(format!(
-                "there is no service `{service}`"
-            ))),
-        }
+        let told = self.0.told(&service).map_err(status)?;
+        Ok(Response::new(message(&told)))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<Mode, Status>> + Send>>;
@@ -54,28 +48,19 @@ impl Modes for Service {
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let service = named(request.into_inner().service)?;
-        let of = service.clone();
-        let filter = move |event: &Event| match &event.body {
-            EventBody::Mode(change) => change.state.service == of,
-            EventBody::Alert { .. }
-            | EventBody::Freeze { .. }
-            | EventBody::Silence { .. }
-            | EventBody::Proposal { .. }
-            | EventBody::Acknowledged { .. }
-            | EventBody::Episode { .. }
-            | EventBody::Plan { .. }
-            | EventBody::Dismissed { .. } => false,
-        };
-        let items = self.0.watch(Start::Present, Box::new(filter));
-        let items = items.map_err(|error| Status::unavailable(error.message))?;
+        let place = self.0.place().map_err(status)?;
         let mut renewal = tokio::time::interval(self.0.limits.renew);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once.
+        renewal.reset();
         let watch = Watch {
+            follow: self.0.board.follow(&service),
             state: self.0.clone(),
             service,
-            items,
             renewal,
+            begun: false,
             last: Mode::default(),
+            _place: place,
         };
         let told = stream::try_unfold(watch, |mut watch| async move {
             let mode = watch.next().await?;
@@ -83,42 +68,63 @@ impl Modes for Service {
         });
         Ok(Response::new(Box::pin(told)))
     }
+
+    async fn ack(&self, request: Request<AckRequest>) -> Result<Response<AckResponse>, Status> {
+        let AckRequest {
+            service,
+            instance,
+            mode,
+            sequence,
+            detail,
+        } = request.into_inner();
+        let service = named(service)?;
+        let acknowledgement = Acknowledgement {
+            instance,
+            mode,
+            sequence,
+            detail,
+        };
+        let told = self.0.acknowledge(service, acknowledgement).await;
+        let mode = Some(message(&told.map_err(status)?));
+        Ok(Response::new(AckResponse { mode }))
+    }
 }
 
 /// One watcher's stream.
 struct Watch {
     state: State,
     service: String,
-    items: mpsc::Receiver<Item>,
+    follow: Follow,
     renewal: Interval,
+    /// Whether the present state was looked at.
+    begun: bool,
     /// What was told last.
     last: Mode,
+    _place: Place,
 }
 
 impl Watch {
     /// Waits for something to tell: a change, or a renewed lease.
     async fn next(&mut self) -> Result<Mode, Status> {
         loop {
-            let mode = tokio::select! {
-                // A change goes before a renewal that is due at the same time.
-                biased;
-                item = self.items.recv() => match item {
-                    Some(Item::Event(event)) => changed(&event),
-                    Some(Item::Snapshot(snapshot)) => {
-                        snapshot.modes.services.get(&self.service).map(message)
-                    }
-                    None if self.state.stop.is_cancelled() => {
+            let mode = if self.begun {
+                tokio::select! {
+                    // A change goes before a renewal that is due at the same time.
+                    biased;
+                    () = self.state.stop.cancelled() => {
                         return Err(Status::unavailable("shutting down"));
                     }
-                    None => return Err(Status::resource_exhausted("fell behind; watch again")),
-                },
-                _ = self.renewal.tick() => {
-                    self.state.board.modes().services.get(&self.service).map(message)
+                    state = self.follow.changed() => state.as_deref().map(message),
+                    _ = self.renewal.tick() => self.public(),
                 }
+            } else {
+                self.begun = true;
+                drop(self.follow.now());
+                self.public()
             };
             let is_news = |mode: &Mode| {
                 let held = mode.lease_until_unix_nano > self.last.lease_until_unix_nano;
-                // The board may be a moment behind the event that was told last.
+                // The board may be a moment behind the change that was told last.
                 mode.sequence > self.last.sequence || (mode.sequence == self.last.sequence && held)
             };
             if let Some(mode) = mode.filter(is_news) {
@@ -126,6 +132,11 @@ impl Watch {
                 return Ok(mode);
             }
         }
+    }
+
+    fn public(&self) -> Option<Mode> {
+        let modes = self.state.board.modes();
+        modes.services.get(&self.service).map(message)
     }
 }
 
@@ -136,17 +147,17 @@ fn named(service: String) -> Result<String, Status> {
     Ok(service)
 }
 
-fn changed(event: &Event) -> Option<Mode> {
-    let EventBody::Mode(change) = &event.body else {
-        return None;
-    };
-    Some(Mode {
-        sequence: event.sequence,
-        ..message(&change.state)
-    })
+fn status(error: ApiError) -> Status {
+    match error.status {
+        StatusCode::NOT_FOUND => Status::not_found(error.message),
+        StatusCode::BAD_REQUEST => Status::invalid_argument(error.message),
+        _ => Status::unavailable(error.message),
+    }
 }
 
 fn message(state: &ModeState) -> Mode {
+    let instruction = &state.instruction;
+    let features = instruction.features.iter();
     Mode {
         service: state.service.clone(),
         mode: state.mode.clone(),
@@ -156,14 +167,16 @@ fn message(state: &ModeState) -> Mode {
             .iter()
             .map(|reason| reason.fingerprint.to_string())
             .collect(),
-        features: state
-            .instruction
-            .features
-            .iter()
+        features: features
             .map(|(name, value)| (name.clone(), value.to_string()))
             .collect(),
         sequence: state.sequence,
         lease_until_unix_nano: state.lease_expires_at.as_nanos(),
+        level: state.level.0.into(),
+        priority_floor: instruction.priority_floor.name().into(),
+        quality: instruction.quality.clone().unwrap_or_default(),
+        shed: instruction.shed,
+        episode: state.episode.clone().unwrap_or_default(),
     }
 }
 
@@ -222,6 +235,11 @@ mod tests {
             features: [("max_steps".into(), "1".into())].into(),
             sequence: 0,
             lease_until_unix_nano: NOW.plus(Duration::from_secs(30)).as_nanos(),
+            level: 1,
+            priority_floor: "low".into(),
+            quality: String::new(),
+            shed: 0.0,
+            episode: String::new(),
         };
         assert_eq!(mode, expected);
         for (service, code) in [("nobody", Code::NotFound), ("", Code::InvalidArgument)] {
@@ -277,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_many_watchers_and_slow_ones_are_told_so() {
+    async fn too_many_watchers_are_told_so_and_slow_ones_hear_the_newest() {
         let fixture = fixture(NEVER);
         let mut client = client(&fixture).await;
         let mut first = client.watch(watch("pay")).await.unwrap().into_inner();
@@ -285,23 +303,49 @@ mod tests {
         let refused = client.watch(watch("pay")).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable);
         assert_eq!(first.message().await.unwrap().unwrap().mode, "degraded");
-        // A burst that no buffer holds.
         fixture
             .board
-            .append((1..=1000).map(|n| mode_event(n, "pay", 1)));
-        let ended = loop {
-            match first.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => panic!("a watch does not end without saying why"),
-                Err(status) => break status,
-            }
-        };
-        assert_eq!(ended.code(), Code::ResourceExhausted);
-        drop(second);
+            .append((1..=20_000).map(|n| mode_event(n, "pay", 1)));
+        let mut last = 0;
+        while last < 20_000 {
+            let told = first.message().await.unwrap().unwrap();
+            assert!(told.sequence > last);
+            last = told.sequence;
+        }
+        assert_eq!(fixture.telemetry.watchers_dropped.get(), 0);
+        drop((first, second));
         fixture.nobody_watches().await;
         assert_eq!(fixture.telemetry.watchers.get(), 0);
         let mut again = client.watch(watch("pay")).await.unwrap().into_inner();
         assert!(again.message().await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn acknowledgements_are_passed_on_and_answered_with_what_is_told() {
+        let fixture = fixture(NEVER);
+        let mut heard = fixture.listen();
+        let mut client = client(&fixture).await;
+        let ack = |service: &str, mode: &str| AckRequest {
+            service: service.into(),
+            instance: "pay-1".into(),
+            mode: mode.into(),
+            sequence: 3,
+            detail: String::new(),
+        };
+        let answer = client.ack(ack("pay", "degraded")).await.unwrap();
+        let told = answer.into_inner().mode.unwrap();
+        assert_eq!((told.mode.as_str(), told.level), ("degraded", 1));
+        let (service, said) = heard.recv().await.unwrap();
+        assert_eq!((service.as_str(), said.sequence), ("pay", 3));
+        for (service, mode, code) in [
+            ("nobody", "degraded", Code::NotFound),
+            ("", "degraded", Code::InvalidArgument),
+            ("pay", "", Code::InvalidArgument),
+            ("pay", "sideways", Code::InvalidArgument),
+        ] {
+            let status = client.ack(ack(service, mode)).await.unwrap_err();
+            assert_eq!(status.code(), code, "{service} {mode}");
+        }
     }
 
     #[tokio::test]

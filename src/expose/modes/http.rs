@@ -1,28 +1,21 @@
-//! `/api/v1/modes…` over plain HTTP.
-//!
-//! Modes carry a weak `ETag` over everything but their lease: a 304 says that the instruction still
-//! holds, and so renews the lease as an answer in full does.
+//! What people change by `/api/v1/modes…` over plain HTTP: overrides and the kill switch.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{self, DefaultBodyLimit, Path, Query};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, put};
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::State;
-use crate::expose::answer::{ApiError, success, success_page};
+use crate::expose::answer::{ApiError, success};
 use crate::expose::ask;
-use crate::model::{Instruction, ModeReason, ModeState, Override, Timestamp};
+use crate::model::{Override, Timestamp};
 use crate::publish::{Command, CommandError, Freeze};
 
 /// Longest author, in characters.
@@ -34,13 +27,11 @@ const UNKNOWN_AUTHOR: &str = "unknown";
 
 pub(super) fn routes(body_bytes: usize) -> Router<State> {
     Router::new()
-        .route("/api/v1/modes", get(list))
         // Stands before a service of that name, which is still in the list.
         .route(
             "/api/v1/modes/freeze",
             get(frozen).put(freeze).delete(unfreeze),
         )
-        .route("/api/v1/modes/{service}", get(one))
         .route(
             "/api/v1/modes/{service}/override",
             put(set_override).delete(remove_override),
@@ -48,33 +39,9 @@ pub(super) fn routes(body_bytes: usize) -> Router<State> {
         .layer(DefaultBodyLimit::max(body_bytes))
 }
 
-type ServicePath = Result<Path<String>, PathRejection>;
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type ServicePath = Result<Path<String>, PathRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 type AuthorQuery = Result<Query<Author>, QueryRejection>;
-
-async fn list(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
-    let modes = state.board.modes();
-    let modes: Vec<_> = modes.services.values().collect();
-    let tag = tag(modes.iter().copied());
-    unless_known(&headers, tag, || success_page(&modes, None))
-}
-
-async fn one(
-    extract::State(state): extract::State<State>,
-    headers: HeaderMap,
-    service: ServicePath,
-) -> Result<Response, ApiError> {
-    let service = named(service)?;
-    let modes = state.board.modes();
-    let Some(mode) = modes.services.get(&service) else {
-        // It may only not be known yet: nobody is to conclude anything from that.
-        return Err(match state.board.not_ready() {
-            Some(reason) => ApiError::unavailable(reason),
-            None => ApiError::not_found(format!("there is no service `{service}`")),
-        });
-    };
-    Ok(unless_known(&headers, tag([mode]), || success(mode)))
-}
 
 async fn frozen(extract::State(state): extract::State<State>) -> Response {
     success(&state.board.modes().freeze)
@@ -110,7 +77,7 @@ async fn set_override(
             }
             Some(time)
         }
-        (None, Some(text)) => Some(now.plus(duration(&text)?)),
+        (None, Some(text)) => Some(now.plus(duration("duration", &text)?)),
         (Some(_), Some(_)) => {
             let message = "either expires_at or duration, not both";
             return Err(ApiError::bad_data(message));
@@ -220,12 +187,12 @@ async fn ask<T>(
     ask::ask(&state.board, state.limits.reply, command).await
 }
 
-fn named(service: ServicePath) -> Result<String, ApiError> {
+pub(super) fn named(service: ServicePath) -> Result<String, ApiError> {
     let Path(service) = service.map_err(|rejection| ApiError::bad_data(rejection.body_text()))?;
     Ok(service)
 }
 
-fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+pub(super) fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     let bytes = body.map_err(|rejection| ApiError {
         status: rejection.status(),
         ..ApiError::bad_data(rejection.body_text())
@@ -241,7 +208,7 @@ fn reason(text: &str) -> Result<String, ApiError> {
     within("reason", text, MAX_REASON)
 }
 
-fn within(name: &str, text: &str, most: usize) -> Result<String, ApiError> {
+pub(super) fn within(name: &str, text: &str, most: usize) -> Result<String, ApiError> {
     match text.trim() {
         "" => Err(ApiError::bad_data(format!("{name} is empty"))),
         text if text.chars().count() > most => Err(ApiError::bad_data(format!(
@@ -252,10 +219,10 @@ fn within(name: &str, text: &str, most: usize) -> Result<String, ApiError> {
 }
 
 /// Reads a duration as Prometheus writes it: `90s`, `1h30m`, `2d`. More than nothing.
-fn duration(text: &str) -> Result<Duration, ApiError> {
+pub(super) fn duration(name: &str, text: &str) -> Result<Duration, ApiError> {
     let wrong = || {
         ApiError::bad_data(format!(
-            "duration: `{text}` is not one like 90s, 30m or 1h30m"
+            "{name}: `{text}` is not one like 90s, 30m or 1h30m"
         ))
     };
     let mut total = Duration::ZERO;
@@ -287,80 +254,11 @@ fn duration(text: &str) -> Result<Duration, ApiError> {
     Ok(total)
 }
 
-/// A tag over everything but the leases, which are renewed all the time.
-fn tag<'a>(modes: impl IntoIterator<Item = &'a ModeState>) -> String {
-    /// Feeds what is serialised to the hash, so that no copy of it is made.
-    struct Feed(Sha256);
-    impl std::io::Write for Feed {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    #[derive(Serialize)]
-    struct Lasting<'a>(
-        &'a str,
-        &'a str,
-        Timestamp,
-        &'a [ModeReason],
-        &'a Instruction,
-        &'a Option<Override>,
-        u64,
-    );
-    let mut feed = Feed(Sha256::new());
-    for mode in modes {
-        let lasting = Lasting(
-            &mode.service,
-            &mode.mode,
-            mode.since,
-            &mode.why,
-            &mode.instruction,
-            &mode.manual,
-            mode.sequence,
-        );
-        serde_json::to_writer(&mut feed, &lasting).expect("texts and numbers, fed to a hash");
-    }
-    let digest = feed.0.finalize();
-    let mut tag = String::from("W/\"");
-    for byte in digest.iter().take(12) {
-        write!(tag, "{byte:02x}").expect("a String takes everything");
-    }
-    tag.push('"');
-    tag
-}
-
-/// 304 if the client has what `tag` stands for, else the answer with the tag.
-fn unless_known(headers: &HeaderMap, tag: String, answer: impl FnOnce() -> Response) -> Response {
-    let bare = tag.trim_start_matches("W/");
-    let known = headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|known| known == "*" || known.trim_start_matches("W/") == bare);
-    let mut response = if known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        answer()
-    };
-    let headers = response.headers_mut();
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(ETAG, tag);
-    }
-    // A cache may keep it but has to ask each time.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::expose::modes::Limits;
-    use crate::expose::modes::fixture::{Fixture, NOW, mode};
+    use crate::expose::modes::fixture::Fixture;
 
     #[test]
     fn durations_are_read_as_prometheus_writes_them() {
@@ -370,7 +268,11 @@ mod tests {
             ("2d", 172_800.0),
             ("5ms", 0.005),
         ] {
-            assert_eq!(duration(text).unwrap().as_secs_f64(), seconds, "{text}");
+            assert_eq!(
+                duration("duration", text).unwrap().as_secs_f64(),
+                seconds,
+                "{text}"
+            );
         }
         for text in [
             "",
@@ -383,79 +285,16 @@ mod tests {
             "99999999999999999999s",
             "9999999999999999w",
         ] {
-            assert_eq!(duration(text).unwrap_err().status, 400, "{text}");
+            assert_eq!(
+                duration("duration", text).unwrap_err().status,
+                400,
+                "{text}"
+            );
         }
     }
 
     fn fixture() -> Fixture {
         Fixture::new(Limits::default())
-    }
-
-    #[tokio::test]
-    async fn modes_are_listed_and_found() {
-        let fixture = fixture();
-        let (status, _, list) = fixture.ask("GET", "/api/v1/modes", &[], "").await;
-        assert_eq!(status, 200);
-        assert_eq!(list["status"], "success");
-        assert_eq!(list["next"], serde_json::Value::Null);
-        assert_eq!(list["data"][0]["service"], "cart");
-        assert_eq!(list["data"][1]["mode"], "degraded");
-
-        let (status, _, one) = fixture.ask("GET", "/api/v1/modes/pay", &[], "").await;
-        assert_eq!(status, 200);
-        let expected = serde_json::json!({
-            "service": "pay", "mode": "degraded", "level": 1, "since": "1970-01-12T13:46:40Z",
-            "why": [{"policy": "slow", "fingerprint": "0000000000000007", "alertname": "Slow",
-                     "explanation": "it is slow"}],
-            "features": {"max_steps": 1}, "override": null,
-            "lease_expires_at": "1970-01-12T13:47:10Z", "sequence": 0,
-        });
-        assert_eq!(one["data"], expected);
-
-        let (status, _, error) = fixture.ask("GET", "/api/v1/modes/a%2Fb", &[], "").await;
-        assert_eq!(
-            (status.as_u16(), &error["errorType"]),
-            (404, &"not_found".into())
-        );
-        assert_eq!(error["error"], "there is no service `a/b`");
-        let (status, _, error) = fixture.ask("GET", "/api/v1/modes/%ff", &[], "").await;
-        assert_eq!(
-            (status.as_u16(), &error["errorType"]),
-            (400, &"bad_data".into())
-        );
-        // While starting, a service that is not known yet is no answer to build on.
-        fixture.board.set_ready(Some("starting".into()));
-        let (status, _, error) = fixture.ask("GET", "/api/v1/modes/new", &[], "").await;
-        assert_eq!(
-            (status.as_u16(), &error["error"]),
-            (503, &"starting".into())
-        );
-    }
-
-    #[tokio::test]
-    async fn what_is_known_is_not_sent_again() {
-        let fixture = fixture();
-        for path in ["/api/v1/modes", "/api/v1/modes/pay"] {
-            let (_, headers, _) = fixture.ask("GET", path, &[], "").await;
-            let tag = headers["etag"].to_str().unwrap().to_owned();
-            let lists = [tag.clone(), format!("\"x\", {tag}"), "*".into()];
-            for list in lists {
-                let known = [("if-none-match", list.as_str())];
-                // The lease alone is no news.
-                let mut renewed = mode("pay", 1, 0);
-                renewed.lease_expires_at = NOW.plus(Duration::from_secs(90));
-                fixture.publish([mode("cart", 0, 0), renewed]);
-                let (status, headers, body) = fixture.ask("GET", path, &known, "").await;
-                assert_eq!(status, 304, "{path} {list}");
-                assert_eq!(headers["etag"], tag.as_str());
-                assert_eq!(body, serde_json::Value::Null);
-            }
-            fixture.publish([mode("cart", 0, 0), mode("pay", 2, 1)]);
-            let known = [("if-none-match", tag.as_str())];
-            let (status, _, _) = fixture.ask("GET", path, &known, "").await;
-            assert_eq!(status, 200);
-            fixture.publish([mode("cart", 0, 0), mode("pay", 1, 0)]);
-        }
     }
 
     #[tokio::test]

@@ -7,11 +7,14 @@
 //! goes back to its own default. Leases are those that were published, never made up here, so that they
 //! run out when the decision task has stopped.
 
+mod acknowledge;
 mod grpc;
 mod http;
+mod place;
+mod poll;
 pub mod proto;
+mod shown;
 mod sse;
-mod watch;
 #[cfg(test)]
 mod fixture;
 
@@ -21,27 +24,25 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::model::ModeState;
 use crate::publish::Board;
 use crate::telemetry::Telemetry;
 
 /// Bounds of the doors to modes.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Watchers of events and modes at once; one more is answered 503. Default 1,000.
+    /// Watchers of events and modes at once, by whatever door; one more is answered 503. Default 10,000.
     pub watchers: usize,
     /// Largest body of a command, in bytes. Default 64 KiB.
     pub body_bytes: usize,
-    /// How long a watcher of events hears nothing before it gets a comment; shorter than a lease.
-    /// Default 15 s.
+    /// How long a watcher of events hears nothing before it gets a comment; a fraction of a lease.
+    /// Default 10 s.
     pub heartbeat: Duration,
     /// What watchers of events are told to wait before they come back. Default 2 s.
     pub retry: Duration,
-    /// How long a watcher may take to make room while it catches up. Default 30 s.
-    pub stall: Duration,
-    /// How often a gRPC watcher is told that its lease was renewed; a fraction of a lease. Default 5 s.
+    /// How often a gRPC watcher is told that its lease was renewed; a fraction of a lease. Default 10 s.
     pub renew: Duration,
     /// How long a command may take before its caller is told that the outcome is unknown. Default 10 s.
     pub reply: Duration,
@@ -50,12 +51,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            watchers: 1_000,
+            watchers: 10_000,
             body_bytes: 64 * 1024,
-            heartbeat: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(10),
             retry: Duration::from_secs(2),
-            stall: Duration::from_secs(30),
-            renew: Duration::from_secs(5),
+            renew: Duration::from_secs(10),
             reply: Duration::from_secs(10),
         }
     }
@@ -70,8 +70,6 @@ pub struct State {
     limits: Limits,
     /// One permit a watcher.
     watchers: Arc<Semaphore>,
-    /// Owns the watchers' tasks.
-    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -90,15 +88,13 @@ impl State {
             telemetry,
             watchers: Arc::new(Semaphore::new(limits.watchers)),
             limits,
-            tasks: TaskTracker::new(),
             stop,
         }
     }
 
-    /// Waits until the tasks of all watchers have ended; to be called after `stop` was cancelled.
-    pub async fn drained(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+    /// Whether the instruction of `told` still holds: its lease is renewed for as long as somebody decides.
+    fn holds(&self, told: &ModeState) -> bool {
+        told.lease_expires_at > self.clock.now()
     }
 }
 
@@ -107,6 +103,8 @@ pub fn routes(state: State) -> Router {
     Router::new()
         .merge(grpc::routes(state.clone()))
         .merge(http::routes(state.limits.body_bytes))
+        .merge(poll::routes())
+        .merge(acknowledge::routes(state.limits.body_bytes))
         .merge(sse::routes())
         .with_state(state)
 }

@@ -1,34 +1,45 @@
 //! `GET /api/v1/events`: every alert and mode event as server-sent events.
 //!
-//! The first event is `snapshot` (`alerts`, `modes`, `levels`, `freeze`), unless the watcher resumes by
-//! `Last-Event-ID` from a point that the log still reaches back to. Then come `alert`, `mode` and `freeze`
-//! events, each with its `sequence`, `time` and `type` beside what happened. `?service=` leaves out what
-//! is about other services.
+//! The first event is `snapshot` (`modes`, `levels`, `freeze`, and `alerts` unless they are not wanted),
+//! unless the watcher resumes by `Last-Event-ID` from a point that the log still reaches back to. Then come
+//! events, each with its `sequence`, `time` and `type` beside what happened. `?service=` leaves out what is
+//! about other services, `?type=mode,freeze` what is of other kinds.
+//!
+//! While nothing happens, a comment says so, with the number that the watcher may resume from; to a watcher
+//! of one service's mode, an event `lease` says until when its instruction holds. Neither comes once the
+//! leases have run out, because nothing is decided any more: then the watcher is to hear silence.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{self, Query};
-use axum::response::sse::{Event as Line, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use futures_util::stream;
-use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::State;
-use super::watch::{Item, Snapshot, Start};
+use super::shown::Shown;
 use crate::expose::answer::ApiError;
-use crate::model::{Alert, Event, EventBody, ModeState, Timestamp};
-use crate::publish::Freeze;
+use crate::model::{Alert, Event, EventBody, Timestamp};
+use crate::publish::{Board, Feed, Freeze, Kinds, Topic};
+
+/// Makes nginx pass events on at once instead of a page full of them at a time.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 #[derive(Deserialize)]
 struct Wish {
     service: Option<String>,
+    /// Kinds of events, with commas between them.
+    r#type: Option<String>,
     /// For clients that cannot set headers; the header wins, since a browser sends it when it resumes.
     last_event_id: Option<String>,
 }
@@ -46,8 +57,17 @@ struct SnapshotData<'a> {
     sequence: u64,
     levels: &'a [String],
     freeze: Option<&'a Freeze>,
-    modes: Vec<&'a ModeState>,
+    modes: Vec<Shown<'a>>,
     alerts: Vec<&'a Alert>,
+}
+
+#[derive(Serialize)]
+struct LeaseData<'a> {
+    service: &'a str,
+    mode: &'a str,
+    /// Of the instruction.
+    sequence: u64,
+    lease_expires_at: Timestamp,
 }
 
 pub(super) fn routes() -> Router<State> {
@@ -60,74 +80,151 @@ async fn events(
     wish: Result<Query<Wish>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(wish) = wish.map_err(|rejection| ApiError::bad_data(rejection.body_text()))?;
+    let kinds = wish.r#type.as_deref().map_or(Ok(Kinds::ALL), Kinds::parse);
+    let topic = Topic {
+        service: wish.service.map(Arc::from),
+        kinds: kinds.map_err(|wrong| ApiError::bad_data(format!("type: {wrong}")))?,
+    };
     let header = headers
         .get("last-event-id")
         .map(|value| value.to_str().unwrap_or("not a number"));
     let last = header.or(wish.last_event_id.as_deref()).map(str::trim);
-    let start = match last {
-        None | Some("") => Start::Present,
-        // What is not one of our numbers is answered like a number too old: with the present state.
-        Some(text) => text.parse().map_or(Start::Present, Start::After),
-    };
-    let service: Option<Arc<str>> = wish.service.map(Arc::from);
-    let wanted = service.clone();
-    let filter = move |event: &Event| match (&wanted, event.service()) {
-        (Some(wanted), Some(service)) => **wanted == *service,
-        (Some(_), None) | (None, _) => true,
-    };
-    let items = state.watch(start, Box::new(filter))?;
-
+    // What is not one of our numbers is answered like a number too old: with the present state.
+    let after = last.and_then(|text| text.parse().ok());
+    let place = state.place()?;
+    let feed = state.board.subscribe(topic.clone(), after, place);
     // Sent at once, so that the client knows that it is connected even when nothing happens.
-    let hello = Line::default()
-        .retry(state.limits.retry)
-        .comment("tidewatch");
-    let lines = ReceiverStream::new(items).filter_map(move |item| {
-        let line = line(&item, service.as_deref());
-        std::future::ready(line)
+    let mut hello = format!("retry: {}\n: tidewatch\n\n", state.limits.retry.as_millis());
+    if after.is_none() || feed.gap() {
+        let snapshot = snapshot(&state.board, &topic, feed.begins_after());
+        hello.push_str(&snapshot.unwrap_or_default());
+    }
+    let mut heartbeat = tokio::time::interval(state.limits.heartbeat);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once.
+    heartbeat.reset();
+    let watcher = Watcher {
+        first: Some(hello.into()),
+        feed,
+        heartbeat,
+        topic,
+        state,
+    };
+    let frames = stream::unfold(watcher, |mut watcher| async move {
+        let frame = watcher.next().await?;
+        Some((Ok::<_, Infallible>(frame), watcher))
     });
-    let lines = stream::iter([hello]).chain(lines).map(Ok::<_, Infallible>);
-    let alive = KeepAlive::new()
-        .interval(state.limits.heartbeat)
-        .text("alive");
-    let mut response = Sse::new(lines).keep_alive(alive).into_response();
-    // Or nginx would keep events back until it has a page full of them.
-    response
-        .headers_mut()
-        .insert("x-accel-buffering", http::HeaderValue::from_static("no"));
-    Ok(response)
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (UNBUFFERED, HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::from_stream(frames)).into_response())
 }
 
-/// One event as it goes over the wire; `None` if it cannot be written, which our own types always can.
-fn line(item: &Item, service: Option<&str>) -> Option<Line> {
-    match item {
-        Item::Event(event) => Line::default()
-            .id(event.sequence.to_string())
-            .event(event.name())
-            .json_data(EventData {
-                sequence: event.sequence,
-                time: event.time,
-                body: &event.body,
-            })
-            .ok(),
-        Item::Snapshot(snapshot) => Line::default()
-            .id(snapshot.sequence.to_string())
-            .event("snapshot")
-            .json_data(snapshot_data(snapshot, service))
-            .ok(),
+/// One watcher's stream.
+struct Watcher {
+    first: Option<Bytes>,
+    feed: Feed,
+    heartbeat: Interval,
+    topic: Topic,
+    state: State,
+}
+
+impl Watcher {
+    /// The next piece of the stream; `None`: it ends, because the watcher was away for too long or we stop.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = self.state.stop.cancelled() => return None,
+                entry = self.feed.next() => {
+                    let entry = entry.ok()?;
+                    self.heartbeat.reset();
+                    return Some(entry.form(frame));
+                }
+                _ = self.heartbeat.tick() => {
+                    if let Some(sequence) = self.feed.idle_at()
+                        && let Some(alive) = self.alive(sequence)
+                    {
+                        return Some(alive.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is said while nothing happens, up to event `sequence`; `None`: the leases have run out.
+    fn alive(&self, sequence: u64) -> Option<String> {
+        let modes = self.state.board.modes();
+        let told = match &self.topic.service {
+            Some(service) => modes.services.get(&**service),
+            None => modes.services.values().next(),
+        };
+        let told = match told {
+            Some(told) if !self.state.holds(told) => return None,
+            told => told,
+        };
+        match (&self.topic.service, told) {
+            (Some(_), Some(told)) if self.topic.kinds.contains(Kinds::MODE) => {
+                let data = serde_json::to_string(&LeaseData {
+                    service: &told.service,
+                    mode: &told.mode,
+                    sequence: told.sequence,
+                    lease_expires_at: told.lease_expires_at,
+                });
+                Some(framed(sequence, "lease", &data.ok()?))
+            }
+            // An id without data is no event to the client, which remembers it all the same: so it does not
+            // ask for what was not its topic when it comes back.
+            _ => Some(format!("id: {sequence}\n: alive\n\n")),
+        }
     }
 }
 
-fn snapshot_data<'a>(snapshot: &'a Snapshot, service: Option<&str>) -> SnapshotData<'a> {
+/// An event as it goes over the wire; empty if it cannot be written, which our own types always can.
+fn frame(event: &Event) -> Bytes {
+    let data = serde_json::to_string(&EventData {
+        sequence: event.sequence,
+        time: event.time,
+        body: &event.body,
+    });
+    let data = data.unwrap_or_default();
+    framed(event.sequence, event.name(), &data).into()
+}
+
+/// `data` is JSON, which has no line breaks.
+fn framed(id: u64, name: &str, data: &str) -> String {
+    let mut text = String::with_capacity(data.len() + 48);
+    write!(text, "id: {id}\nevent: {name}\ndata: {data}\n\n").expect("a String takes everything");
+    text
+}
+
+/// The present state as an event. No event up to number `sequence` is missing from it; some later ones may
+/// be in it, too.
+fn snapshot(board: &Board, topic: &Topic, sequence: u64) -> Option<String> {
+    let (modes, alerts) = (board.modes(), board.alerts());
+    let service = topic.service.as_deref();
     let wanted = |name: &str| service.is_none_or(|service| service == name);
-    let modes = snapshot.modes.services.values();
-    let alerts = snapshot.alerts.iter().map(Arc::as_ref);
-    SnapshotData {
-        sequence: snapshot.sequence,
-        levels: snapshot.modes.levels.names(),
-        freeze: snapshot.modes.freeze.as_ref(),
-        modes: modes.filter(|state| wanted(&state.service)).collect(),
-        alerts: alerts.filter(|alert| wanted(&alert.service)).collect(),
-    }
+    let told: Vec<_> = match service {
+        Some(service) => modes.services.get(service).into_iter().collect(),
+        None => modes.services.values().collect(),
+    };
+    let wants_alerts = topic.kinds.contains(Kinds::ALERT);
+    let alerts = alerts.iter().map(Arc::as_ref);
+    let alerts = alerts.filter(|alert| wants_alerts && wanted(&alert.service));
+    let data = SnapshotData {
+        sequence,
+        levels: modes.levels.names(),
+        freeze: modes.freeze.as_ref(),
+        modes: told.iter().map(|told| Shown::from(&modes, told)).collect(),
+        alerts: alerts.collect(),
+    };
+    let data = serde_json::to_string(&data).ok()?;
+    Some(framed(sequence, "snapshot", &data))
 }
 
 #[cfg(test)]
@@ -145,7 +242,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::expose::modes::fixture::{Fixture, alert, event, mode_event};
+    use crate::expose::modes::fixture::{Fixture, alert, event, mode, mode_event};
     use crate::expose::modes::{Limits, routes};
     use crate::model::AlertState;
 
@@ -384,10 +481,21 @@ mod tests {
         response.into_body()
     }
 
+    /// The data of the next events of a body, without a network.
+    async fn read(body: &mut Body, count: usize) -> Vec<String> {
+        let mut text = String::new();
+        while text.matches("\ndata: ").count() < count {
+            let frame = body.frame().await.expect("the stream goes on").unwrap();
+            text += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+        }
+        let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        ids.map(str::to_owned).collect()
+    }
+
     #[tokio::test]
-    async fn a_watcher_that_never_reads_is_dropped_and_holds_up_nobody() {
+    async fn a_watcher_that_reads_late_holds_up_nobody_and_misses_nothing() {
         let fixture = fixture();
-        let idle = open(&fixture, "/api/v1/events").await;
+        let mut late = open(&fixture, "/api/v1/events").await;
         let address = fixture.serve().await;
         let mut reader = Client::connect(address, "/api/v1/events", "").await;
         reader.event().await.unwrap();
@@ -395,46 +503,93 @@ mod tests {
             fixture.board.append([mode_event(sequence, "pay", 1)]);
             assert_eq!(reader.id().await, sequence.to_string());
         }
+        // A burst that no queue holds.
+        fixture
+            .board
+            .append((401..=2000).map(|n| mode_event(n, "pay", 1)));
+        for sequence in 401..=2000_u64 {
+            assert_eq!(reader.id().await, sequence.to_string());
+        }
+        let expected: Vec<_> = (0..=2000_u64).map(|id| id.to_string()).collect();
+        assert_eq!(read(&mut late, 2001).await, expected, "with the snapshot");
+        assert_eq!(fixture.telemetry.watchers.get(), 2);
+        assert_eq!(fixture.telemetry.watchers_dropped.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_never_reads_is_dropped_when_the_log_has_moved_on() {
+        let fixture = fixture();
+        let mut idle = open(&fixture, "/api/v1/events").await;
+        fixture
+            .board
+            .append((1..=10_065).map(|n| mode_event(n, "pay", 1)));
         assert_eq!(fixture.telemetry.watchers_dropped.get(), 1);
-        assert_eq!(fixture.telemetry.watchers.get(), 1);
-        // What was in its buffer is still there; then its stream ends, and it may resume.
-        let rest = idle.collect().await.unwrap().to_bytes();
-        let rest = std::str::from_utf8(&rest).unwrap();
+        assert_eq!(fixture.telemetry.watchers.get(), 0);
+        // What was in its queue is still there; then its stream ends, and it may resume.
+        read(&mut idle, 65).await;
+        assert!(idle.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn events_of_other_kinds_are_left_out() {
+        let fixture = fixture();
+        fixture.board.set_alerts(vec![Arc::new(alert("pay"))]);
+        let address = fixture.serve().await;
+        let path = "/api/v1/events?service=pay&type=mode,freeze";
+        let mut client = Client::connect(address, path, "").await;
+        let (_, name, snapshot) = client.event().await.unwrap();
         assert_eq!(
-            rest.matches("event: mode").count(),
-            255,
-            "256 with the snapshot"
+            (name.as_str(), &snapshot["alerts"]),
+            ("snapshot", &serde_json::json!([]))
+        );
+        let fires = EventBody::Alert {
+            from: None,
+            alert: alert("pay"),
+        };
+        fixture
+            .board
+            .append([event(1, fires), mode_event(2, "pay", 1)]);
+        assert_eq!(client.id().await, "2");
+        let (status, _, error) = fixture
+            .ask("GET", "/api/v1/events?type=nonsense", &[], "")
+            .await;
+        assert_eq!(status, 400);
+        let message = error["error"].as_str().unwrap();
+        assert!(
+            message.contains("`nonsense`") && message.contains("mode"),
+            "{message}"
         );
     }
 
     #[tokio::test]
-    async fn a_burst_beyond_the_buffer_drops_who_could_not_follow() {
-        let fixture = fixture();
-        let body = open(&fixture, "/api/v1/events").await;
-        fixture
-            .board
-            .append((1..=1000).map(|n| mode_event(n, "pay", 1)));
-        fixture.nobody_watches().await;
-        assert_eq!(fixture.telemetry.watchers_dropped.get(), 1);
-        body.collect()
-            .await
-            .expect("the stream ends in an orderly way");
-    }
-
-    #[tokio::test]
-    async fn a_watcher_that_does_not_catch_up_is_dropped() {
+    async fn silence_is_filled_with_leases_until_they_run_out() {
         let limits = Limits {
-            stall: Duration::from_millis(1),
+            heartbeat: Duration::from_millis(1),
             ..Limits::default()
         };
         let fixture = Fixture::new(limits);
-        fixture
-            .board
-            .append((1..=300).map(|n| mode_event(n, "pay", 1)));
-        let body = open(&fixture, "/api/v1/events?last_event_id=0").await;
-        fixture.nobody_watches().await;
-        assert_eq!(fixture.telemetry.watchers_dropped.get(), 1);
-        drop(body);
+        fixture.board.append([mode_event(9, "cart", 0)]);
+        let path = "/api/v1/events?service=pay&type=mode";
+        let mut body = open(&fixture, path).await;
+        let ids = read(&mut body, 3).await;
+        // What was not its topic is not asked for again.
+        assert_eq!(ids, ["9"; 3]);
+        let frame = body.frame().await.unwrap().unwrap();
+        let text = std::str::from_utf8(frame.data_ref().unwrap())
+            .unwrap()
+            .to_owned();
+        let expected = "id: 9\nevent: lease\ndata: {\"service\":\"pay\",\"mode\":\"degraded\",\
+                        \"sequence\":0,\"lease_expires_at\":\"1970-01-12T13:47:10Z\"}\n\n";
+        assert_eq!(text, expected);
+        // Nobody decides any more: the next that is heard is a change, long after the heartbeats were due.
+        fixture.run_out();
+        fixture.publish([mode("pay", 1, 0)]);
+        let mut late = open(&fixture, path).await;
+        read(&mut late, 1).await;
+        let silence = tokio::time::timeout(Duration::from_millis(50), late.frame()).await;
+        assert!(silence.is_err(), "{silence:?}");
+        fixture.board.append([mode_event(10, "pay", 2)]);
+        assert_eq!(read(&mut late, 1).await, ["10"]);
     }
 
     #[tokio::test]
@@ -446,7 +601,7 @@ mod tests {
         let fixture = Fixture::new(limits);
         let address = fixture.serve().await;
         let mut client = Client::connect(address, "/api/v1/events", "").await;
-        while client.block().await.expect("a stream without end") != ": alive" {}
+        while client.block().await.expect("a stream without end") != "id: 0\n: alive" {}
     }
 
     #[tokio::test]
@@ -456,7 +611,7 @@ mod tests {
         let mut client = Client::connect(address, "/api/v1/events", "").await;
         client.event().await.unwrap();
         fixture.stop.cancel();
-        fixture.state.drained().await;
         assert_eq!(client.event().await, None);
+        fixture.nobody_watches().await;
     }
 }

@@ -1,4 +1,4 @@
-//! The page: one file of HTML, one of script, one of style, all inside the binary. No request opens a
+//! The page: a file of HTML, some of script, one of style, all inside the binary. No request opens a
 //! file, and the page loads nothing from elsewhere.
 
 use axum::Router;
@@ -18,6 +18,14 @@ pub(super) fn routes() -> Router<State> {
         .route(
             "/ui/chart.js",
             get(|| asset("text/javascript", include_str!("chart.js"))),
+        )
+        .route(
+            "/ui/dom.js",
+            get(|| asset("text/javascript", include_str!("dom.js"))),
+        )
+        .route(
+            "/ui/modes.js",
+            get(|| asset("text/javascript", include_str!("modes.js"))),
         )
         .route(
             "/ui/format.js",
@@ -76,7 +84,13 @@ mod tests {
         assert!(loaded.len() >= 4, "{loaded:?}");
         let script = site.get("/ui/page.js").await.text().to_owned();
         let imported = quoted_after(&script, "from \"./");
-        assert_eq!(imported, ["chart.js", "format.js"]);
+        assert_eq!(imported, ["chart.js", "dom.js", "format.js", "modes.js"]);
+        for name in &imported {
+            let script = site.get(&format!("/ui/{name}")).await.text().to_owned();
+            for other in quoted_after(&script, "from \"./") {
+                assert!(imported.contains(&other), "{name} imports {other}");
+            }
+        }
         loaded.extend(imported.iter().map(|name| format!("/ui/{name}")));
         for path in loaded {
             let answer = site.get(&path).await;

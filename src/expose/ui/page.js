@@ -1,7 +1,9 @@
 // The overview. Reads the public API and listens to its events; text of clients only ever becomes text.
 
 import { chart } from "./chart.js";
+import { ask, byId, data, make, nothing, since, table } from "./dom.js";
 import { ago, clock, quantity, sigma } from "./format.js";
+import { drawModes, sayWhenDecided } from "./modes.js";
 
 const REFRESH_MS = 10_000;
 const LISTEN_AFTER_MS = 6_000;
@@ -11,24 +13,6 @@ const INCIDENTS_SHOWN = 10;
 const MOST_SIGMA = 38;
 const SERVICES_SHOWN = 200;
 const EVENTS_KEPT = 50;
-
-const byId = (id) => document.getElementById(id);
-
-// make("p", "hint", "text", child, …): an element with a class and children.
-function make(name, classes, ...children) {
-  const made = document.createElement(name);
-  if (classes) made.className = classes;
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-
-async function ask(path) {
-  const response = await fetch(path, { headers: { accept: "application/json" } });
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
-  return response.json();
-}
-
-const data = async (path) => (await ask(path)).data;
 
 // Only what has changed is drawn again, so that reading and selecting text is not disturbed.
 const drawn = new Map();
@@ -40,15 +24,6 @@ function draw(id, facts, build) {
   byId(id).replaceChildren(...(Array.isArray(made) ? made : [made]));
 }
 
-const nothing = (text) => make("p", "nothing", text);
-
-// Times like "3 min ago" grow old by themselves.
-function since(time) {
-  const made = make("time", "", ago(time));
-  made.dateTime = time;
-  made.title = new Date(time).toLocaleString();
-  return made;
-}
 function refreshTimes() {
   for (const each of document.querySelectorAll("time[datetime]")) each.textContent = ago(each.dateTime);
 }
@@ -204,12 +179,6 @@ function drawSignals(signals) {
   return nothing("Still learning what is normal. A signal is judged once its baseline stands on enough samples.");
 }
 
-function table(heads, rows) {
-  const head = make("thead", "", make("tr", "", ...heads.map(([text, kind]) => make("th", kind, text))));
-  const cells = (row) => row.map((cell, at) => make("td", heads[at][1], cell));
-  return make("div", "scroll", make("table", "", head, make("tbody", "", ...rows.map((row) => make("tr", "", ...cells(row))))));
-}
-
 const HEALTH = { healthy: "healthy", warning: "warning", critical: "critical" };
 
 function drawServices(services) {
@@ -262,13 +231,19 @@ async function refresh() {
   }
   running = true;
   try {
-    const [services, alerts, incidents, edges, signals, unready] = await Promise.all([
+    const [services, alerts, incidents, edges, signals, unready, modes, freeze, proposals, episodes, plans, audit] = await Promise.all([
       data("api/v1/services"),
       ask("api/v2/alerts"),
       data("api/v1/incidents"),
       data("api/v1/topology"),
       data(`api/v1/series?sort=sigma&limit=${SIGNALS}`),
       readiness(),
+      data("api/v1/modes"),
+      data("api/v1/modes/freeze"),
+      data("api/v1/modes/proposals"),
+      data("api/v1/modes/episodes?limit=8"),
+      data("api/v1/modes/plans?limit=4"),
+      data("api/v1/modes/audit?limit=12"),
     ]);
     notice(unready);
     forgetOthers([...alerts.map(signalOf), ...signals.map((signal) => signal.id)]);
@@ -278,6 +253,7 @@ async function refresh() {
     draw("signals", signals, drawSignals);
     draw("services", services, drawServices);
     draw("topology", edges, drawTopology);
+    draw("modes", { modes: modes.map(({ lease_expires_at, heard_at, ...rest }) => rest), freeze, proposals, episodes, plans, audit }, drawModes);
     refreshTimes();
     document.title = alerts.length ? `(${alerts.length}) Tidewatch` : "Tidewatch";
   } catch (error) {
@@ -359,6 +335,8 @@ function told(event) {
     alert: () => `${body.alert?.labels?.alertname} on ${body.alert?.service} is ${body.alert?.state}`,
     mode: () => `${body.state?.service}: ${body.from} → ${body.state?.mode}. ${body.cause ?? ""}`,
     freeze: () => `automatic mode changes ${body.frozen ? "stopped" : "allowed again"} by ${body.author}: ${body.reason}`,
+    proposal: () => `${body.proposal?.service} → ${body.proposal?.mode}: ${{ made: "proposed", approved: "approved", rejected: "rejected", withdrawn: "no longer proposed" }[body.action]}`,
+    plan: () => `plan ${body.plan?.policy} is ${body.plan?.state}`,
   }[event.type];
   if (!words) return;
   const line = make("li", "", make("span", "soft", clock(facts.time)), ` ${words()}`);
@@ -377,11 +355,12 @@ function listen() {
       refresh();
     }, 250);
   };
-  for (const name of ["snapshot", "alert", "mode", "freeze"]) events.addEventListener(name, changed);
+  for (const name of ["snapshot", "alert", "mode", "freeze", "proposal", "acknowledged", "episode", "plan"]) events.addEventListener(name, changed);
   events.onopen = () => connection("live", "live");
   events.onerror = () => connection("waiting", events.readyState === EventSource.CLOSED ? "every 10 s" : "reconnecting");
 }
 
+sayWhenDecided(refresh);
 addEventListener("hashchange", openDetail);
 byId("detail").addEventListener("close", () => {
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use super::http::{Address, Client, Endpoint, Interest, Outgoing, header};
@@ -174,17 +173,10 @@ impl Webhook {
         outgoing: &Outgoing,
         now: Timestamp,
     ) -> Result<(), AttemptError> {
-        let unfit = |_| AttemptError::Permanent {
+        let headers = signature::headers(self.secret.as_ref(), id, now, &outgoing.body);
+        let headers = headers.ok_or_else(|| AttemptError::Permanent {
             reason: "the id of the message is no header".into(),
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(signature::ID, HeaderValue::try_from(id).map_err(unfit)?);
-        headers.insert(signature::TIMESTAMP, signature::seconds(now).into());
-        if let Some(secret) = &self.secret {
-            let signature = secret.sign(id, now, &outgoing.body);
-            let signature = HeaderValue::try_from(signature).map_err(unfit)?;
-            headers.insert(signature::SIGNATURE, signature);
-        }
+        })?;
         let sent = client.send(&self.endpoint, outgoing, headers, Interest::Status, now);
         sent.await.map(drop)
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub mod alertmanager;
+pub mod child;
 pub mod hook;
 pub mod otlp;
 pub mod prometheus;

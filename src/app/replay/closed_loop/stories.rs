@@ -96,7 +96,7 @@ fn what_has_no_effect_is_undone_and_not_tried_again_before_it_is_over() {
     world.assert_over();
     // Longer than what was learned meanwhile.
     world.incident("cart", 100.0, [1.0, 0.2, 0.2]);
-    world.until(INCIDENT + 320);
+    world.until(INCIDENT + 308);
     assert_eq!(world.changes().len(), 3, "{:?}", world.changes());
     world.assert_calm();
 }

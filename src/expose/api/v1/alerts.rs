@@ -90,7 +90,7 @@ pub(super) async fn dismiss(
     Ok(success(alert))
 }
 
-fn within(name: &str, text: &str, most: usize) -> Result<String, ApiError> {
+pub(super) fn within(name: &str, text: &str, most: usize) -> Result<String, ApiError> {
     match text.trim() {
         "" => Err(ApiError::bad_data(format!("{name} is empty"))),
         text if text.chars().count() > most => Err(ApiError::bad_data(format!(

@@ -1,6 +1,8 @@
 //! Our own API: what the engine knows, as lists with a cursor.
 
 mod alerts;
+mod audit;
+mod decisions;
 mod receivers;
 mod report;
 mod series;
@@ -20,6 +22,13 @@ pub(super) fn routes() -> Router<State> {
         .route("/alerts/{fingerprint}/dismiss", post(alerts::dismiss))
         .route("/incidents", get(alerts::incidents))
         .route("/incidents/{id}", get(alerts::incident))
+        // These stand before services of the same names, which are still in the list of modes.
+        .route("/modes/proposals", get(decisions::proposals))
+        .route("/modes/proposals/{id}/approve", post(decisions::approve))
+        .route("/modes/proposals/{id}/reject", post(decisions::reject))
+        .route("/modes/episodes", get(decisions::episodes))
+        .route("/modes/plans", get(decisions::plans))
+        .route("/modes/audit", get(audit::list))
         .route("/receivers", get(receivers::list))
         .route("/services", get(services::list))
         .route("/topology", get(services::topology))
