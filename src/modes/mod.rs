@@ -51,6 +51,8 @@ mod fixtures;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
+mod scenarios_plans;
+#[cfg(test)]
 mod scenarios_safety;
 
 use std::collections::BTreeMap;
