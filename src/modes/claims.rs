@@ -23,6 +23,7 @@ impl Machine {
     pub(super) fn take_in(&mut self, now: Timestamp, alert: &Alert) {
         match alert.state {
             AlertState::Firing => {
+                self.looked_at.insert(alert.fingerprint);
                 let asked = self.asked_by(alert);
                 self.replace_claims(now, alert, asked);
             }
@@ -46,17 +47,18 @@ impl Machine {
             }
         }
         let is_open = |policy: &Policy| policy.target.is_open() && policy.level > Level(0);
-        if !self.settings.policies.iter().any(is_open) {
-            return;
-        }
-        let firing = alerts.iter().filter(|a| a.state == AlertState::Firing);
-        for alert in firing {
+        let firing = || alerts.iter().filter(|a| a.state == AlertState::Firing);
+        for alert in firing() {
             let policies = self.settings.policies.iter();
             let mut open = policies.filter(|policy| is_open(policy));
-            if open.any(|policy| policy.when.matches(&alert.labels)) {
+            // One that was missed is taken in now.
+            if !self.looked_at.contains(&alert.fingerprint)
+                || open.any(|policy| policy.when.matches(&alert.labels))
+            {
                 self.take_in(now, alert);
             }
         }
+        self.looked_at = firing().map(|alert| alert.fingerprint).collect();
     }
 
     /// The alert is over: nothing asks for what it asked for.

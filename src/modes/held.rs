@@ -16,8 +16,8 @@ pub(super) struct Held {
     pub(super) position: usize,
     /// The level that its parts are for.
     pub(super) level: Level,
-    /// The level up to which it was heard; of before there was a difference, `level`.
-    #[serde(default)]
+    /// The level up to which it was heard.
+    #[serde(default = "unsaid")]
     pub(super) reach: Level,
     pub(super) hold: Duration,
     pub(super) recover: Duration,
@@ -37,6 +37,13 @@ impl Held {
             parts: policy.instruction.clone(),
         }
     }
+}
+
+/// Stands for a reach that an earlier version did not save: it was that of the level.
+pub(super) const UNSAID: Level = Level(u8::MAX);
+
+fn unsaid() -> Level {
+    UNSAID
 }
 
 /// How long `level` is held, and for how long nothing may have asked for it: the longest that a policy

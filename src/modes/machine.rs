@@ -33,6 +33,8 @@ pub struct Machine {
     pub(super) services: BTreeMap<String, Service>,
     /// Which services an alert has claims on.
     pub(super) alerts: BTreeMap<Fingerprint, BTreeSet<String>>,
+    /// Firing alerts that policies have seen, whether or not they ask for anything.
+    pub(super) looked_at: BTreeSet<Fingerprint>,
     /// How many pairs of alert and service there are in `alerts`.
     pub(super) pairs: usize,
     /// Who calls each service, as of the last tick.
@@ -74,6 +76,7 @@ impl Machine {
             settings,
             services: BTreeMap::new(),
             alerts: BTreeMap::new(),
+            looked_at: BTreeSet::new(),
             pairs: 0,
             callers: BTreeMap::new(),
             freeze: None,

@@ -49,6 +49,10 @@ mod target;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod properties_world;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod scenarios_plans;

@@ -93,7 +93,7 @@ impl Machine {
             let episode = Arc::unwrap_or_clone(episode);
             self.notes.push(EventBody::Episode { action, episode });
         }
-        service.told.episode = self.episodes.id(name).map(String::from);
+        service.episode = self.episodes.id(name).map(String::from);
     }
 
     /// Notes an override that was set, changed or ended in the episode of a service that is away.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, Stance};
-use super::held::Held;
+use super::held::{Held, UNSAID};
 use super::outcome::Watching;
 use super::service::Service;
 use super::settings::Settings;
@@ -267,6 +267,7 @@ impl Machine {
         let watching = saved.watching.filter(|watching| watching.before < auto);
         let mut service = Service {
             auto,
+            episode: told.episode.clone(),
             watching,
             manual,
             told,
@@ -321,7 +322,10 @@ impl Machine {
         }
         for held in &mut service.held {
             held.level = held.level.min(worst);
-            held.reach = held.reach.max(held.level).min(worst);
+            if held.reach == UNSAID {
+                held.reach = held.level;
+            }
+            held.reach = held.reach.min(worst);
             // A policy that is still there speaks for itself; its place may have changed.
             if let Some((at, policy)) =
                 position(&held.policy).and_then(|at| Some((at, policies.get(at)?)))

@@ -42,6 +42,8 @@ pub(super) struct Service {
     pub(super) hold: Option<Duration>,
     /// Since when less than `auto` has been asked for.
     pub(super) below_since: Option<Timestamp>,
+    /// Id of the departure from normal that goes on.
+    pub(super) episode: Option<String>,
     /// The step whose effect is watched.
     pub(super) watching: Option<Watching>,
     /// The override in force, which may not have been told yet.
@@ -95,6 +97,7 @@ impl Service {
             hold_from: Timestamp::from_nanos(i64::MIN),
             hold: Some(Duration::ZERO),
             below_since: None,
+            episode: None,
             watching: None,
             manual: None,
             proposal: None,
@@ -366,7 +369,7 @@ impl Service {
             manual: self.manual.clone(),
             lease_expires_at: self.told.lease_expires_at,
             sequence: self.told.sequence,
-            episode: self.told.episode.clone(),
+            episode: self.episode.clone(),
         }
     }
 }

@@ -169,6 +169,10 @@ impl Machine {
             }
             let from = std::mem::replace(&mut service.told, state.clone()).mode;
             let (step, cause) = match causes.remove(name) {
+                // What automation does beneath an override is no step of what the service is told.
+                Some((step, causes)) if from == state.mode && step != ModeStep::Override => {
+                    (ModeStep::Update, causes.join("; "))
+                }
                 Some((step, causes)) => (step, causes.join("; ")),
                 None if from == state.mode => {
                     let cause = "the alerts or the instructions behind it have changed";
