@@ -133,6 +133,8 @@ fn a_step_is_told_when_the_one_before_has_answered() {
     assert_eq!(told.changes[2..], ["cart normal"]);
     told.until(141);
     assert_eq!(told.changes[2..], ["cart normal", "gateway normal"]);
+    // The plan notices with the next tick.
+    told.until(150);
     assert_eq!(told.plan().0, PlanState::Done);
     assert_eq!(told.story.machine.next_deadline(), None);
 }

@@ -38,8 +38,6 @@ impl Machine {
             // Down first: it makes room.
             self.step_back(&mut causes);
             self.go_up(&mut causes);
-            // Who is back may have been the last of its plan.
-            self.advance_plans(now, &mut causes);
             for service in self.services.values_mut() {
                 service.absorb(&self.settings.policies);
             }
