@@ -331,7 +331,7 @@ mod tests {
             explanation: "it is slow".into(),
         };
         let first = Taken {
-            why: &[why.clone()],
+            why: std::slice::from_ref(&why),
             ..watched(ModeStep::Degrade, "normal", "degraded")
         };
         let (action, episode) = episodes
@@ -346,13 +346,14 @@ mod tests {
         // Once judged it stays so.
         assert_eq!(episodes.judge("cart", judged(EffectVerdict::Worse)), None);
         let back = Taken {
-            why: &[why.clone()],
+            why: std::slice::from_ref(&why),
             ..taken(ModeStep::Recover, "degraded", "normal")
         };
         let (action, episode) = episodes.take(at(140), "cart", back).expect("it ended");
         assert_eq!(action, EpisodeAction::Ended);
         assert_eq!(episode.outcome, "recovered after 2m10s: it helped");
-        assert_eq!((episode.actions.len(), &episode.why[..]), (2, &[why][..]));
+        assert_eq!(episode.actions.len(), 2);
+        assert_eq!(episode.why, std::slice::from_ref(&why));
         assert_eq!(episodes.id("cart"), None);
         // The next one is another, even at the same time.
         let (_, second) = episodes

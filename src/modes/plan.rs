@@ -578,7 +578,7 @@ mod tests {
         let details: Vec<_> = plan.steps.iter().map(|s| s.detail.as_str()).collect();
         let cart = "not acknowledged within 30s; taken back; not acknowledged within 30s";
         assert_eq!(details, ["taken back", cart, ""]);
-        assert_eq!(plans.take_news(), [plan.clone()]);
+        assert_eq!(plans.take_news(), [plan]);
         assert!(plans.take_news().is_empty());
         // Under its key nothing begins before it is let go.
         assert!(!begin(&mut plans, 70));

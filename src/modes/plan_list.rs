@@ -18,7 +18,7 @@ const MAX_OPEN: usize = 1_000;
 #[serde(untagged)]
 pub(super) enum Saved {
     /// One that goes on.
-    Open { key: String, run: Run },
+    Open { key: String, run: Box<Run> },
     /// One that has ended, and in which order.
     Ended { number: u64, plan: Arc<PlanRun> },
 }
@@ -165,7 +165,7 @@ impl Plans {
     /// Everything that has to be kept, by id.
     pub(super) fn entries(&self) -> Vec<(String, Saved)> {
         let open = self.open.iter().map(|(key, run)| {
-            let (key, run) = (key.clone(), run.clone());
+            let (key, run) = (key.clone(), Box::new(run.clone()));
             (run.plan().id.clone(), Saved::Open { key, run })
         });
         let ended = self.ended.iter().map(|(number, plan)| {
@@ -182,7 +182,7 @@ impl Plans {
         match saved {
             Saved::Open { key, mut run } => {
                 run.align();
-                self.open.insert(key, run);
+                self.open.insert(key, *run);
             }
             Saved::Ended { number, plan } => {
                 self.number = self.number.max(number);

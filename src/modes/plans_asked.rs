@@ -182,14 +182,12 @@ impl Machine {
             let alerts = asking.remove(&key).map(|asking| asking.alerts);
             let alerts = alerts.unwrap_or_default();
             let is_over = alerts.is_empty();
-            if self
+            let is_news = self
                 .plans
                 .get(&key)
-                .is_some_and(|run| *run.alerts() != alerts)
-            {
-                if let Some(run) = self.plans.get_mut(&key) {
-                    run.asked_by(now, alerts);
-                }
+                .is_some_and(|run| *run.alerts() != alerts);
+            if is_news && let Some(run) = self.plans.get_mut(&key) {
+                run.asked_by(now, alerts);
             }
             if is_over {
                 self.plans.release(&key);
