@@ -65,11 +65,10 @@ impl StepState {
 impl Episode {
     /// What the last step that was judged did; `None` while none was.
     pub fn verdict(&self) -> Option<EffectVerdict> {
-        let judged = self.actions.iter().rev().find_map(|action| {
+        self.actions.iter().rev().find_map(|action| {
             let effect = action.effect.as_ref()?;
             (effect.verdict != EffectVerdict::Watching).then_some(effect.verdict)
-        });
-        judged
+        })
     }
 }
 

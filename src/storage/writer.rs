@@ -143,7 +143,9 @@ impl Writer {
                 Err(error) => {
                     self.errors.inc();
                     tracing::warn!(%error, "the store's file failed; writing a new one");
-                    self.database.take().map(file::discard);
+                    if let Some(failed) = self.database.take() {
+                        file::discard(failed);
+                    }
                 }
             }
         }

@@ -46,6 +46,7 @@ receivers:
     webhook_configs: [{{url: "{url}", secret: "${{env:HOOK_SECRET}}", send_resolved: true}}]
 modes:
   receiver: oncall
+  settle: 0
   policies:
     - name: long-queue
       when: '{{alertname="DepthDeviation",severity="critical"}}'
@@ -62,6 +63,17 @@ modes:
 async fn mode(daemon: &Daemon, service: &str) -> Option<String> {
     let answer = daemon.get(&format!("/api/v1/modes/{service}")).await;
     answer["data"]["mode"].as_str().map(str::to_owned)
+}
+
+/// Gives data until automation has seen enough of it, and goes on.
+async fn sighted(daemon: &Daemon) -> otlp::Pulse {
+    let pulse = otlp::Pulse::of("checkout", &daemon.http);
+    eventually("automation may change modes", || async {
+        let blind = daemon.metric("tidewatch_modes_blind").await;
+        (blind == Some(0.0)).then_some(())
+    })
+    .await;
+    pulse
 }
 
 fn verify_signature(delivery: &crate::harness::hook::Delivery, secret: &str) {
@@ -123,7 +135,8 @@ async fn otlp_becomes_windows_a_deviation_an_alert_a_webhook_and_a_degraded_serv
     assert_eq!(signal["signal"], "value");
     assert_eq!(signal["baseline"]["state"], "ready");
 
-    // When it jumps for ten seconds.
+    // When it jumps for ten seconds, and enough is known for modes to change.
+    let _pulse = sighted(&daemon).await;
     let jump = seconds(10, 2, |_| 400.0);
     otlp::post_metrics(&daemon.http, &otlp::gauge("checkout", "queue.depth", &jump)).await;
 
@@ -269,6 +282,7 @@ async fn a_receiver_that_hangs_delays_nothing_else() {
         &otlp::gauge("checkout", "queue.depth", &history),
     )
     .await;
+    let _pulse = sighted(&daemon).await;
     let jump = seconds(10, 2, |_| 400.0);
     otlp::post_metrics(&daemon.http, &otlp::gauge("checkout", "queue.depth", &jump)).await;
     let start = tokio::time::Instant::now();

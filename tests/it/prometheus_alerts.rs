@@ -12,6 +12,7 @@ rules: []
 route: {receiver: oncall, group_by: [alertname], group_wait: 100ms, group_interval: 1s}
 receivers: [{name: oncall, webhook_configs: [{url: "HOOK"}]}]
 modes:
+  settle: 0
   policies: [{name: down, when: '{alertname="ShopDown",severity="page"}', service: "{{ service }}", level: degraded, hold: 100ms, recover: 100ms}]
 "#;
 
@@ -67,7 +68,9 @@ async fn alerts_of_a_real_prometheus_are_routed_explained_and_flip_modes() {
             (state["data"]["mode"] == mode).then_some(())
         })
     };
+    let pulse = otlp::Pulse::of("shop", &daemon.http);
     mode("degraded").await;
+    drop(pulse);
 
     // It is known again after a crash, before Prometheus has sent it again.
     let fingerprint = alert["fingerprint"]
@@ -95,6 +98,7 @@ async fn alerts_of_a_real_prometheus_are_routed_explained_and_flip_modes() {
         .metric("tidewatch_received_alerts_total{result=\"resolved\"}")
         .await;
     assert!(counted > Some(0.0), "{counted:?}");
+    let _pulse = otlp::Pulse::of("shop", &daemon.http);
     eventually("the mode is normal again", || async {
         let state = daemon.get("/api/v1/modes/shop").await;
         (state["data"]["mode"] == "normal").then_some(())

@@ -14,6 +14,7 @@ window: {tick: 1s, samples: 60}
 rules:
   - {alert: DepthDeviation, match: '{metric="queue.depth"}', detector: robust, sigma: {warning: 4, critical: 8}, direction: above, for: 3 of 5, min_samples: 30}
 modes:
+  settle: 0
   policies: [{name: long-queue, when: '{alertname="DepthDeviation"}', service: "{{ service }}", level: degraded, hold: 1h, recover: 1h}]
 "#;
 
@@ -26,6 +27,7 @@ async fn with_decisions() -> Daemon {
     }
     let jump = seconds(10, 2, |_| 400.0);
     otlp::post_metrics(&daemon.http, &otlp::gauge("checkout", "queue.depth", &jump)).await;
+    let _pulse = otlp::Pulse::of("cart", &daemon.http);
     eventually("checkout is degraded", || async {
         let state = daemon.get("/api/v1/modes/checkout").await;
         (state["data"]["mode"] == "degraded").then_some(())
@@ -65,7 +67,12 @@ async fn decisions(daemon: &Daemon) -> Value {
             data["sequence"]
         ]));
     }
-    serde_json::json!({"alerts": fingerprints, "modes": modes})
+    // All that was decided about modes, the newest first; services that come to be known say nothing.
+    let audit = daemon.get("/api/v1/modes/audit?limit=1000").await;
+    let audit = audit["data"].as_array().expect("the audit").iter();
+    let audit: Vec<_> = audit.map(|entry| &entry["sequence"]).collect();
+    assert!(audit.len() >= 3, "{audit:?}");
+    serde_json::json!({"alerts": fingerprints, "modes": modes, "audit": audit})
 }
 
 #[tokio::test(flavor = "multi_thread")]

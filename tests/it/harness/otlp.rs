@@ -75,6 +75,34 @@ pub async fn post(address: &str, path: &str, body: &Value) -> (u16, Value) {
     (status, answer.json().await.unwrap_or_default())
 }
 
+/// Data that goes on: without any, nobody's mode changes by itself. A value of `service` each 200 ms, until
+/// it is dropped; whether it is taken does not matter.
+#[must_use]
+pub struct Pulse(tokio::task::JoinHandle<()>);
+
+impl Pulse {
+    /// To the daemon whose OTLP over HTTP is at `address`.
+    pub fn of(service: &'static str, address: &str) -> Self {
+        let address = address.to_owned();
+        Self(tokio::spawn(async move {
+            let mut timer = tokio::time::interval(std::time::Duration::from_millis(200));
+            let client = reqwest::Client::new();
+            loop {
+                timer.tick().await;
+                let body = gauge(service, "pulse", &[(now_nanos(), 1.0)]);
+                let url = format!("http://{address}/v1/metrics");
+                drop(client.post(url).json(&body).send().await);
+            }
+        }))
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Posts metrics that must be taken whole.
 pub async fn post_metrics(address: &str, body: &Value) {
     let (status, answer) = post(address, "metrics", body).await;
