@@ -4,12 +4,13 @@ mod decisions;
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
 use crate::config::Period;
-use crate::model::{ModeState, Timestamp};
+use crate::model::{ModeState, Priority, Timestamp};
 use crate::publish::Freeze;
 
 use super::Remote;
@@ -203,8 +204,8 @@ fn modes<'s>(rest: &[&'s str]) -> Vec<&'s str> {
 /// Shows the one mode of an answer.
 fn show(output: Output, mut answer: Value, now: Timestamp) -> Result<()> {
     let data = answer["data"].take();
-    let state = read(&data)?;
-    output.show(&data, |output| details(output, &state, now))
+    let shown = read(&data)?;
+    output.show(&data, |output| details(output, &shown, now))
 }
 
 fn read<T: DeserializeOwned>(data: &Value) -> Result<T> {
@@ -212,12 +213,47 @@ fn read<T: DeserializeOwned>(data: &Value) -> Result<T> {
         .map_err(|_| anyhow!("the answer is not as expected; is the daemon of another version?"))
 }
 
-fn table(
-    output: Output,
-    services: Vec<ModeState>,
-    freeze: Option<Freeze>,
-    now: Timestamp,
-) -> String {
+/// What a service is told, and what it says of it.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    #[serde(flatten)]
+    told: ModeState,
+    #[serde(default)]
+    acknowledged: Option<bool>,
+    #[serde(default)]
+    actual: Vec<Actual>,
+    #[serde(default)]
+    differs_since: Option<Timestamp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Actual {
+    mode: String,
+    instances: u32,
+}
+
+impl Shown {
+    /// What it says that it does, in a line: `2 × degraded, 1 × normal; not what it was told for 3m`.
+    fn runs(&self, now: Timestamp) -> String {
+        let actual = self.actual.iter();
+        let actual = actual.map(|each| format!("{} × {}", each.instances, each.mode));
+        let mut runs = actual.collect::<Vec<_>>().join(", ");
+        let others = match (self.differs_since, self.acknowledged) {
+            (Some(since), _) => {
+                let lasted = period(now.since(since));
+                format!("not what it was told for {lasted}")
+            }
+            (None, Some(false)) => "not acknowledged yet".into(),
+            (None, Some(true) | None) => return runs,
+        };
+        if !runs.is_empty() {
+            runs.push_str("; ");
+        }
+        runs + &others
+    }
+}
+
+fn table(output: Output, services: Vec<Shown>, freeze: Option<Freeze>, now: Timestamp) -> String {
     let mut shown = String::new();
     if let Some(freeze) = freeze {
         shown.push_str(&format!(
@@ -233,16 +269,18 @@ fn table(
     }
     let rows = services
         .iter()
-        .map(|state| {
+        .map(|service| {
+            let state = &service.told;
             vec![
                 cell(&state.service),
                 graded(&state.mode),
                 cell(&period(now.since(state.since))),
+                cell(&service.runs(now)),
                 cell(&cause(state, now)),
             ]
         })
         .collect();
-    shown.push_str(&output.table(&["SERVICE", "MODE", "FOR", "WHY"], rows));
+    shown.push_str(&output.table(&["SERVICE", "TOLD", "FOR", "RUNS", "WHY"], rows));
     shown
 }
 
@@ -274,12 +312,17 @@ fn cause(state: &ModeState, now: Timestamp) -> String {
     reasons.join(", ")
 }
 
-fn details(output: Output, state: &ModeState, now: Timestamp) -> String {
+fn details(output: Output, shown: &Shown, now: Timestamp) -> String {
+    let state = &shown.told;
     let mut rows = vec![
         vec![cell("service"), cell(&state.service)],
         vec![cell("mode"), graded(&state.mode)],
         vec![cell("for"), cell(&period(now.since(state.since)))],
     ];
+    let runs = shown.runs(now);
+    if !runs.is_empty() {
+        rows.push(vec![cell("runs"), cell(&runs)]);
+    }
     if state.manual.is_some() {
         rows.push(vec![cell("override"), cell(&cause(state, now))]);
     }
@@ -292,6 +335,17 @@ fn details(output: Output, state: &ModeState, now: Timestamp) -> String {
     }
     for (name, value) in &state.instruction.features {
         rows.push(vec![cell("feature"), cell(&format!("{name} = {value}"))]);
+    }
+    if state.instruction.priority_floor != Priority::Low {
+        let floor = state.instruction.priority_floor.name();
+        rows.push(vec![cell("serves"), cell(&format!("{floor} and above"))]);
+    }
+    if let Some(quality) = &state.instruction.quality {
+        rows.push(vec![cell("quality"), cell(quality)]);
+    }
+    if state.instruction.shed > 0.0 {
+        let shed = format!("{:.0} %", state.instruction.shed * 100.0);
+        rows.push(vec![cell("sheds"), cell(&shed)]);
     }
     let left = period(state.lease_expires_at.since(now));
     rows.push(vec![cell("lease"), cell(&format!("another {left}"))]);
@@ -315,11 +369,14 @@ mod tests {
                       "explanation": "p99 is 310ms, 120ms expected"},
                      {"policy": "slow", "fingerprint": "0000000000000fff", "alertname": "LatencyDeviation",
                       "explanation": "p95 is 290ms, 110ms expected"}],
-             "features": {"recommendations": false}, "override": null,
-             "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 2},
+             "features": {"recommendations": false}, "priority_floor": "high", "quality": "reduced", "shed": 0.1,
+             "acknowledged": false, "differs_since": "2026-01-01T00:59:00Z",
+             "actual": [{"mode": "degraded", "instances": 2}, {"mode": "normal", "instances": 1}],
+             "override": null, "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 2},
             {"service": "search", "mode": "critical", "level": 2, "since": "2026-01-01T00:30:00Z", "why": [],
              "features": {}, "override": {"mode": "critical", "author": "ada", "reason": "sale",
              "set_at": "2026-01-01T00:30:00Z", "expires_at": "2026-01-01T02:30:00Z"},
+             "acknowledged": false,
              "lease_expires_at": "2026-01-01T01:00:30Z", "sequence": 3}]})
     }
 
@@ -334,31 +391,36 @@ mod tests {
         let output = Output::PLAIN;
         insta::assert_snapshot!(table(output, services, Some(freeze), now()), @r"
 Frozen by ada 1m ago: migration
-SERVICE   MODE      FOR  WHY
+SERVICE   TOLD      FOR  RUNS                                                   WHY
 cart      normal    1h
-checkout  degraded  2m   2 × LatencyDeviation (slow)
-search    critical  30m  set by ada: sale (for another 1h30m)
+checkout  degraded  2m   2 × degraded, 1 × normal; not what it was told for 1m  2 × LatencyDeviation (slow)
+search    critical  30m  not acknowledged yet                                   set by ada: sale (for another 1h30m)
 ");
         assert_eq!(table(output, Vec::new(), None, now()), "No services yet.\n");
     }
 
     #[test]
     fn one_mode_is_shown_with_its_reasons() {
-        let services: Vec<ModeState> = read(&answer()["data"]).expect("services");
+        let services: Vec<Shown> = read(&answer()["data"]).expect("services");
         let output = Output::PLAIN;
         insta::assert_snapshot!(details(output, &services[1], now()), @r"
 service  checkout
 mode     degraded
 for      2m
+runs     2 × degraded, 1 × normal; not what it was told for 1m
 why      LatencyDeviation by policy slow: p99 is 310ms, 120ms expected
 why      LatencyDeviation by policy slow: p95 is 290ms, 110ms expected
 feature  recommendations = false
+serves   high and above
+quality  reduced
+sheds    10 %
 lease    another 30s
 ");
         insta::assert_snapshot!(details(output, &services[2], now()), @r"
 service   search
 mode      critical
 for       30m
+runs      not acknowledged yet
 override  set by ada: sale (for another 1h30m)
 lease     another 30s
 ");

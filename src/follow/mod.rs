@@ -87,7 +87,7 @@ pub struct Service {
 #[derive(Debug)]
 enum Answer {
     /// An instruction, and for how long it holds.
-    Told(ModeState, Duration),
+    Told(Arc<ModeState>, Duration),
     Unknown,
     /// Nothing that could be obeyed.
     Useless(String),
@@ -203,7 +203,7 @@ impl Service {
             let pause = match lease.during(self.ask()).await {
                 Answer::Told(state, left) => {
                     lease.until = Some(asked + left);
-                    told.send_replace(Told::Instruction(Arc::new(state)));
+                    told.send_replace(Told::Instruction(state));
                     (left / RENEWALS).clamp(RENEW.0, RENEW.1)
                 }
                 Answer::Unknown => {
@@ -246,7 +246,7 @@ impl Service {
         let now = date.unwrap_or_else(|| Clock::System.now());
         match state.lease_expires_at.since(now) {
             Duration::ZERO => Answer::Useless("the lease has run out at the daemon itself".into()),
-            left => Answer::Told(state, left),
+            left => Answer::Told(Arc::new(state), left),
         }
     }
 }

@@ -221,6 +221,9 @@ fn the_demo_tells_its_story_to_the_end() {
         "Learning",
         "alert LatencyDeviation",
         "payment → degraded",
+        "payment has heard it",
+        "distance from what is expected 100 % →",
+        "it helped",
         "shed",
         "back to normal",
     ] {

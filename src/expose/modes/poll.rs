@@ -129,8 +129,11 @@ fn tag<'a>(modes: impl IntoIterator<Item = (&'a ModeState, Option<&'a ServiceRep
         &'a Option<Override>,
         u64,
         &'a Option<String>,
-        Option<(bool, u64, u32, &'a [(String, u32)], Option<Timestamp>)>,
+        Option<Reported<'a>>,
     );
+    /// What instances say, but for when one was heard last.
+    #[derive(Serialize)]
+    struct Reported<'a>(bool, u64, u32, &'a [(String, u32)], Option<Timestamp>);
     let mut feed = Feed(Sha256::new());
     for (mode, report) in modes {
         let lasting = Lasting(
@@ -151,13 +154,7 @@ fn tag<'a>(modes: impl IntoIterator<Item = (&'a ModeState, Option<&'a ServiceRep
                     differs_since,
                     heard_at: _,
                 } = report;
-                (
-                    *acknowledged,
-                    *sequence,
-                    *instances,
-                    &actual[..],
-                    *differs_since,
-                )
+                Reported(*acknowledged, *sequence, *instances, actual, *differs_since)
             }),
         );
         serde_json::to_writer(&mut feed, &lasting).expect("texts and numbers, fed to a hash");
