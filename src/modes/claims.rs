@@ -21,6 +21,7 @@ type Asked = BTreeSet<(String, usize)>;
 impl Machine {
     /// Takes in how an alert stands now.
     pub(super) fn take_in(&mut self, now: Timestamp, alert: &Alert) {
+        self.looked_at.remove(&alert.fingerprint);
         match alert.state {
             AlertState::Firing => {
                 self.looked_at.insert(alert.fingerprint);

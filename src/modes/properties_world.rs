@@ -111,6 +111,10 @@ pub(super) struct World {
     /// Ticks with data since the last start or jump of the clock.
     pub(super) fed_ticks: u32,
     pub(super) alerts: BTreeMap<(usize, usize), Known>,
+    /// Who was seen to call whom, in the last tick.
+    pub(super) calls: Vec<(&'static str, &'static str)>,
+    /// Callers that an alert has been seen to have: the alert's service, and the caller.
+    called: BTreeSet<(usize, &'static str)>,
     pub(super) told: BTreeMap<String, ModeState>,
     pub(super) overrides: BTreeMap<String, Override>,
     pub(super) frozen: bool,
@@ -139,6 +143,8 @@ impl World {
             watched: Duration::ZERO,
             fed_ticks: 0,
             alerts: BTreeMap::new(),
+            calls: Vec::new(),
+            called: BTreeSet::new(),
             told: BTreeMap::new(),
             overrides: BTreeMap::new(),
             frozen: false,
@@ -165,12 +171,12 @@ impl World {
         let going_on = going_on.filter(|(_, known)| known.counts(self.watched));
         let level = |(&(kind, of), _): (&(usize, usize), &Known)| {
             let (name, own) = (ALERTS[kind], NAMES[of]);
-            let callers = || CALLS.iter().any(|call| *call == (service, own));
+            let is_caller = |(at, caller): &(usize, &str)| *at == of && *caller == service;
             match name {
                 "Slow" if service == GATEWAY || service == own => 1,
                 "Odd" if service == GATEWAY => 1,
                 "Broken" | "Odd" if service == own => 2,
-                "Called" if callers() => 1,
+                "Called" if self.called.iter().any(is_caller) => 1,
                 _ => 0,
             }
         };
@@ -179,6 +185,18 @@ impl World {
 
     /// Marks what is asked for until this moment.
     pub(super) fn note_asked(&mut self) {
+        let called = ALERTS.iter().position(|name| *name == "Called");
+        let called = called.expect("there is one");
+        for (of, own) in NAMES.into_iter().enumerate() {
+            match self.alerts.get(&(called, of)) {
+                Some(known) if known.alert.state == AlertState::Firing && known.is_told => {
+                    let callers = self.calls.iter().filter(|(_, callee)| *callee == own);
+                    self.called.extend(callers.map(|(caller, _)| (of, *caller)));
+                }
+                Some(known) if known.counts(self.watched) => {}
+                Some(_) | None => self.called.retain(|(at, _)| *at != of),
+            }
+        }
         for service in NAMES.into_iter().chain([GATEWAY]) {
             let asked = self.asked_level(service);
             for level in 1..=asked.0 {
@@ -227,11 +245,13 @@ impl World {
             .values()
             .map(|k| Arc::new(k.alert.clone()))
             .collect();
-        let calls: Vec<_> = match self.watched.as_secs() % 3 {
+        self.calls = match self.watched.as_secs() % 3 {
             // Who is degraded may well stop calling.
             0 => Vec::new(),
             _ => CALLS.to_vec(),
         };
+        self.note_asked();
+        let calls = self.calls.clone();
         let services: Vec<&str> = NAMES.into_iter().chain([GATEWAY]).collect();
         let tick = Tick {
             services: &services,

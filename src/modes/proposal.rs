@@ -107,11 +107,12 @@ impl Machine {
                 (Some(_), None) | (None, Some(_)) => true,
                 (None, None) => false,
             };
-            // While blind, only what is of no use any more goes.
-            let may_make = !self.sight.is_blind();
-            if !is_news || (!may_make && wanted.is_some()) {
+            // While blind nothing is made, but what stands for something else than is asked for goes.
+            let is_blind = self.sight.is_blind();
+            if !is_news || (is_blind && (stays || before.is_none())) {
                 continue;
             }
+            let wanted = wanted.filter(|_| !is_blind);
             let since = before.filter(|_| stays).map_or(now, |before| before.since);
             let made = wanted
                 .map(|(want, restraint)| self.proposal(&name, service, &want, restraint, since));

@@ -289,10 +289,10 @@ impl Service {
     }
 
     /// Derives demands and reasons from the claims. Not while automation may not act: they are part of
-    /// what a service is told.
-    pub(super) fn absorb(&mut self, policies: &[Policy]) {
+    /// what a service is told. Whether there was anything to derive.
+    pub(super) fn absorb(&mut self, policies: &[Policy]) -> bool {
         if !std::mem::take(&mut self.stale) || self.auto == Level(0) {
-            return;
+            return false;
         }
         self.touched = true;
         let mut asking: Vec<_> = self
@@ -330,6 +330,7 @@ impl Service {
         if !reasons.is_empty() {
             self.reasons = reasons;
         }
+        true
     }
 
     /// What the service would be told, and why, after the step `want`.

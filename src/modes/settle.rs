@@ -38,8 +38,10 @@ impl Machine {
             // Down first: it makes room.
             self.step_back(&mut causes);
             self.go_up(&mut causes);
-            for service in self.services.values_mut() {
-                service.absorb(&self.settings.policies);
+            for (name, service) in &mut self.services {
+                if service.absorb(&self.settings.policies) {
+                    self.unsaved.insert(name.clone());
+                }
             }
         }
         self.propose(now);
