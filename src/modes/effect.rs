@@ -19,6 +19,8 @@ const MAX_SIGNALS: usize = 20;
 const READINGS: usize = 3;
 /// The most time that one reading stands for: a signal that is heard of more rarely is watched for longer.
 const LONGEST_READING: Duration = Duration::from_secs(60);
+/// For so many readings after the step an incident that was growing is expected to go on growing as it did.
+const TREND: u32 = 10;
 /// A deviation is never told to be larger than this, in deviations at the step.
 const LARGEST: f64 = 1e6;
 
@@ -64,6 +66,12 @@ struct Watched {
     scale: Option<Scale>,
     /// The newest deviations in deviations at the step, the newest last.
     readings: VecDeque<f64>,
+    /// How many readings there were.
+    #[serde(default)]
+    count: u32,
+    /// How many of the newest, in a row, were worse than where it was going anyway.
+    #[serde(default)]
+    worse: u32,
     /// The alert's newest sample that was read.
     read_until: Timestamp,
     /// How many anomalous samples it had then.
@@ -79,6 +87,10 @@ struct Scale {
     expected: f64,
     /// Distance from there to the value observed, signed.
     deviation: f64,
+    /// By how much the deviation grew from one anomalous sample to the next until the step, in deviations at
+    /// the step; at least 0. An incident that develops is not the fault of the step taken against it.
+    #[serde(default)]
+    growth: f64,
 }
 
 impl Scale {
@@ -86,11 +98,28 @@ impl Scale {
         let deviation = alert.observed - alert.expected;
         // A detector may know that something is odd without a distance, as of a signal that is missing.
         let is_ours = alert.reported().is_none();
-        (is_ours && deviation.is_normal()).then(|| Self {
-            signal_id: alert.signal_id.clone(),
-            expected: alert.expected,
-            deviation,
+        (is_ours && deviation.is_normal()).then(|| {
+            let mut scale = Self {
+                signal_id: alert.signal_id.clone(),
+                expected: alert.expected,
+                deviation,
+                growth: 0.0,
+            };
+            let nearest = if deviation > 0.0 {
+                alert.grounds.least
+            } else {
+                alert.grounds.greatest
+            };
+            let from = nearest.and_then(|nearest| scale.ratio(nearest));
+            let steps = f64::from(alert.anomalous_samples.saturating_sub(1).max(1));
+            scale.growth = (1.0 - from.unwrap_or(1.0)).max(0.0) / steps;
+            scale
         })
+    }
+
+    /// How far the signal would be at the `count`th reading after the step if it went on as before.
+    fn foreseen(&self, count: u32) -> f64 {
+        1.0 + self.growth * f64::from(count.min(TREND))
     }
 
     /// How far `value` is from what was expected, on the alert's side.
@@ -106,6 +135,8 @@ impl Watched {
             fingerprint: alert.fingerprint,
             scale: Scale::of(alert),
             readings: VecDeque::new(),
+            count: 0,
+            worse: 0,
             read_until: alert.updated_at,
             samples: alert.anomalous_samples,
             standing: Standing::Deviates,
@@ -113,7 +144,7 @@ impl Watched {
     }
 
     /// Takes in how the alert is now. True if something was heard of it.
-    fn read(&mut self, alert: Option<&Alert>) -> bool {
+    fn read(&mut self, alert: Option<&Alert>, terms: &Terms) -> bool {
         let before = self.standing;
         let Some(alert) = alert else {
             // One that was resolved is forgotten after a while.
@@ -134,6 +165,10 @@ impl Watched {
             Standing::Resolved => return true,
             Standing::Silent => return false,
         }
+        if alert.reported().is_some() {
+            // It goes on until the time that its system said, however rarely that reports it again.
+            return true;
+        }
         if alert.updated_at <= self.read_until {
             return false;
         }
@@ -145,6 +180,13 @@ impl Watched {
             if self.readings.len() > READINGS {
                 self.readings.pop_front();
             }
+            self.count = self.count.saturating_add(1);
+            let is_worse = ratio >= self.threshold(terms);
+            self.worse = if is_worse {
+                self.worse.saturating_add(1)
+            } else {
+                0
+            };
         }
         true
     }
@@ -189,10 +231,14 @@ impl Watched {
             || self.readings.len() >= READINGS
     }
 
-    fn is_worse(&self, terms: &Terms) -> bool {
-        self.standing == Standing::Deviates
-            && self.readings.len() >= READINGS
-            && self.readings.iter().all(|r| *r >= 1.0 + terms.worse)
+    /// From where on a reading says that the step did harm.
+    fn threshold(&self, terms: &Terms) -> f64 {
+        let scale = self.scale.as_ref();
+        (1.0 + terms.worse) * scale.map_or(1.0, |scale| scale.foreseen(self.count))
+    }
+
+    fn is_worse(&self) -> bool {
+        self.standing == Standing::Deviates && self.worse as usize >= READINGS
     }
 }
 
@@ -226,7 +272,7 @@ impl Watch {
             .min(LONGEST_READING);
         let mut is_heard = false;
         for signal in &mut self.signals {
-            is_heard |= signal.read(alert(signal.fingerprint));
+            is_heard |= signal.read(alert(signal.fingerprint), &self.terms);
         }
         if !is_heard {
             return None;
@@ -305,7 +351,7 @@ impl Watch {
     }
 
     fn verdict(&self, after: f64) -> Option<EffectVerdict> {
-        if self.signals.iter().any(|s| s.is_worse(&self.terms)) {
+        if self.signals.iter().any(Watched::is_worse) {
             return Some(EffectVerdict::Worse);
         }
         let is_ready = self.signals.iter().all(Watched::is_ready);
@@ -316,7 +362,7 @@ impl Watch {
             return None;
         }
         let is_worse = |signal: &Watched| {
-            signal.is_ready() && signal.deviation() >= Some(1.0 + self.terms.worse)
+            signal.is_ready() && signal.deviation() >= Some(signal.threshold(&self.terms))
         };
         Some(if self.signals.iter().any(is_worse) {
             EffectVerdict::Worse
@@ -434,6 +480,33 @@ mod tests {
     }
 
     #[test]
+    fn an_incident_that_grows_as_it_did_before_the_step_is_not_called_its_harm() {
+        let grown = |least| {
+            let mut alert = firing(30.0);
+            alert.anomalous_samples = 3;
+            alert.grounds.least = Some(least);
+            alert
+        };
+        let verdict = |begin: &Alert, readings: &str| {
+            let (at, effect) = play(begin, TERMS, readings);
+            (at, effect.map(|effect| effect.verdict))
+        };
+        // From 15 to 30 in two steps, and on like that.
+        let going_on = "38 45 52 60 68 75 82 90 98 105";
+        assert_eq!(verdict(&grown(15.0), going_on), (10, Some(NoEffect)));
+        // What was level before, or grows far faster than before, was not like that.
+        assert_eq!(verdict(&grown(30.0), going_on), (4, Some(Worse)));
+        assert_eq!(verdict(&grown(15.0), "70 90 110"), (3, Some(Worse)));
+        // A trend is not believed for ever.
+        let slow = Terms {
+            within: secs(600),
+            ..TERMS
+        };
+        let (at, effect) = play(&grown(15.0), slow, &"200 ".repeat(20));
+        assert_eq!((at, effect.map(|e| e.verdict)), (3, Some(Worse)));
+    }
+
+    #[test]
     fn what_is_within_the_band_is_no_farther_than_its_end() {
         let calm = "after 30s the deviation is 20 % of what it was at the step";
         check("calm calm calm", Some((3, Improved, calm)));
@@ -468,6 +541,9 @@ mod tests {
         let effect = effect.expect("the time is over");
         assert_eq!((at, effect.verdict), (10, NoEffect));
         assert_eq!((effect.before, effect.after), (None, None));
+        // It goes on until its system says otherwise, however rarely that is heard of.
+        let (at, effect) = play(&theirs, TERMS, &"- ".repeat(20));
+        assert_eq!((at, effect.map(|e| e.verdict)), (10, Some(NoEffect)));
         let (at, effect) = play(&theirs, TERMS, "99 resolved");
         assert_eq!((at, effect.map(|e| e.verdict)), (2, Some(Improved)));
     }
