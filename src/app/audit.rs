@@ -9,13 +9,15 @@ use crate::clock::Clock;
 use crate::config;
 use crate::expose::{self, AuditPage, AuditQuery};
 use crate::model::{BoxFuture, EffectVerdict, EpisodeAction, Event, EventBody, Timestamp};
-use crate::storage::{Change, Store};
+use crate::storage::{Change, Part, Store};
 use crate::telemetry::Telemetry;
 
 /// How often it is looked for entries that need not be kept any longer.
 const LOOK: Duration = Duration::from_mins(10);
 /// Entries that one page may look at: who asks for rare ones gets fewer, and a cursor to go on from.
 const MOST_LOOKED_AT: usize = 20_000;
+/// What events about acknowledgements are called.
+const ACKNOWLEDGED: &str = "acknowledged";
 
 /// Whether an event belongs into the audit: everything that concerns modes.
 pub(super) fn concerns(event: &Event) -> bool {
@@ -34,7 +36,11 @@ pub(super) fn concerns(event: &Event) -> bool {
 pub(super) fn changes(event: &Event) -> impl Iterator<Item = Change> + use<> {
     // An event is plain data of our own; should it ever fail to serialise, its number is still used.
     let value = serde_json::to_vec(event).unwrap_or_default();
-    let audit = concerns(event).then(|| Change::audit(event.sequence, value.clone()));
+    let audit = concerns(event).then(|| match &event.body {
+        // Services may say much, and nobody asks who they are: that leaves room for what is decided.
+        EventBody::Acknowledged { .. } => Change::acknowledgement(event.sequence, value.clone()),
+        _ => Change::audit(event.sequence, value.clone()),
+    });
     std::iter::once(Change::event(event.sequence, value)).chain(audit)
 }
 
@@ -128,11 +134,17 @@ impl expose::Audit for Reader {
     fn page(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, String>> {
         Box::pin(async move {
             let before = query.before;
+            let acknowledged = |name: &String| name == ACKNOWLEDGED;
+            let part = match query.types.is_empty() || query.types.iter().any(acknowledged) {
+                true => Part::All,
+                false => Part::WithoutAcknowledgements,
+            };
             let visit = move |gathered: &mut Gathered, number, value: &[u8]| {
                 gathered.take(&query, number, value)
             };
-            let gathered = self.0.audit_back(before, Gathered::default(), visit).await;
+            let gathered = self.0.audit_back(part, before, Gathered::default(), visit);
             gathered
+                .await
                 .map(|gathered| gathered.page)
                 .map_err(|error| error.to_string())
         })
@@ -170,4 +182,83 @@ fn is_before(value: &[u8], oldest: Timestamp) -> bool {
         time: Timestamp,
     }
     serde_json::from_slice::<Dated>(value).is_ok_and(|entry| entry.time < oldest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expose::Audit as _;
+    use crate::model::Acknowledgement;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn heard(sequence: u64) -> Event {
+        let acknowledgement = Acknowledgement {
+            instance: String::new(),
+            mode: "degraded".into(),
+            sequence,
+            detail: String::new(),
+        };
+        Event {
+            sequence,
+            time: NOW,
+            body: EventBody::Acknowledged {
+                service: "pay".into(),
+                acknowledgement,
+            },
+        }
+    }
+
+    fn frozen(sequence: u64) -> Event {
+        Event {
+            sequence,
+            time: NOW,
+            body: EventBody::Freeze {
+                frozen: true,
+                reason: "x".into(),
+                author: "ann".into(),
+            },
+        }
+    }
+
+    async fn numbers(
+        store: &Store,
+        types: &[&str],
+        before: Option<u64>,
+    ) -> (Vec<u64>, Option<u64>) {
+        let query = AuditQuery {
+            types: types.iter().map(|name| (*name).to_owned()).collect(),
+            before,
+            limit: 4,
+            ..AuditQuery::default()
+        };
+        let page = Reader(store.clone()).page(query).await.unwrap();
+        let events = page.events.iter().map(|event| event.sequence);
+        (events.collect(), page.next)
+    }
+
+    #[tokio::test]
+    async fn acknowledgements_leave_room_for_what_is_decided() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), NOW, &Telemetry::new()).unwrap();
+        // As earlier versions did.
+        let old = serde_json::to_vec(&heard(1)).unwrap();
+        store.record(vec![Change::audit(1, old)]).await.unwrap();
+        let events = std::iter::once(frozen(2))
+            .chain((3..=2_000).map(heard))
+            .chain([frozen(2_001), heard(2_002)]);
+        let changes = events.flat_map(|event| changes(&event).collect::<Vec<_>>());
+        store.record(changes.collect()).await.unwrap();
+        let pruned = store.prune_audit(3, Box::new(|_| false)).await;
+        assert_eq!(pruned, Ok(1_996));
+        let first = numbers(&store, &[], None).await;
+        assert_eq!(first, (vec![2_002, 2_001, 2_000, 1_999], Some(1_999)));
+        assert_eq!(numbers(&store, &[], first.1).await, (vec![2, 1], None));
+        assert_eq!(
+            numbers(&store, &["freeze"], None).await,
+            (vec![2_001, 2], None)
+        );
+        let said = numbers(&store, &["acknowledged"], None).await;
+        assert_eq!(said, (vec![2_002, 2_000, 1_999, 1], None));
+    }
 }

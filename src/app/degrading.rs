@@ -8,16 +8,13 @@ use std::time::Duration;
 use super::builtin;
 use crate::engine::TickReport;
 use crate::model::{
-    Alert, AlertState, Attributes, EffectVerdict, Evidence, Judged, MetricKind, Observation,
-    PlanState, Resource, Rule, RuleId, Sample, Scope, SeriesIdentity, SeverityLabel, SignalId,
-    SignalKind, SignalMeta, StepState, Timestamp,
+    Alert, AlertState, Attributes, DEGRADATION_HARMFUL as HARMFUL, EffectVerdict, Evidence, Judged,
+    MODE_NOT_APPLIED as NOT_APPLIED, MetricKind, Observation, PLAN_UNDONE as UNDONE, PlanState,
+    Resource, Rule, RuleId, Sample, Scope, SeriesIdentity, SeverityLabel, SignalId, SignalKind,
+    SignalMeta, StepState, Timestamp,
 };
 use crate::modes::{Settings, View};
 
-/// The alerts' names.
-const NOT_APPLIED: &str = "ModeNotApplied";
-const HARMFUL: &str = "DegradationHarmful";
-const UNDONE: &str = "PlanUndone";
 /// The signals that they seem to be about.
 const METRICS: [&str; 3] = [
     "tidewatch.mode.differs",

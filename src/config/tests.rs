@@ -372,8 +372,8 @@ fn references_to_what_is_not_there_are_named() {
         ],
     );
     check(
-        "modes:\n  receiver: nobody\n  policies:\n    - {name: p, when: '{}', level: degrade}\n    \
-         - {name: p, when: '{}', level: normal, service: '{{ nope }}'}\n",
+        "modes:\n  receiver: nobody\n  policies:\n    - {name: p, when: a=bc, level: degrade}\n    \
+         - {name: p, when: a=bc, level: normal, service: '{{ nope }}'}\n",
         &[
             "t.yaml:2:13: error: modes.receiver: unknown receiver `nobody`",
             "  hint: known receivers: log",

@@ -6,6 +6,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::model::Timestamp;
+
+/// What is sent to a service. Sent again as it is while nobody took it, so that who did and could not say
+/// so knows it again; until it is renewed, or there is a newer instruction.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// Its own.
+    pub(super) id: String,
+    pub(super) body: Vec<u8>,
+    /// Number of the instruction.
+    pub(super) sequence: u64,
+    /// Until when the instruction holds by what it says.
+    pub(super) holds_until: Timestamp,
+    /// When it is to be renewed.
+    pub(super) renewal: Instant,
+}
+
 /// What is known of telling one service.
 #[derive(Debug)]
 struct Entry {
@@ -17,6 +34,8 @@ struct Entry {
     underway: bool,
     /// Failed attempts in a row.
     failed: u32,
+    /// What it was sent last, if it was not taken.
+    message: Option<Arc<Message>>,
 }
 
 /// Somebody who is to be told now.
@@ -24,6 +43,8 @@ struct Entry {
 pub(super) struct Job {
     pub(super) service: Arc<str>,
     pub(super) hook: usize,
+    /// What it was sent before and did not take.
+    pub(super) message: Option<Arc<Message>>,
 }
 
 /// Who is to be told, in the order in which it is due. Bounded by the services that are known.
@@ -61,6 +82,7 @@ impl Agenda {
                         due: now,
                         underway: false,
                         failed: 0,
+                        message: None,
                     };
                     if entry.hook.is_some() {
                         self.order.insert((now, Arc::clone(&service)));
@@ -105,7 +127,12 @@ impl Agenda {
         let entry = self.services.get_mut(&service)?;
         entry.underway = true;
         let hook = entry.hook?;
-        Some(Job { service, hook })
+        let message = entry.message.take();
+        Some(Job {
+            service,
+            hook,
+            message,
+        })
     }
 
     /// `service` was told instruction `sequence`; it is told again after `renew`, or at once if there is a
@@ -137,13 +164,14 @@ impl Agenda {
         }
     }
 
-    /// `service` could not be told instruction `sequence`; it is tried again after what `wait` says for so
-    /// many failures in a row, or at once if there is a newer one. Returns that number.
+    /// `service` could not be told instruction `sequence` by `message`; it is tried again after what `wait`
+    /// says for so many failures in a row, or at once if there is a newer one. Returns that number.
     pub(super) fn failed(
         &mut self,
         now: Instant,
         service: &str,
         sequence: u64,
+        message: Option<Arc<Message>>,
         wait: impl FnOnce(u32) -> Duration,
     ) -> u32 {
         let Some(entry) = self.services.get_mut(service) else {
@@ -151,6 +179,7 @@ impl Agenda {
         };
         entry.underway = false;
         let superseded = entry.wanted != sequence;
+        entry.message = message;
         entry.failed = entry.failed.saturating_add(1);
         let failed = entry.failed;
         let due = if superseded { now } else { now + wait(failed) };
@@ -208,15 +237,15 @@ mod tests {
         let wait = |failed: u32| Duration::from_secs(failed.into());
         look(&mut agenda, start, &[("pay", 1)]);
         assert_eq!(taken(&mut agenda, start), ["pay"]);
-        assert_eq!(agenda.failed(start, "pay", 1, wait), 1);
+        assert_eq!(agenda.failed(start, "pay", 1, None, wait), 1);
         assert_eq!(agenda.next(), Some(at(1)));
         assert_eq!(taken(&mut agenda, at(1)), ["pay"]);
-        assert_eq!(agenda.failed(at(1), "pay", 1, wait), 2);
+        assert_eq!(agenda.failed(at(1), "pay", 1, None, wait), 2);
         assert_eq!(agenda.next(), Some(at(3)));
         // What is newer does not wait for the old one's turn.
         look(&mut agenda, at(2), &[("pay", 2)]);
         assert_eq!(taken(&mut agenda, at(2)), ["pay"]);
-        assert_eq!(agenda.failed(at(2), "pay", 2, wait), 1);
+        assert_eq!(agenda.failed(at(2), "pay", 2, None, wait), 1);
         assert_eq!(taken(&mut agenda, at(3)), ["pay"]);
         assert_eq!(agenda.done(at(3), "pay", 2, RENEW), 1);
         assert_eq!(agenda.next(), Some(at(18)));

@@ -3,8 +3,8 @@
 //!
 //! In: what services are told, from the [`Board`]. Out: one request for each new instruction, and again
 //! within each lease; acknowledgements, where the answer says in which mode the service runs. What always
-//! holds: only the newest instruction is told; one that could not be told is tried again until it is
-//! superseded; what does not hold any more is not told. Services hold up no other: at most one request is
+//! holds: only the newest instruction is told; one that could not be told is tried again, as the same message
+//! for half of a lease, until it is superseded; what does not hold any more is not told. Services hold up no other: at most one request is
 //! under way for each, and a bounded number for all.
 
 mod agenda;
@@ -12,6 +12,7 @@ mod agenda;
 mod tests;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -28,7 +29,7 @@ use crate::model::{Acknowledgement, ModeState, Timestamp};
 use crate::notify::{AttemptError, Error, Policy, Poster, Secret};
 use crate::publish::Board;
 use crate::telemetry::Telemetry;
-use agenda::{Agenda, Job};
+use agenda::{Agenda, Job, Message};
 
 /// Longest time between two looks at who is known.
 const LOOK: Duration = Duration::from_secs(1);
@@ -104,6 +105,8 @@ struct Outcome {
     job: Job,
     /// Number of the instruction.
     sequence: u64,
+    /// What was sent.
+    message: Option<Arc<Message>>,
     result: Result<Heard, AttemptError>,
 }
 
@@ -207,6 +210,7 @@ impl Instructor {
     fn told(&self, job: Job) -> impl Future<Output = Outcome> + Send + use<> {
         let webhook = self.settings.webhooks[job.hook].clone();
         let (board, clock, poster) = (self.board.clone(), self.clock.clone(), self.poster.clone());
+        let renew = self.settings.lease / 2;
         async move {
             let now = clock.now();
             let modes = board.modes();
@@ -214,15 +218,23 @@ impl Instructor {
             // Nobody decides any more: the service is to hear silence, and to find its own way.
             let told = told.filter(|told| told.lease_expires_at > now);
             let sequence = told.map_or(0, |told| told.sequence);
-            let result = match told {
-                Some(told) => tell(&webhook, told, &poster, now).await,
-                None => Ok(None),
+            let again = job.message.clone();
+            let message = told
+                .map(|told| message(told, again, now, renew))
+                .transpose();
+            let (message, result) = match (told, message) {
+                (Some(told), Ok(Some(message))) => {
+                    let result = tell(&webhook, told, &message, &poster, now).await;
+                    (Some(message), result.map(Some))
+                }
+                (_, Ok(_)) => (None, Ok(None)),
+                (_, Err(error)) => (None, Err(error)),
             };
-            let result = match (told, result) {
-                (_, Err(error)) => Err(error),
-                (None, _) => Ok(Heard::Nothing),
-                (Some(_), Ok(None)) => Ok(Heard::Silently),
-                (Some(_), Ok(Some(said))) => {
+            let result = match result {
+                Err(error) => Err(error),
+                Ok(None) => Ok(Heard::Nothing),
+                Ok(Some(None)) => Ok(Heard::Silently),
+                Ok(Some(Some(said))) => {
                     let noted = board.acknowledge(job.service.to_string(), said);
                     // Should it not be noted, the next renewal says it again.
                     drop(tokio::time::timeout(PATIENCE, noted).await);
@@ -232,6 +244,7 @@ impl Instructor {
             Outcome {
                 job,
                 sequence,
+                message,
                 result,
             }
         }
@@ -241,6 +254,7 @@ impl Instructor {
         let Outcome {
             job,
             sequence,
+            message,
             result,
         } = match done {
             Ok(outcome) => outcome,
@@ -286,7 +300,8 @@ impl Instructor {
             let wait = policy.wait(failed, Duration::ZERO, Duration::MAX, after, random);
             wait.unwrap_or(policy.max)
         };
-        if self.agenda.failed(now, &job.service, sequence, wait) == 1 {
+        let agenda = &mut self.agenda;
+        if agenda.failed(now, &job.service, sequence, message, wait) == 1 {
             tracing::warn!(
                 service = &*job.service,
                 sequence,
@@ -296,13 +311,22 @@ impl Instructor {
     }
 }
 
-/// Tells one service once; what it acknowledges, if it does.
-async fn tell(
-    webhook: &Webhook,
+/// What a service is sent: `again`, what it did not take, while that still says the same and need not be
+/// renewed; else a new one, which need not be for `renew`.
+fn message(
     told: &ModeState,
-    poster: &Poster,
+    again: Option<Arc<Message>>,
     now: Timestamp,
-) -> Result<Option<Acknowledgement>, AttemptError> {
+    renew: Duration,
+) -> Result<Arc<Message>, AttemptError> {
+    let same = again.filter(|message| {
+        message.sequence == told.sequence
+            && message.holds_until > now
+            && message.renewal > Instant::now()
+    });
+    if let Some(message) = same {
+        return Ok(message);
+    }
     let body = Body {
         r#type: "mode",
         timestamp: now,
@@ -311,11 +335,28 @@ async fn tell(
     let body = serde_json::to_vec(&body).map_err(|error| AttemptError::Permanent {
         reason: error.to_string(),
     })?;
+    Ok(Arc::new(Message {
+        // Of its own for each renewal, so that receivers which refuse repeats take it.
+        id: format!("mode_{}_{}", told.sequence, now.as_nanos()),
+        body,
+        sequence: told.sequence,
+        holds_until: told.lease_expires_at,
+        renewal: Instant::now() + renew,
+    }))
+}
+
+/// Tells one service once, at `now`; what it acknowledges, if it does.
+async fn tell(
+    webhook: &Webhook,
+    told: &ModeState,
+    message: &Message,
+    poster: &Poster,
+    now: Timestamp,
+) -> Result<Option<Acknowledgement>, AttemptError> {
     let url = address(&webhook.url, &told.service);
-    // Of its own for each renewal, so that receivers which refuse repeats take it.
-    let id = format!("mode_{}_{}", told.sequence, now.as_nanos());
     let secret = webhook.secret.as_ref();
-    let answer = poster.post(&url, secret, &id, now, body).await?;
+    let Message { id, body, .. } = message;
+    let answer = poster.post(&url, secret, id, now, body.clone()).await?;
     Ok(serde_json::from_str(&answer)
         .ok()
         .map(|answer: Answer| Acknowledgement {

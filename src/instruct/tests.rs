@@ -195,9 +195,12 @@ async fn what_fails_is_tried_again_until_it_is_superseded() {
     let (address, mut told) = service(answers).await;
     fixture.tell([state("pay", 1, 1)]);
     let running = fixture.start(&format!("http://{address}/"), LONG);
-    for _ in 0..2 {
-        assert_eq!(told.recv().await.unwrap().data()["sequence"], 1);
-    }
+    let first = told.recv().await.unwrap();
+    assert_eq!(first.data()["sequence"], 1);
+    // It is the same message, so that who took it and could not say so knows it again.
+    fixture.clock.set(NOW.plus(Duration::from_secs(1)));
+    let again = told.recv().await.unwrap();
+    assert_eq!((&again.id, &again.body), (&first.id, &first.body));
     // This one fails for good, as far as anybody can say; what is newer is told all the same.
     fixture.tell([state("pay", 1, 2)]);
     assert_eq!(told.recv().await.unwrap().data()["sequence"], 2);
@@ -213,6 +216,29 @@ async fn what_fails_is_tried_again_until_it_is_superseded() {
         (fixture.count("failed"), fixture.count("acknowledged")),
         (2, 0)
     );
+    fixture.stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_fails_for_long_is_renewed() {
+    let fixture = Fixture::new();
+    let refused = vec![(StatusCode::SERVICE_UNAVAILABLE, "")];
+    let (address, mut told) = service(Arc::new(Mutex::new(refused))).await;
+    fixture.tell([state("pay", 1, 1)]);
+    let lease = Duration::from_millis(20);
+    let running = fixture.start(&format!("http://{address}/"), lease);
+    let first = told.recv().await.unwrap();
+    fixture.clock.set(NOW.plus(Duration::from_secs(1)));
+    let renewed = loop {
+        let next = told.recv().await.unwrap();
+        if next.id != first.id {
+            break next;
+        }
+        assert_eq!(next.body, first.body);
+    };
+    assert_eq!(renewed.data()["sequence"], 1);
+    assert_ne!(renewed.body, first.body);
     fixture.stop.cancel();
     running.await.unwrap();
 }

@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Instruction, Level, ModeReason, ModeStep, Timestamp};
 
+/// A service that reports does not do what it was told: the name of that alert.
+pub const MODE_NOT_APPLIED: &str = "ModeNotApplied";
+/// A step did harm or had no effect: the name of that alert.
+pub const DEGRADATION_HARMFUL: &str = "DegradationHarmful";
+/// A plan was taken back: the name of that alert.
+pub const PLAN_UNDONE: &str = "PlanUndone";
+/// The alerts about modes themselves, which no policy acts on.
+pub const MODE_ALERTS: [&str; 3] = [MODE_NOT_APPLIED, DEGRADATION_HARMFUL, PLAN_UNDONE];
+
 /// What one instance of a service says about its mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgement {

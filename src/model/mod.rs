@@ -24,8 +24,9 @@ mod view;
 pub use alert::{Alert, AlertState, Fingerprint, PostedAlert, Transition};
 pub use attributes::{AttributeValue, Attributes};
 pub use control::{
-    Acknowledgement, Action, Effect, EffectVerdict, Episode, EpisodeAction, PlanRun, PlanState,
-    PlanStep, Proposal, ProposalAction, Restraint, ServiceReport, StepState,
+    Acknowledgement, Action, DEGRADATION_HARMFUL, Effect, EffectVerdict, Episode, EpisodeAction,
+    MODE_ALERTS, MODE_NOT_APPLIED, PLAN_UNDONE, PlanRun, PlanState, PlanStep, Proposal,
+    ProposalAction, Restraint, ServiceReport, StepState,
 };
 pub use delivery::{BreakerView, DeliveryStatistics, IntegrationView, ReceiverView, TroubleView};
 pub use detector::{

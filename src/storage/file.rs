@@ -232,7 +232,7 @@ fn read(database: &Database) -> Result<Contents, redb::Error> {
     let mut contents = Contents::new();
     for table in Table::ALL
         .into_iter()
-        .filter(|table| *table != Table::Audit)
+        .filter(|table| !Table::AUDIT.contains(table))
     {
         let opened = match transaction.open_table(definition(table)) {
             Ok(opened) => opened,
@@ -268,7 +268,8 @@ fn transact<'c>(
                 None => drop(opened.remove(key)?),
             }
         }
-        for (table, kept) in [(Table::Events, EVENTS_KEPT), (Table::Audit, AUDIT_KEPT)] {
+        let audit = Table::AUDIT.map(|table| (table, AUDIT_KEPT));
+        for (table, kept) in audit.into_iter().chain([(Table::Events, EVENTS_KEPT)]) {
             if let Some(opened) = open.get_mut(&table) {
                 while opened.len()? > kept as u64 {
                     opened.pop_first()?;

@@ -4,7 +4,8 @@
 //! - `tidewatch.redb`, a [`Store`]: alerts, groups, modes, overrides, the event log and the audit. Changes
 //!   come in by [`Store::commit`] and [`Store::record`], and are on the disk once these return. One thread
 //!   writes; changes that wait while it does so share its next transaction. All of it is in memory, too, but
-//!   for the audit, which is long: that is read by [`Store::audit_back`] in pages.
+//!   for the audit, which is long: that is read by [`Store::audit_back`] in pages. What services acknowledge
+//!   is audited in a table of its own, so that however much of it there is, it pushes no decision out.
 //! - `learning.snapshot`, written whole now and then by [`snapshot`]: what the detectors have learned.
 //!
 //! **Invariants.** A damaged file never keeps the daemon from starting: it is set aside under a new
@@ -24,7 +25,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use audit::IsOld;
+pub use audit::{IsOld, Part};
 pub use store::{Recovered, Store};
 
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ use crate::model::Timestamp;
 
 /// Events kept; the oldest leave when a newer one comes. As many as watchers can resume over.
 pub const EVENTS_KEPT: usize = 10_000;
-/// Entries of the audit that are kept at most, whatever [`Store::prune_audit`] is asked for.
+/// Entries of each table of the audit that are kept at most, whatever [`Store::prune_audit`] is asked for.
 pub const AUDIT_KEPT: usize = 5_000_000;
 /// A value larger than this is refused: it would be a bug, and memory holds every value.
 pub const MAX_VALUE_BYTES: usize = 16 << 20;
@@ -52,8 +53,11 @@ pub enum Table {
     Overrides,
     /// The event log, by [`event_key`]; the last [`EVENTS_KEPT`] of it.
     Events,
-    /// Events about modes, by [`event_key`]; kept longer than the event log, and not in memory.
+    /// Events about modes, by [`event_key`]; kept longer than the event log, and not in memory. Earlier
+    /// versions put acknowledgements here, too.
     Audit,
+    /// The part of the audit that anybody can make grow: what services acknowledge, by [`event_key`].
+    Acknowledgements,
     /// Notifications that are decided but not yet delivered, by message id.
     Outbox,
     /// Incidents, by id.
@@ -70,13 +74,14 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Alerts,
         Self::Dispatch,
         Self::Modes,
         Self::Overrides,
         Self::Events,
         Self::Audit,
+        Self::Acknowledgements,
         Self::Outbox,
         Self::Incidents,
         Self::Silences,
@@ -84,6 +89,9 @@ impl Table {
         Self::Dismissals,
         Self::Meta,
     ];
+
+    /// The tables of the audit: each with a bound of its own, and read as one.
+    const AUDIT: [Self; 2] = [Self::Audit, Self::Acknowledgements];
 
     /// Its name in the file. Never changes.
     fn name(self) -> &'static str {
@@ -94,6 +102,7 @@ impl Table {
             Self::Overrides => "overrides",
             Self::Events => "events",
             Self::Audit => "audit",
+            Self::Acknowledgements => "acknowledgements",
             Self::Outbox => "outbox",
             Self::Incidents => "incidents",
             Self::Silences => "silences",
@@ -137,6 +146,11 @@ impl Change {
     /// Appends the event numbered `sequence` to the audit.
     pub fn audit(sequence: u64, value: impl Into<Vec<u8>>) -> Self {
         Self::put(Table::Audit, event_key(sequence), value)
+    }
+
+    /// Appends the event numbered `sequence` to the audit's acknowledgements.
+    pub fn acknowledgement(sequence: u64, value: impl Into<Vec<u8>>) -> Self {
+        Self::put(Table::Acknowledgements, event_key(sequence), value)
     }
 
     /// Appends the event numbered `sequence` to the event log.

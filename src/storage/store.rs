@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
-use super::audit::{IsOld, Reading};
+use super::audit::{IsOld, Part, Reading};
 use super::file::{Location, Opener, Unusable, disk};
 use super::writer::{OnFailure, Request, Writer};
 use super::{Change, Contents, Error, MAX_VALUE_BYTES, Table, schema, set_aside};
@@ -194,14 +194,15 @@ impl Store {
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
-    /// Reads the audit from the newest entry before the one numbered `before` (`None`: from the newest)
-    /// backwards, handing number and value to `visit` until that breaks or there is nothing more; returns
+    /// Reads this part of the audit from the newest entry before the one numbered `before` (`None`: from the
+    /// newest) backwards, handing number and value to `visit` until that breaks or there is nothing more; returns
     /// what `visit` made of `state`. Reading does not hold up writing.
     ///
     /// # Errors
     /// The disk's, or the store is closed.
     pub async fn audit_back<T: Send + 'static>(
         &self,
+        part: Part,
         before: Option<u64>,
         mut state: T,
         mut visit: impl FnMut(&mut T, u64, &[u8]) -> ControlFlow<()> + Send + 'static,
@@ -213,14 +214,14 @@ impl Store {
         let reading: Reading = answer.await.unwrap_or(Err(Error::Closed))?;
         let read = move || {
             let mut visit = |number, value: &[u8]| visit(&mut state, number, value);
-            reading.back(before, &mut visit).map(|()| state)
+            reading.back(part, before, &mut visit).map(|()| state)
         };
         let read = tokio::task::spawn_blocking(read).await;
         read.unwrap_or(Err(Error::Closed))
     }
 
-    /// Lets go of the oldest entries of the audit: while there are more than `keep`, and while `is_old` is
-    /// true of the oldest; some thousands of them at most. Returns how many those were; 0 means that
+    /// Lets go of the oldest entries of the audit: while there are more than `keep` (of acknowledgements and
+    /// of everything else, each), and while `is_old` is true of the oldest; some thousands of them at most. Returns how many those were; 0 means that
     /// nothing is left to do.
     ///
     /// # Errors

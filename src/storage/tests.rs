@@ -10,7 +10,7 @@ use redb::backends::FileBackend;
 use redb::{BackendError, Builder, DatabaseError, StorageBackend};
 
 use super::file::Opener;
-use super::{Change, EVENTS_KEPT, Error, Recovered, Store, Table, event_key, schema};
+use super::{Change, EVENTS_KEPT, Error, Part, Recovered, Store, Table, event_key, schema};
 use crate::model::Timestamp;
 use crate::telemetry::Telemetry;
 
@@ -419,8 +419,8 @@ fn errors_of_the_lock_are_not_taken_for_damage() {
     assert!(file(directory.path()).exists());
 }
 
-/// The numbers in the audit before `before`, at most `most` of them.
-async fn audited(store: &Store, before: Option<u64>, most: usize) -> Vec<u64> {
+/// The numbers in this part of the audit before `before`, at most `most` of them.
+async fn part_of_audit(store: &Store, part: Part, before: Option<u64>, most: usize) -> Vec<u64> {
     let visit = move |numbers: &mut Vec<u64>, number: u64, value: &[u8]| {
         assert_eq!(value, number.to_string().as_bytes());
         if numbers.len() == most {
@@ -429,8 +429,12 @@ async fn audited(store: &Store, before: Option<u64>, most: usize) -> Vec<u64> {
         numbers.push(number);
         ControlFlow::Continue(())
     };
-    let numbers = store.audit_back(before, Vec::new(), visit).await;
+    let numbers = store.audit_back(part, before, Vec::new(), visit).await;
     numbers.unwrap()
+}
+
+async fn audited(store: &Store, before: Option<u64>, most: usize) -> Vec<u64> {
+    part_of_audit(store, Part::All, before, most).await
 }
 
 fn entries(numbers: impl IntoIterator<Item = u64>) -> Vec<Change> {
@@ -454,7 +458,7 @@ async fn the_audit_is_read_backwards_in_pages_and_not_kept_in_memory() {
     assert!(table(&recovered, Table::Audit).is_empty());
     assert_eq!(audited(&store, Some(12), 2).await, [11, 10]);
     store.close().await;
-    let closed = store.audit_back(None, (), |(), _, _| ControlFlow::Break(()));
+    let closed = store.audit_back(Part::All, None, (), |(), _, _| ControlFlow::Break(()));
     assert_eq!(closed.await, Err(Error::Closed));
 }
 
@@ -501,4 +505,42 @@ async fn a_disk_that_fails_costs_nothing_of_the_audit() {
     let (store, recovered) = open(directory.path());
     assert!(recovered.warnings.is_empty());
     assert_eq!(audited(&store, None, 20_000).await.len(), 15_003);
+}
+
+#[tokio::test]
+async fn acknowledgements_push_nothing_else_out_of_the_audit() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let opened = Store::open_with(directory.path(), NOW, &Telemetry::new(), faults.opener());
+    let (store, _) = opened.unwrap();
+    let heard = |numbers: std::ops::RangeInclusive<u64>| -> Vec<Change> {
+        let entry = |number: u64| Change::acknowledgement(number, number.to_string());
+        numbers.map(entry).collect()
+    };
+    let never = || -> super::IsOld { Box::new(|_| false) };
+    store.record(entries([1, 5, 900])).await.unwrap();
+    store.record(heard(2..=4)).await.unwrap();
+    store.record(heard(6..=800)).await.unwrap();
+    // Both are read as one, in pages.
+    assert_eq!(audited(&store, None, 3).await, [900, 800, 799]);
+    assert_eq!(audited(&store, Some(7), 10).await, [6, 5, 4, 3, 2, 1]);
+    let decided = || part_of_audit(&store, Part::WithoutAcknowledgements, None, 10);
+    assert_eq!(decided().await, [900, 5, 1]);
+    // A new file in the place of one that failed has both.
+    faults.failing.store(true, Ordering::SeqCst);
+    store.record(heard(901..=901)).await.unwrap_err();
+    faults.failing.store(false, Ordering::SeqCst);
+    store.commit(Vec::new()).await.unwrap();
+    assert_eq!(audited(&store, None, 1_000).await.len(), 802);
+    // Each has room for so many.
+    assert_eq!(store.prune_audit(3, never()).await, Ok(796));
+    assert_eq!(store.prune_audit(3, never()).await, Ok(0));
+    assert_eq!(audited(&store, None, 10).await, [901, 900, 800, 799, 5, 1]);
+    let old = Box::new(|value: &[u8]| value == b"799" || value == b"1");
+    assert_eq!(store.prune_audit(3, old).await, Ok(2));
+    assert_eq!(audited(&store, None, 10).await, [901, 900, 800, 5]);
+    store.close().await;
+    let (store, recovered) = open(directory.path());
+    assert!(table(&recovered, Table::Acknowledgements).is_empty());
+    assert_eq!(audited(&store, None, 10).await, [901, 900, 800, 5]);
 }

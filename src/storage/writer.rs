@@ -136,7 +136,7 @@ impl Writer {
                     for change in changes {
                         apply(&mut self.contents, change.clone());
                     }
-                    self.contents.remove(&Table::Audit);
+                    audit::forget(&mut self.contents);
                     prune(&mut self.contents);
                     return Ok(());
                 }
@@ -166,11 +166,10 @@ impl Writer {
     }
 
     fn read_audit(&self) -> Result<Reading, Error> {
-        let unsaved = self.contents.get(&Table::Audit).cloned();
         let path = &self.location.path;
         let database = self.database.as_ref();
         let database = database.ok_or_else(|| Error::disk(path, "it failed"))?;
-        Reading::begin(path, database, unsaved.unwrap_or_default())
+        Reading::begin(path, database, &self.contents)
     }
 
     fn prune_audit(&self, keep: usize, is_old: IsOld) -> Result<usize, Error> {
@@ -189,7 +188,7 @@ impl Writer {
         match self.location.make(&self.contents) {
             Ok(database) => {
                 self.database = Some(database);
-                self.contents.remove(&Table::Audit);
+                audit::forget(&mut self.contents);
                 prune(&mut self.contents);
                 Ok(())
             }
@@ -225,7 +224,7 @@ fn apply(contents: &mut Contents, change: Change) -> Change {
 /// Lets the oldest events leave, as the file does. Of the audit there is only what waits for a disk that
 /// fails; more of it than of events need not.
 fn prune(contents: &mut Contents) {
-    for table in [Table::Events, Table::Audit] {
+    for table in Table::AUDIT.into_iter().chain([Table::Events]) {
         if let Some(events) = contents.get_mut(&table) {
             while events.len() > EVENTS_KEPT {
                 events.pop_first();

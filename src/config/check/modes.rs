@@ -55,6 +55,7 @@ impl Checker<'_> {
             }
             self.policy(policy, &path, &known);
         }
+        self.step_names(modes);
         if modes.limit == Share(0.0) && modes.policies.iter().any(|policy| !policy.dry_run) {
             self.warn(
                 "modes.limit",

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::config::diagnostic::suggest;
-use crate::config::{Effect, Otherwise, Period, Policy, Share, Target};
+use crate::config::{Effect, Modes, Otherwise, Period, Policy, Share, Step, Target};
+use crate::model::{MODE_ALERTS, MatchOp};
 
 use super::Checker;
 use super::modes::{DAY, HOUR, Known};
@@ -15,6 +16,7 @@ impl Checker<'_> {
     pub(super) fn policy(&mut self, policy: &Policy, path: &str, known: &Known<'_>) {
         let at = |key: &str| format!("{path}.{key}");
         self.name(&at("name"), &policy.name);
+        self.when(policy, &at("when"));
         self.period(&at("hold"), policy.hold, Period::default(), DAY);
         self.period(&at("recover"), policy.recover, Period::default(), DAY);
         self.parts(path, &policy.parts());
@@ -47,6 +49,59 @@ impl Checker<'_> {
             self.escalation(policy, path, known);
         } else {
             self.plan(policy, path, known);
+        }
+    }
+
+    /// Which alerts it is for.
+    fn when(&mut self, policy: &Policy, path: &str) {
+        let matchers = policy.when.selector.matchers();
+        // A condition that also holds where the label is missing says nothing of what an alert is.
+        if matchers.iter().all(|matcher| matcher.matches("")) {
+            self.error(
+                path,
+                "names nothing that an alert must have: almost every alert would do",
+                "if all of them are meant, say `{alertname=~\".+\"}`",
+            );
+        }
+        let named = matchers
+            .iter()
+            .filter(|matcher| matcher.name == "alertname")
+            .filter(|matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::Regex));
+        // An expression for anything is not meant for these.
+        let own = named.flat_map(|matcher| {
+            MODE_ALERTS
+                .into_iter()
+                .filter(|name| matcher.value.contains(name) && matcher.matches(name))
+        });
+        if let Some(name) = own.into_iter().next() {
+            self.warn(
+                path,
+                format!("selects `{name}`, and no policy acts on alerts about modes themselves"),
+                "name the alert that the service is in trouble by",
+            );
+        }
+    }
+
+    /// No policy may be called as a step of another's plan is.
+    pub(super) fn step_names(&mut self, modes: &Modes) {
+        for (at, policy) in modes.policies.iter().enumerate() {
+            let Some((plan, number)) = policy.name.rsplit_once('/') else {
+                continue;
+            };
+            let plans = modes.policies.iter().filter(|other| other.name == plan);
+            let most = plans.map(|plan| plan.steps.len()).max().unwrap_or(0);
+            let is_step = number
+                .parse()
+                .is_ok_and(|step: usize| (1..=most).contains(&step) && step.to_string() == number);
+            if is_step {
+                let path = format!("modes.policies[{at}].name");
+                let shown = self.shown(&path, &policy.name);
+                self.error(
+                    &path,
+                    format!("`{shown}` is what step {number} of the policy `{plan}` is called"),
+                    "choose another name",
+                );
+            }
         }
     }
 
@@ -124,6 +179,20 @@ impl Checker<'_> {
                     "write it in the steps that it is for",
                 );
             }
+        }
+        if policy.step == Step::Direct {
+            self.warn(
+                &at("step"),
+                "has no effect beside `steps`: each goes straight to its level",
+                "leave the key out",
+            );
+        }
+        if policy.effect.otherwise == Otherwise::Escalate {
+            self.warn(
+                &at("effect.otherwise"),
+                "a plan has no further level to escalate to, so a step without effect stays",
+                "`undo` takes it back, `stay` says what happens",
+            );
         }
         if policy.steps.len() > MAX_STEPS {
             self.error(

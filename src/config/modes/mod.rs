@@ -118,7 +118,8 @@ impl Default for Acknowledge {
 pub struct Audit {
     /// For how long. 1h to 10y.
     pub keep: Period,
-    /// And how many entries at most; the oldest leave first. 1000 to 5000000.
+    /// And how many entries at most, of acknowledgements and of everything else each; the oldest leave
+    /// first. 1000 to 5000000.
     #[schemars(range(min = 1000, max = 5_000_000))]
     pub entries: u32,
 }

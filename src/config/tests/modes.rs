@@ -59,7 +59,7 @@ fn mistakes_in_levels_are_told() {
 fn mistakes_in_groups_are_told() {
     check(
         "modes:\n  groups:\n    none: {services: []}\n    idle: {services: [a]}\n    wild: {services: ['*', '(', '{{ service }}'], limit: 150%}\n    \
-         still: {services: [b], limit: 0}\n  policies:\n    - {name: p, when: '{}', group: egde, level: degraded}\n    - {name: q, when: '{}', group: none, level: degraded}\n",
+         still: {services: [b], limit: 0}\n  policies:\n    - {name: p, when: a=bc, group: egde, level: degraded}\n    - {name: q, when: a=bc, group: none, level: degraded}\n",
         &[
             "t.yaml:3:22: error: modes.groups.none.services: names no service, so that the group has none",
             "  hint: list regular expressions such as [gateway, \"web-.*\"]",
@@ -82,11 +82,11 @@ fn mistakes_in_groups_are_told() {
 fn a_policy_is_for_one_kind_of_target() {
     check(
         "modes:\n  groups: {edge: {services: [gateway], limit: 1}}\n  policies:\n    \
-         - {name: both, when: '{}', service: a, group: edge, level: degraded}\n    \
-         - {name: far, when: '{}', group: egde, level: degraded}\n    \
-         - {name: none, when: '{}'}\n    \
-         - {name: late, when: '{}', level: degraded, acknowledge_within: 5s}\n    \
-         - {name: top, when: '{}', level: critical, effect: {otherwise: escalate}}\n",
+         - {name: both, when: a=bc, service: a, group: edge, level: degraded}\n    \
+         - {name: far, when: a=bc, group: egde, level: degraded}\n    \
+         - {name: none, when: a=bc}\n    \
+         - {name: late, when: a=bc, level: degraded, acknowledge_within: 5s}\n    \
+         - {name: top, when: a=bc, level: critical, effect: {otherwise: escalate}}\n",
         &[
             "t.yaml:4:51: error: modes.policies[0].group: `service` and `group` both say which services change",
             "  hint: keep one of the two; what differs is a policy of its own",
@@ -105,7 +105,7 @@ fn a_policy_is_for_one_kind_of_target() {
 #[test]
 fn mistakes_in_plans_are_told() {
     check(
-        "modes:\n  policies:\n    - name: p\n      when: '{}'\n      level: degraded\n      shed: 10%\n      acknowledge_within: 2h\n      steps:\n        \
+        "modes:\n  policies:\n    - name: p\n      when: a=bc\n      level: degraded\n      shed: 10%\n      acknowledge_within: 2h\n      steps:\n        \
          - {service: gateway, level: degraded}\n        - {level: degraded}\n        - {service: gateway, level: normal}\n        - {service: b, group: c, level: worse}\n",
         &[
             "t.yaml:5:14: error: modes.policies[0].level: a policy with `steps` has no `level` of its own",
@@ -131,7 +131,7 @@ fn mistakes_in_plans_are_told() {
 #[test]
 fn effects_must_be_measurable() {
     check(
-        "window: {tick: 30s}\nmodes:\n  policies:\n    - {name: p, when: '{}', level: degraded, effect: {within: 1m, improved: 0%, worse: 300%, otherwise: retry}}\n",
+        "window: {tick: 30s}\nmodes:\n  policies:\n    - {name: p, when: a=bc, level: degraded, effect: {within: 1m, improved: 0%, worse: 300%, otherwise: retry}}\n",
         &[
             "t.yaml:4:63: error: modes.policies[0].effect.within: must be at least three ticks (1m30s), is 1m",
             "  hint: an effect is judged by three readings; give it time",
@@ -149,7 +149,7 @@ fn effects_must_be_measurable() {
 fn bounds_of_modes_are_told() {
     check(
         "modes:\n  limit: 0%\n  silence: 10s\n  settle: 2h\n  acknowledge: {within: 1s}\n  audit: {keep: 1m, entries: 5}\n  \
-         policies: [{name: p, when: '{}', level: degraded}]\n  webhooks:\n    - {service: a, url: 'ftp://x'}\n    - {service: '', url: 'http://{{ servcie }}:1/', secret: abc}\n",
+         policies: [{name: p, when: a=bc, level: degraded}]\n  webhooks:\n    - {service: a, url: 'ftp://x'}\n    - {service: '', url: 'http://{{ servcie }}:1/', secret: abc}\n",
         &[
             "t.yaml:2:10: warning: modes.limit: no policy changes anything: each only proposes what it would do",
             "  hint: meant for trying? `dry_run: true` of a policy does that for one alone",
@@ -173,6 +173,67 @@ fn bounds_of_modes_are_told() {
             "  hint: write the rest out",
             "t.yaml:10:61: warning: modes.webhooks[1].secret: a secret stands in clear in the file",
             "  hint: write \"${env:NAME}\" and set the variable where the daemon runs",
+        ],
+    );
+}
+
+#[test]
+fn a_policy_asks_for_something() {
+    check(
+        "modes:\n  policies:\n    - {name: a, when: '{}', level: degraded}\n    \
+         - {name: b, when: '{service=~\".*\",team!=\"x\"}', level: degraded}\n    \
+         - {name: c, when: '{alertname=~\".+\"}', level: degraded}\n    \
+         - {name: d, when: '{team!=\"x\",alertname=A}', level: degraded}\n",
+        &[
+            "t.yaml:3:23: error: modes.policies[0].when: names nothing that an alert must have: almost every alert would do",
+            "  hint: if all of them are meant, say `{alertname=~\".+\"}`",
+            "t.yaml:4:23: error: modes.policies[1].when: names nothing that an alert must have: almost every alert would do",
+            "  hint: if all of them are meant, say `{alertname=~\".+\"}`",
+        ],
+    );
+}
+
+#[test]
+fn a_policy_that_asks_for_alerts_about_modes_is_warned_of() {
+    check(
+        "modes:\n  policies:\n    - {name: a, when: alertname=PlanUndone, level: degraded}\n    \
+         - {name: b, when: '{alertname=~\"A|ModeNotApplied\"}', level: degraded}\n    \
+         - {name: c, when: '{alertname!=DegradationHarmful,service=a}', level: degraded}\n",
+        &[
+            "t.yaml:3:23: warning: modes.policies[0].when: selects `PlanUndone`, and no policy acts on alerts about modes themselves",
+            "  hint: name the alert that the service is in trouble by",
+            "t.yaml:4:23: warning: modes.policies[1].when: selects `ModeNotApplied`, and no policy acts on alerts about modes themselves",
+            "  hint: name the alert that the service is in trouble by",
+        ],
+    );
+}
+
+#[test]
+fn steps_of_plans_have_names_of_their_own() {
+    let steps = "steps: [{service: a, level: degraded}, {service: b, level: degraded}]";
+    check(
+        &format!(
+            "modes:\n  policies:\n    - {{name: p/2, when: a=b, level: degraded}}\n    \
+             - {{name: p, when: a=b, {steps}}}\n    - {{name: p/3, when: a=b, level: degraded}}\n    \
+             - {{name: p/02, when: a=b, level: degraded}}\n"
+        ),
+        &[
+            "t.yaml:3:14: error: modes.policies[0].name: `p/2` is what step 2 of the policy `p` is called",
+            "  hint: choose another name",
+        ],
+    );
+}
+
+#[test]
+fn what_does_nothing_beside_steps_is_warned_of() {
+    check(
+        "modes:\n  policies:\n    - name: p\n      when: a=b\n      step: direct\n      effect: {otherwise: escalate}\n      \
+         steps: [{service: a, level: degraded}, {service: b, level: degraded}]\n",
+        &[
+            "t.yaml:5:13: warning: modes.policies[0].step: has no effect beside `steps`: each goes straight to its level",
+            "  hint: leave the key out",
+            "t.yaml:6:27: warning: modes.policies[0].effect.otherwise: a plan has no further level to escalate to, so a step without effect stays",
+            "  hint: `undo` takes it back, `stay` says what happens",
         ],
     );
 }

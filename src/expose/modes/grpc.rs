@@ -19,8 +19,11 @@ use crate::expose::answer::ApiError;
 use crate::model::{Acknowledgement, ModeState};
 use crate::publish::{Follow, Place};
 
-/// Names are short, and so is what an instance has to say; nothing else comes in.
-const MAX_REQUEST_BYTES: usize = 16 * 1024;
+/// Largest request. Each field has a bound of its own, far below, which is named to whoever goes beyond it;
+/// this only bounds memory.
+const MAX_REQUEST_BYTES: usize = 256 * 1024;
+/// Longest name of a service, in bytes; no known service has a longer one.
+const MAX_SERVICE: usize = 2_048;
 
 struct Service(State);
 
@@ -144,6 +147,10 @@ fn named(service: String) -> Result<String, Status> {
     if service.is_empty() {
         return Err(Status::invalid_argument("`service` is empty"));
     }
+    if service.len() > MAX_SERVICE {
+        let message = format!("`service` is longer than {MAX_SERVICE} bytes");
+        return Err(Status::invalid_argument(message));
+    }
     Ok(service)
 }
 
@@ -250,6 +257,9 @@ mod tests {
         let status = client.get(get("nobody")).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
         let status = client.get(get(&"x".repeat(20_000))).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("`service`"), "{status}");
+        let status = client.get(get(&"x".repeat(300_000))).await.unwrap_err();
         assert_eq!(status.code(), Code::OutOfRange);
     }
 
@@ -345,6 +355,26 @@ mod tests {
         ] {
             let status = client.ack(ack(service, mode)).await.unwrap_err();
             assert_eq!(status.code(), code, "{service} {mode}");
+        }
+        for (field, long) in [
+            (
+                "detail",
+                AckRequest {
+                    detail: "x".repeat(20_000),
+                    ..ack("pay", "degraded")
+                },
+            ),
+            (
+                "instance",
+                AckRequest {
+                    instance: "x".repeat(20_000),
+                    ..ack("pay", "degraded")
+                },
+            ),
+        ] {
+            let status = client.ack(long).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{field}");
+            assert!(status.message().contains(field), "{status}");
         }
     }
 

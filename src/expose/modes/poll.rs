@@ -36,17 +36,28 @@ pub(super) fn routes() -> Router<State> {
         .route("/api/v1/modes/{service}", get(one))
 }
 
-async fn list(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
+async fn list(
+    extract::State(state): extract::State<State>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let modes = state.board.modes();
+    // As of a single service: what may only not be known yet is no empty list.
+    if let Some(reason) = state
+        .board
+        .not_ready()
+        .filter(|_| modes.services.is_empty())
+    {
+        return Err(ApiError::unavailable(reason));
+    }
     let told = modes.services.values();
     let tag = tag(told
         .clone()
         .map(|told| (told, modes.reports.get(&told.service))));
     if is_known(&headers, &tag) {
-        return tagged(StatusCode::NOT_MODIFIED.into_response(), &tag);
+        return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &tag));
     }
     let shown: Vec<_> = told.map(|told| Shown::from(&modes, told)).collect();
-    tagged(success_page(shown, None), &tag)
+    Ok(tagged(success_page(shown, None), &tag))
 }
 
 #[derive(Deserialize)]
@@ -268,6 +279,28 @@ mod tests {
             assert_eq!(status, 200);
             fixture.publish([mode("cart", 0, 0), mode("pay", 1, 0)]);
         }
+    }
+
+    #[tokio::test]
+    async fn before_services_are_known_there_is_no_list() {
+        let fixture = fixture();
+        let list = || fixture.ask("GET", "/api/v1/modes", &[], "");
+        fixture.board.set_ready(Some("starting".into()));
+        assert_eq!(list().await.0, 200, "what is known is told all the same");
+        fixture
+            .board
+            .set_modes(crate::publish::ModesView::default());
+        let (status, _, error) = list().await;
+        assert_eq!(
+            (status.as_u16(), &error["error"]),
+            (503, &"starting".into())
+        );
+        fixture.board.set_ready(None);
+        let (status, _, empty) = list().await;
+        assert_eq!(
+            (status.as_u16(), &empty["data"]),
+            (200, &serde_json::json!([]))
+        );
     }
 
     #[tokio::test]

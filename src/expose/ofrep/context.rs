@@ -30,15 +30,20 @@ fn invalid(details: impl Into<String>) -> Failure {
     Failure::new(ErrorCode::InvalidContext, details)
 }
 
+/// What is not null, which is how some SDKs send what is not set.
+fn set(value: Option<&Value>) -> Option<&Value> {
+    value.filter(|value| !value.is_null())
+}
+
 fn subject(context: &Map<String, Value>) -> Result<Subject, Failure> {
     // `{"service": {"name": …}}` is how some SDKs send attributes with a dot.
-    let nested = match context.get(SERVICE) {
-        Some(Value::Object(service)) => service.get("name").map(|name| (SERVICE_NAME, name)),
+    let nested = match set(context.get(SERVICE)) {
+        Some(Value::Object(service)) => set(service.get("name")).map(|name| (SERVICE_NAME, name)),
         Some(name) => Some((SERVICE, name)),
         None => None,
     };
-    let named = context.get(SERVICE_NAME).map(|name| (SERVICE_NAME, name));
-    let key = context.get(TARGETING_KEY).map(|name| (TARGETING_KEY, name));
+    let named = set(context.get(SERVICE_NAME)).map(|name| (SERVICE_NAME, name));
+    let key = set(context.get(TARGETING_KEY)).map(|name| (TARGETING_KEY, name));
     let Some((attribute, name)) = named.or(nested).or(key) else {
         return Err(Failure::new(
             ErrorCode::TargetingKeyMissing,

@@ -199,7 +199,7 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|known| bare(known) == ours)
+        .any(|known| known.trim() == "*" || bare(known) == ours)
 }
 
 /// A cache may keep it, but has to ask each time.

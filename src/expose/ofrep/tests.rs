@@ -227,7 +227,7 @@ async fn all_flags_at_once_change_their_tag_with_the_mode_alone() {
     let body = r#"{"context": {"targetingKey": "pay"}}"#;
     let path = "/ofrep/v1/evaluate/flags";
     let bare = tag.trim_start_matches("W/").trim_matches('"');
-    for known in [tag.as_str(), bare, &format!("\"x\", \"{bare}\"")] {
+    for known in [tag.as_str(), bare, &format!("\"x\", \"{bare}\""), "*"] {
         let answer = post(&site, path, Some(known), body).await;
         assert_eq!(answer.status, 304, "{known}");
         assert_eq!(answer.body, b"", "{known}");
@@ -263,6 +263,10 @@ async fn the_context_names_the_service() {
         json!({"targetingKey": "user-7", "service": {"name": "pay"}}),
         json!({"service.name": "pay", "service": "cart", "targetingKey": "cart"}),
         json!({"service.name": "pay"}),
+        json!({"service.name": null, "targetingKey": "pay"}),
+        json!({"service.name": null, "service": "pay", "targetingKey": "cart"}),
+        json!({"service": null, "targetingKey": "pay"}),
+        json!({"service": {"name": null}, "targetingKey": "pay"}),
     ] {
         let body = json!({"context": context}).to_string();
         let answer = post(
@@ -291,8 +295,12 @@ async fn mistakes_are_named_as_the_protocol_names_them() {
         (r#"{"context": {"targetingKey": 7}}"#, "INVALID_CONTEXT"),
         (r#"{"context": {"targetingKey": ""}}"#, "INVALID_CONTEXT"),
         (
-            r#"{"context": {"service.name": null, "targetingKey": "pay"}}"#,
+            r#"{"context": {"service.name": 7, "targetingKey": "pay"}}"#,
             "INVALID_CONTEXT",
+        ),
+        (
+            r#"{"context": {"service": null, "targetingKey": null}}"#,
+            "TARGETING_KEY_MISSING",
         ),
     ] {
         let one = post(&site, "/ofrep/v1/evaluate/flags/a/b%20c", None, body).await;

@@ -221,6 +221,9 @@ async function readiness() {
   return response.ok ? null : (await response.text()).trim();
 }
 
+// While the daemon starts it knows of none, and says so instead of telling an empty list.
+const told = () => data("api/v1/modes").catch((error) => (error.status === 503 ? [] : Promise.reject(error)));
+
 let running = false;
 let again = false;
 async function refresh() {
@@ -238,7 +241,7 @@ async function refresh() {
       data("api/v1/topology"),
       data(`api/v1/series?sort=sigma&limit=${SIGNALS}`),
       readiness(),
-      data("api/v1/modes"),
+      told(),
       data("api/v1/modes/freeze"),
       data("api/v1/modes/proposals"),
       data("api/v1/modes/episodes?limit=8"),
