@@ -22,6 +22,7 @@ pub(super) fn ingest(config: &Config) -> ingest::Settings {
         http: otlp.http.address(),
         max_request_bytes: usize::try_from(otlp.max_request_size.0).unwrap_or(usize::MAX),
         inflight_bytes: config.limits.memory.0 / INFLIGHT_SHARE,
+        known_series: usize::try_from(config.limits.series).unwrap_or(usize::MAX),
         header_timeout: otlp.header_timeout.0,
         body_timeout: otlp.body_timeout.0,
         cors_origins: otlp

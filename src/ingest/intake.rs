@@ -13,7 +13,7 @@ use crate::ingest::log_limit::LogLimit;
 use crate::ingest::otlp::answer::Refusal;
 use crate::ingest::otlp::auth::Gate;
 use crate::ingest::otlp::body::{self, Encoding};
-use crate::ingest::otlp::decode::{DecodeError, Format, decode_metrics, decode_traces};
+use crate::ingest::otlp::decode::{DecodeError, Decoder, Format};
 use crate::ingest::{Refused, Settings, Sink};
 use crate::model::{Batch, MetricPoint, Rejections, SeriesIdentity, SpanRecord};
 use crate::telemetry::Telemetry;
@@ -45,6 +45,7 @@ pub(crate) struct Intake {
     pub(crate) log: LogLimit,
     sink: Arc<dyn Sink>,
     clock: Clock,
+    decoder: Decoder,
     /// Places for large requests to be decoded: as many as there are cores, so that bytes which are
     /// being turned into points, and are not yet counted as such, stay few.
     decoders: Semaphore,
@@ -69,14 +70,15 @@ impl Intake {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             gate: Gate::new(settings.auth.as_ref()),
-            settings,
             admission,
             telemetry,
             tasks: TaskTracker::new(),
             log: LogLimit::default(),
             sink,
             clock,
+            decoder: Decoder::new(settings.known_series),
             decoders: Semaphore::new(cores),
+            settings,
         }
     }
 
@@ -141,8 +143,8 @@ impl Intake {
         let body = body::inflate(encoding, body, limit, &mut permit)?;
         let now = self.clock.now();
         let batch = match signal {
-            Signal::Metrics => decode_metrics(format, &body, now),
-            Signal::Traces => decode_traces(format, &body, now),
+            Signal::Metrics => self.decoder.metrics(format, &body, now),
+            Signal::Traces => self.decoder.traces(format, &body, now),
         }
         .map_err(|error| match error {
             DecodeError::Malformed(what) => Refusal::Malformed(what),

@@ -15,7 +15,7 @@ mod server;
 mod settings;
 
 pub use admission::{Admission, Cause};
-pub use otlp::decode::{DecodeError, Format, decode_metrics, decode_traces};
+pub use otlp::decode::{DecodeError, Decoder, Format, decode_metrics, decode_traces};
 pub use server::{Error, Server};
 pub use settings::{Auth, Settings, Tls};
 

@@ -17,6 +17,8 @@ pub struct Settings {
     ///
     /// [`Admission::new`]: super::Admission::new
     pub inflight_bytes: u64,
+    /// Most series that are known again by the bytes of their attributes. Default 1,000,000.
+    pub known_series: usize,
     /// Most connections over both ports; one more is closed at once. Default 2,048. The process must
     /// be allowed as many open files.
     pub max_connections: usize,
@@ -45,6 +47,7 @@ impl Default for Settings {
             http: Some((Ipv4Addr::LOCALHOST, 4318).into()),
             max_request_bytes: 64 << 20,
             inflight_bytes: 512 << 20,
+            known_series: 1_000_000,
             max_connections: 2048,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

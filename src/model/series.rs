@@ -41,6 +41,28 @@ pub enum MetricKind {
     Edge,
 }
 
+impl MetricKind {
+    /// Three bytes that are the same for equal kinds only, on every machine.
+    pub fn code(self) -> [u8; 3] {
+        let temporality = |t: Temporality| match t {
+            Temporality::Delta => 1,
+            Temporality::Cumulative => 2,
+        };
+        match self {
+            Self::Gauge => [1, 0, 0],
+            Self::Sum {
+                monotonic,
+                temporality: t,
+            } => [2, u8::from(monotonic), temporality(t)],
+            Self::Histogram(t) => [3, 0, temporality(t)],
+            Self::ExponentialHistogram(t) => [4, 0, temporality(t)],
+            Self::Summary => [5, 0, 0],
+            Self::Spans => [6, 0, 0],
+            Self::Edge => [7, 0, 0],
+        }
+    }
+}
+
 /// Who reports: the resource of OTLP, with its `service.name` taken out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resource {
@@ -91,22 +113,7 @@ impl SeriesIdentity {
         self.scope.attributes.digest(&mut hasher);
         digest_text(&mut hasher, &self.metric);
         digest_text(&mut hasher, &self.unit);
-        let temporality = |t: Temporality| match t {
-            Temporality::Delta => 1,
-            Temporality::Cumulative => 2,
-        };
-        hasher.update(match self.kind {
-            MetricKind::Gauge => [1, 0, 0],
-            MetricKind::Sum {
-                monotonic,
-                temporality: t,
-            } => [2, u8::from(monotonic), temporality(t)],
-            MetricKind::Histogram(t) => [3, 0, temporality(t)],
-            MetricKind::ExponentialHistogram(t) => [4, 0, temporality(t)],
-            MetricKind::Summary => [5, 0, 0],
-            MetricKind::Spans => [6, 0, 0],
-            MetricKind::Edge => [7, 0, 0],
-        });
+        hasher.update(self.kind.code());
         self.attributes.digest(&mut hasher);
         let digest: [u8; 32] = hasher.finalize().into();
         let (head, _) = digest.split_at(16);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ingest::otlp::json::{self, JsonError};
-use crate::ingest::otlp::points;
+use crate::ingest::otlp::points::{self, Known};
 use crate::ingest::otlp::schema::{METRICS_REQUEST, Message, TRACES_REQUEST};
 use crate::ingest::otlp::wire::{self, WireError};
 use crate::model::{Batch, Timestamp};
@@ -43,24 +43,64 @@ impl From<JsonError> for DecodeError {
     }
 }
 
-/// Decodes an `ExportMetricsServiceRequest`. `now` is what points are held against that claim to be
-/// from the future. Two passes over the bytes; memory follows the points that are accepted.
-///
-/// # Errors
-/// The request cannot be decoded. Points that can be, but contradict themselves, are counted in the
-/// batch's rejections instead.
-pub fn decode_metrics(format: Format, bytes: &[u8], now: Timestamp) -> Result<Batch, DecodeError> {
-    let wire = checked(format, bytes, &METRICS_REQUEST)?;
-    Ok(points::metrics(&wire, now)?)
+/// Decodes requests, and knows resources and series again that it has met. Shared by all connections.
+pub struct Decoder {
+    known: Known,
 }
 
-/// Decodes an `ExportTraceServiceRequest`; see [`decode_metrics`].
+impl Decoder {
+    /// Knows up to `series` series again; some 50 bytes for each beside its identity.
+    pub fn new(series: usize) -> Self {
+        Self {
+            known: Known::new(series),
+        }
+    }
+
+    /// Decodes an `ExportMetricsServiceRequest`. `now` is what points are held against that claim to be
+    /// from the future. Two passes over the bytes; memory follows the points that are accepted.
+    ///
+    /// # Errors
+    /// The request cannot be decoded. Points that can be, but contradict themselves, are counted in the
+    /// batch's rejections instead.
+    pub fn metrics(
+        &self,
+        format: Format,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<Batch, DecodeError> {
+        let wire = checked(format, bytes, &METRICS_REQUEST)?;
+        Ok(points::metrics(&wire, now, &self.known)?)
+    }
+
+    /// Decodes an `ExportTraceServiceRequest`; see [`Decoder::metrics`].
+    ///
+    /// # Errors
+    /// The request cannot be decoded.
+    pub fn traces(
+        &self,
+        format: Format,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<Batch, DecodeError> {
+        let wire = checked(format, bytes, &TRACES_REQUEST)?;
+        Ok(points::spans(&wire, now, &self.known)?)
+    }
+}
+
+/// Decodes one `ExportMetricsServiceRequest` by itself; see [`Decoder::metrics`].
+///
+/// # Errors
+/// The request cannot be decoded.
+pub fn decode_metrics(format: Format, bytes: &[u8], now: Timestamp) -> Result<Batch, DecodeError> {
+    Decoder::new(1).metrics(format, bytes, now)
+}
+
+/// Decodes one `ExportTraceServiceRequest` by itself; see [`Decoder::metrics`].
 ///
 /// # Errors
 /// The request cannot be decoded.
 pub fn decode_traces(format: Format, bytes: &[u8], now: Timestamp) -> Result<Batch, DecodeError> {
-    let wire = checked(format, bytes, &TRACES_REQUEST)?;
-    Ok(points::spans(&wire, now)?)
+    Decoder::new(1).traces(format, bytes, now)
 }
 
 /// The wire form of a request, checked through and through before anything is made of it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::lines::Lines;
 use super::{Arrival, Data, Error, Notes, Opened, Source};
-use crate::ingest::{Format, decode_metrics, decode_traces};
+use crate::ingest::{Decoder, Format};
 use crate::model::{Batch, PointData, Reject, Timestamp};
 
 /// Most bytes of a line: more than a Collector sends in one request by default settings.
@@ -20,6 +20,7 @@ const DISORDER: Duration = Duration::from_mins(1);
 /// A file of requests.
 pub(super) struct OtlpLines {
     lines: Lines,
+    decoder: Decoder,
     /// The newest time so far.
     now: Option<Timestamp>,
     notes: Notes,
@@ -29,11 +30,15 @@ impl OtlpLines {
     pub(super) fn new(file: Arc<str>, opened: Opened) -> Self {
         Self {
             lines: Lines::new(file, opened, MAX_LINE),
+            decoder: Decoder::new(KNOWN),
             now: None,
             notes: Notes::default(),
         }
     }
 }
+
+/// Series that are known again while a file is read.
+const KNOWN: usize = 100_000;
 
 /// What a line holds, by the first field of its kind.
 enum Holds {
@@ -91,8 +96,8 @@ impl Source for OtlpLines {
                 continue;
             }
             let decoded = match holds(text) {
-                Holds::Metrics => decode_metrics(Format::Json, text, never),
-                Holds::Traces => decode_traces(Format::Json, text, never),
+                Holds::Metrics => self.decoder.metrics(Format::Json, text, never),
+                Holds::Traces => self.decoder.traces(Format::Json, text, never),
                 Holds::Else => {
                     self.notes.foreign.add(1, number);
                     continue;

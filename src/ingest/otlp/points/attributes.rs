@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::Problem;
+use super::known::{Look, Print};
 use crate::ingest::otlp::wire::{self, Value, WireError};
 use crate::model::{AttributeValue, Attributes, Reject, Resource, Scope};
 
@@ -23,8 +24,61 @@ const MAX_SORTED: usize = 1024;
 /// The name of a service that does not say its name.
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
+/// What was made, or why it was refused, with the print of its bytes.
+type Printed<T> = (Print, Result<Arc<T>, Reject>);
+
+/// The resource in field 1 of an envelope, made anew only if its bytes are new.
+pub(super) fn known_resource(
+    envelope: &[u8],
+    look: &mut Look<'_>,
+) -> Result<Printed<Resource>, WireError> {
+    let print = print(envelope, look)?;
+    if let Some(resource) = look.resource(print) {
+        return Ok((print, Ok(resource)));
+    }
+    let made = reason(resource(envelope))?;
+    if let Ok(resource) = &made {
+        look.note_resource(print, resource);
+    }
+    Ok((print, made))
+}
+
+/// The scope in field 1 of an envelope, made anew only if its bytes are new.
+pub(super) fn known_scope(
+    envelope: &[u8],
+    look: &mut Look<'_>,
+) -> Result<Printed<Scope>, WireError> {
+    let print = print(envelope, look)?;
+    if let Some(scope) = look.scope(print) {
+        return Ok((print, Ok(scope)));
+    }
+    let made = reason(scope(envelope))?;
+    if let Ok(scope) = &made {
+        look.note_scope(print, scope);
+    }
+    Ok((print, made))
+}
+
+/// The print of all of field 1: protobuf merges a message that occurs twice.
+fn print(envelope: &[u8], look: &Look<'_>) -> Result<Print, WireError> {
+    let mut printer = look.printer();
+    for message in wire::all(envelope, 1) {
+        printer.add(message?);
+    }
+    Ok(printer.finish())
+}
+
+/// A refusal as a value; bytes that cannot be read stay an error.
+fn reason<T>(made: Result<T, Problem>) -> Result<Result<T, Reject>, WireError> {
+    match made {
+        Ok(made) => Ok(Ok(made)),
+        Err(Problem::Reject(reason)) => Ok(Err(reason)),
+        Err(Problem::Wire(error)) => Err(error),
+    }
+}
+
 /// The resource in field 1 of an envelope.
-pub(super) fn resource(envelope: &[u8]) -> Result<Arc<Resource>, Problem> {
+fn resource(envelope: &[u8]) -> Result<Arc<Resource>, Problem> {
     let mut set = Set::new(MAX_RESOURCE_ATTRIBUTES);
     for resource in wire::all(envelope, 1) {
         for attribute in wire::all(resource?, 1) {
@@ -44,7 +98,7 @@ pub(super) fn resource(envelope: &[u8]) -> Result<Arc<Resource>, Problem> {
 }
 
 /// The scope in field 1 of an envelope.
-pub(super) fn scope(envelope: &[u8]) -> Result<Arc<Scope>, Problem> {
+fn scope(envelope: &[u8]) -> Result<Arc<Scope>, Problem> {
     let (mut name, mut version) = ("", "");
     let mut set = Set::new(MAX_ATTRIBUTES);
     for scope in wire::all(envelope, 1) {

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use super::attributes::{self, MAX_ATTRIBUTES, Set};
+use super::known::{Known, Look, Print};
 use super::{Problem, checked_time, exponential, histogram, horizon, shown, summary};
 use crate::ingest::otlp::wire::{self, Value, WireError};
 use crate::model::{
-    Attributes, Batch, Exemplar, MetricKind, MetricPoint, PointData, Reject, Resource, Scope,
-    SeriesId, SeriesIdentity, Temporality, Timestamp,
+    Batch, Exemplar, MetricKind, MetricPoint, PointData, Reject, Resource, Scope, SeriesId,
+    SeriesIdentity, Temporality, Timestamp,
 };
 
 /// Longest name of a metric, in bytes.
@@ -14,8 +15,9 @@ const MAX_NAME: usize = 1024;
 const NO_RECORDED_VALUE: u64 = 1;
 
 /// Reads an `ExportMetricsServiceRequest` that the check has accepted.
-pub(crate) fn metrics(request: &[u8], now: Timestamp) -> Result<Batch, WireError> {
+pub(crate) fn metrics(request: &[u8], now: Timestamp, known: &Known) -> Result<Batch, WireError> {
     let mut batch = Batch::default();
+    let mut look = known.look();
     let horizon = horizon(now);
     for envelope in wire::all(request, 1) {
         let envelope = envelope?;
@@ -27,12 +29,19 @@ pub(crate) fn metrics(request: &[u8], now: Timestamp) -> Result<Batch, WireError
                 let Some(metric) = Metric::read(metric?)? else {
                     continue;
                 };
-                // Made for the first metric that says something, and then shared by all of them.
+                // Looked up for the first metric that says something, and then shared by all of them.
+                let (resource_print, resource) = shared(&mut resource, || {
+                    attributes::known_resource(envelope, &mut look)
+                })?;
+                let (scope_print, scope) = shared(&mut scope, || {
+                    attributes::known_scope(scope_envelope, &mut look)
+                })?;
                 let origin = Origin {
-                    resource: shared(&mut resource, || attributes::resource(envelope))?,
-                    scope: shared(&mut scope, || attributes::scope(scope_envelope))?,
+                    prints: [resource_print, scope_print],
+                    resource,
+                    scope,
                 };
-                metric.points(&origin, horizon, &mut batch)?;
+                metric.points(&origin, horizon, &mut look, &mut batch)?;
             }
         }
     }
@@ -41,21 +50,19 @@ pub(crate) fn metrics(request: &[u8], now: Timestamp) -> Result<Batch, WireError
 
 /// What `make` gave the first time; a refusal is remembered as well.
 fn shared<T: Clone>(
-    made: &mut Option<Result<T, Reject>>,
-    make: impl FnOnce() -> Result<T, Problem>,
-) -> Result<Result<T, Reject>, WireError> {
-    if made.is_none() {
-        *made = Some(match make() {
-            Ok(value) => Ok(value),
-            Err(Problem::Reject(reason)) => Err(reason),
-            Err(Problem::Wire(error)) => return Err(error),
-        });
+    made: &mut Option<T>,
+    make: impl FnOnce() -> Result<T, WireError>,
+) -> Result<T, WireError> {
+    match made {
+        Some(made) => Ok(made.clone()),
+        None => Ok(made.insert(make()?).clone()),
     }
-    Ok(made.clone().unwrap_or(Err(Reject::Attributes)))
 }
 
 /// Where the points of a metric come from; refused if it has too many attributes.
 struct Origin {
+    /// Of the bytes of resource and scope.
+    prints: [Print; 2],
     resource: Result<Arc<Resource>, Reject>,
     scope: Result<Arc<Scope>, Reject>,
 }
@@ -170,9 +177,15 @@ impl<'a> Metric<'a> {
     }
 
     /// Adds its points to `batch`.
-    fn points(&self, origin: &Origin, horizon: u64, batch: &mut Batch) -> Result<(), WireError> {
+    fn points(
+        &self,
+        origin: &Origin,
+        horizon: u64,
+        look: &mut Look<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), WireError> {
         let example = || format!("metric `{}`", shown(self.name));
-        let mut series = match self.series(origin)? {
+        let mut series = match self.series(origin, look)? {
             Ok(series) => series,
             Err(reason) => {
                 let mut count = 0;
@@ -188,7 +201,7 @@ impl<'a> Metric<'a> {
         };
         for data in self.data() {
             for point in wire::all(data?, 1) {
-                match series.point(point?, self.data, horizon) {
+                match series.point(point?, self.data, horizon, look) {
                     Ok(point) => batch.points.push(point),
                     Err(Problem::Reject(reason)) => batch.rejections.add(reason, example),
                     Err(Problem::Wire(error)) => return Err(error),
@@ -198,18 +211,33 @@ impl<'a> Metric<'a> {
         Ok(())
     }
 
-    fn series(&self, origin: &Origin) -> Result<Result<SeriesMaker, Reject>, WireError> {
+    fn series(
+        &self,
+        origin: &Origin,
+        look: &Look<'_>,
+    ) -> Result<Result<SeriesMaker<'a>, Reject>, WireError> {
         let kind = self.kind()?;
         let checked = || {
             if self.name.is_empty() || self.name.len() > MAX_NAME {
                 return Err(Reject::Name);
             }
+            let (resource, scope, kind) = (origin.resource.clone()?, origin.scope.clone()?, kind?);
+            let mut printer = look.printer();
+            origin
+                .prints
+                .iter()
+                .for_each(|print| printer.follow(*print));
+            printer.add(self.name.as_bytes());
+            printer.add(self.unit.as_bytes());
+            printer.add(&kind.code());
             Ok(SeriesMaker {
-                resource: origin.resource.clone()?,
-                scope: origin.scope.clone()?,
-                kind: kind?,
-                metric: self.name.into(),
-                unit: attributes::cut(self.unit).into(),
+                print: printer.finish(),
+                resource,
+                scope,
+                kind,
+                name: self.name,
+                unit: self.unit,
+                texts: None,
                 last: None,
             })
         };
@@ -217,28 +245,39 @@ impl<'a> Metric<'a> {
     }
 }
 
-/// Makes the points of one metric and the identities of their series.
-struct SeriesMaker {
+/// Makes the points of one metric and finds the identities of their series.
+struct SeriesMaker<'a> {
+    /// Of everything but the points' attributes.
+    print: Print,
     resource: Arc<Resource>,
     scope: Arc<Scope>,
-    metric: Arc<str>,
-    unit: Arc<str>,
     kind: MetricKind,
+    name: &'a str,
+    unit: &'a str,
+    /// Name and unit as identities have them, made for the first series that is new.
+    texts: Option<[Arc<str>; 2]>,
     /// The series of the point before: several points of one series in a row share it.
-    last: Option<(SeriesId, Arc<SeriesIdentity>)>,
+    last: Option<(Print, SeriesId, Arc<SeriesIdentity>)>,
 }
 
-impl SeriesMaker {
-    fn point(&mut self, bytes: &[u8], data: Data, horizon: u64) -> Result<MetricPoint, Problem> {
+impl SeriesMaker<'_> {
+    fn point(
+        &mut self,
+        bytes: &[u8],
+        data: Data,
+        horizon: u64,
+        look: &mut Look<'_>,
+    ) -> Result<MetricPoint, Problem> {
         let layout = data.layout();
         let (mut start, mut time, mut flags) = (0, 0, 0);
-        let mut attributes = Set::new(MAX_ATTRIBUTES);
         let mut exemplar = None;
+        let mut printer = look.printer();
+        printer.follow(self.print);
         for field in wire::fields(bytes) {
             match field? {
                 (2, value) => start = value.number()?,
                 (3, value) => time = value.number()?,
-                (number, value) if number == layout.attributes => attributes.add(value.bytes()?)?,
+                (number, value) if number == layout.attributes => printer.add(value.bytes()?),
                 (number, value) if number == layout.flags => flags = value.number()?,
                 (number, value) if number == layout.exemplars => {
                     exemplar = larger(exemplar, read_exemplar(value)?);
@@ -246,7 +285,12 @@ impl SeriesMaker {
                 _ => {}
             }
         }
-        let attributes = attributes.finish()?;
+        let print = printer.finish();
+        // Before anything else, since a refusal for the attributes goes before others.
+        let (series, identity) = match self.find(print, look) {
+            Some(found) => found,
+            None => self.identity(bytes, layout.attributes)?,
+        };
         let checked = checked_time(time, horizon)?;
         if start > time {
             return Err(Reject::StartAfterTime.into());
@@ -261,7 +305,7 @@ impl SeriesMaker {
                 Data::Summary => PointData::Summary(Box::new(summary::read(bytes)?)),
             }
         };
-        let (series, identity) = self.identity(attributes);
+        self.note(print, series, &identity, look);
         Ok(MetricPoint {
             series,
             identity,
@@ -272,23 +316,54 @@ impl SeriesMaker {
         })
     }
 
-    fn identity(&mut self, attributes: Attributes) -> (SeriesId, Arc<SeriesIdentity>) {
-        if let Some((id, identity)) = &self.last
-            && identity.attributes == attributes
-        {
-            return (*id, Arc::clone(identity));
+    /// The series whose attributes came in these bytes before.
+    fn find(&self, print: Print, look: &Look<'_>) -> Option<(SeriesId, Arc<SeriesIdentity>)> {
+        match &self.last {
+            Some((last, id, identity)) if *last == print => Some((*id, Arc::clone(identity))),
+            _ => look.series(print),
         }
+    }
+
+    /// Reads the attributes of a point, and makes the identity of its series.
+    fn identity(
+        &mut self,
+        point: &[u8],
+        attributes: u32,
+    ) -> Result<(SeriesId, Arc<SeriesIdentity>), Problem> {
+        let mut set = Set::new(MAX_ATTRIBUTES);
+        for attribute in wire::all(point, attributes) {
+            set.add(attribute?)?;
+        }
+        let attributes = set.finish()?;
+        let [metric, unit] = self
+            .texts
+            .get_or_insert_with(|| [self.name.into(), attributes::cut(self.unit).into()]);
         let identity = Arc::new(SeriesIdentity {
             resource: Arc::clone(&self.resource),
             scope: Arc::clone(&self.scope),
-            metric: Arc::clone(&self.metric),
-            unit: Arc::clone(&self.unit),
+            metric: Arc::clone(metric),
+            unit: Arc::clone(unit),
             kind: self.kind,
             attributes,
         });
-        let id = identity.id();
-        self.last = Some((id, Arc::clone(&identity)));
-        (id, identity)
+        Ok((identity.id(), identity))
+    }
+
+    /// Remembers the series of a point that is taken. One of a point that is refused is not worth it.
+    fn note(
+        &mut self,
+        print: Print,
+        id: SeriesId,
+        identity: &Arc<SeriesIdentity>,
+        look: &mut Look<'_>,
+    ) {
+        if self.last.as_ref().is_some_and(|(last, ..)| *last == print) {
+            return;
+        }
+        if look.series(print).is_none() {
+            look.note_series(print, id, identity);
+        }
+        self.last = Some((print, id, Arc::clone(identity)));
     }
 }
 

@@ -4,10 +4,12 @@
 mod attributes;
 mod exponential;
 mod histogram;
+mod known;
 mod metric;
 mod span;
 mod summary;
 
+pub(crate) use known::Known;
 pub(crate) use metric::metrics;
 pub(crate) use span::spans;
 

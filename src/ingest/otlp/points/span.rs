@@ -2,7 +2,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::attributes::{self, cut};
-use super::{Problem, checked_time, horizon, shown};
+use super::known::Known;
+use super::{checked_time, horizon, shown};
 use crate::ingest::otlp::wire::{self, WireError};
 use crate::model::{Batch, Reject, Resource, SpanKind, SpanRecord, Timestamp};
 
@@ -15,9 +16,10 @@ const STATUS_ERROR: i32 = 2;
 type Names<'a> = HashMap<&'a str, Arc<str>, foldhash::fast::RandomState>;
 
 /// Reads an `ExportTraceServiceRequest` that the check has accepted.
-pub(crate) fn spans(request: &[u8], now: Timestamp) -> Result<Batch, WireError> {
+pub(crate) fn spans(request: &[u8], now: Timestamp, known: &Known) -> Result<Batch, WireError> {
     let mut batch = Batch::default();
     let horizon = horizon(now);
+    let mut look = known.look();
     let mut names = Names::default();
     for envelope in wire::all(request, 1) {
         let envelope = envelope?;
@@ -27,11 +29,7 @@ pub(crate) fn spans(request: &[u8], now: Timestamp) -> Result<Batch, WireError> 
                 let span = Span::read(span?)?;
                 let resource = match &resource {
                     Some(resource) => resource,
-                    None => resource.insert(match attributes::resource(envelope) {
-                        Ok(resource) => Ok(resource),
-                        Err(Problem::Reject(reason)) => Err(reason),
-                        Err(Problem::Wire(error)) => return Err(error),
-                    }),
+                    None => resource.insert(attributes::known_resource(envelope, &mut look)?.1),
                 };
                 match span.record(resource, horizon, &mut names) {
                     Ok(record) => batch.spans.push(record),

@@ -367,6 +367,20 @@ proptest! {
         }
     }
 
+    /// What was met before changes nothing, however little of it is remembered.
+    #[test]
+    fn a_decoder_that_knows_a_request_reads_it_alike(
+        requests in vec(metrics_request(), 1..4), known in 1_usize..40
+    ) {
+        let decoder = Decoder::new(known);
+        for request in requests.iter().chain(&requests) {
+            let bytes = request.encode_to_vec();
+            let fresh = decode_metrics(Format::Protobuf, &bytes, NOW).unwrap();
+            let known = decoder.metrics(Format::Protobuf, &bytes, NOW).unwrap();
+            prop_assert_eq!(format!("{known:?}"), format!("{fresh:?}"));
+        }
+    }
+
     /// Strictness is prost's: whatever it refuses is refused here, and nothing else.
     #[test]
     fn damaged_metrics_are_refused_as_prost_refuses_them(

@@ -1,0 +1,264 @@
+//! Sends requests and counts what comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bytes::{Buf, BufMut, Bytes};
+use clap::ValueEnum;
+use http::uri::PathAndQuery;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use sketches_ddsketch::{Config, DDSketch};
+use tidewatch::clock::{self, Clock};
+use tokio::task::JoinSet;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::requests::Requests;
+
+/// Largest answer that is read.
+const MAX_ANSWER: usize = 1 << 20;
+/// A request that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// OTLP/gRPC
+    Grpc,
+    /// OTLP/HTTP with protobuf
+    Http,
+}
+
+/// How requests are sent.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) transport: Transport,
+    pub(crate) endpoint: String,
+    pub(crate) path: &'static str,
+    pub(crate) connections: usize,
+    pub(crate) in_flight: usize,
+    /// Items a second.
+    pub(crate) rate: Option<f64>,
+    pub(crate) length: Duration,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    /// Items of requests that were accepted, rejected ones among them left out.
+    pub(crate) items: u64,
+    /// Items that the server did not take out of requests that it accepted.
+    pub(crate) rejected: u64,
+    /// Requests that the client was asked to send again.
+    pub(crate) retryable: u64,
+    /// Requests that failed otherwise.
+    pub(crate) failed: u64,
+    /// Why one of them failed.
+    pub(crate) failure: Option<String>,
+    /// From the first request to the last answer.
+    pub(crate) elapsed: Duration,
+    /// Milliseconds of accepted requests.
+    latency: DDSketch,
+}
+
+impl Outcome {
+    fn new() -> Self {
+        Self {
+            items: 0,
+            rejected: 0,
+            retryable: 0,
+            failed: 0,
+            failure: None,
+            elapsed: Duration::ZERO,
+            latency: DDSketch::new(Config::defaults()),
+        }
+    }
+
+    /// The quantile `q` of accepted requests' time, in milliseconds.
+    pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
+        self.latency.quantile(q).ok().flatten()
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.items += other.items;
+        self.rejected += other.rejected;
+        self.retryable += other.retryable;
+        self.failed += other.failed;
+        self.failure = self.failure.take().or(other.failure);
+        // Both have the same configuration.
+        drop(self.latency.merge(&other.latency));
+    }
+}
+
+/// How one request was answered.
+enum Answer {
+    /// Accepted but for so many items.
+    Accepted(u64),
+    Retryable,
+    Failed(String),
+}
+
+/// Sends `requests` until the time is over, and waits for the last answers.
+pub(crate) async fn run(plan: Plan, requests: &Arc<Requests>) -> Result<Outcome> {
+    // One number of requests for all, going on from run to run, so that no trace comes twice.
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    let begin = clock::instant();
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut senders = JoinSet::new();
+    for _ in 0..plan.connections {
+        let connection = Connection::open(&plan).await?;
+        for _ in 0..plan.in_flight {
+            let (plan, requests) = (plan.clone(), Arc::clone(requests));
+            let (mut connection, sent) = (connection.clone(), Arc::clone(&sent));
+            senders.spawn(async move {
+                let mut outcome = Outcome::new();
+                while begin.elapsed() < plan.length {
+                    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+                    let (bytes, items) = requests.make(turn, now());
+                    if let Some(rate) = plan.rate {
+                        let before = sent.fetch_add(items as u64, Ordering::Relaxed);
+                        let due = begin + Duration::from_secs_f64(before as f64 / rate);
+                        tokio::time::sleep_until(due.into()).await;
+                    }
+                    let start = clock::instant();
+                    match connection.send(bytes).await {
+                        Answer::Accepted(rejected) => {
+                            outcome.items += (items as u64).saturating_sub(rejected);
+                            outcome.rejected += rejected;
+                            outcome.latency.add(start.elapsed().as_secs_f64() * 1e3);
+                        }
+                        Answer::Retryable => {
+                            outcome.retryable += 1;
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                        Answer::Failed(why) => {
+                            outcome.failed += 1;
+                            outcome.failure.get_or_insert(why);
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    }
+                }
+                outcome
+            });
+        }
+    }
+    let mut outcome = Outcome::new();
+    while let Some(part) = senders.join_next().await {
+        outcome.merge(part.context("a sender has panicked")?);
+    }
+    outcome.elapsed = begin.elapsed();
+    Ok(outcome)
+}
+
+fn now() -> u64 {
+    u64::try_from(Clock::System.now().as_nanos()).unwrap_or(0)
+}
+
+#[derive(Clone)]
+enum Connection {
+    Grpc(Channel, PathAndQuery),
+    Http(reqwest::Client, String),
+}
+
+impl Connection {
+    async fn open(plan: &Plan) -> Result<Self> {
+        Ok(match plan.transport {
+            Transport::Grpc => {
+                let endpoint = Endpoint::from_shared(plan.endpoint.clone())?.timeout(PATIENCE);
+                let channel = endpoint.connect().await;
+                let channel = channel.with_context(|| format!("no server at {}", plan.endpoint))?;
+                Self::Grpc(channel, PathAndQuery::from_static(plan.path))
+            }
+            Transport::Http => {
+                let client = reqwest::Client::builder()
+                    .timeout(PATIENCE)
+                    .pool_max_idle_per_host(plan.in_flight)
+                    .build()?;
+                Self::Http(client, format!("{}{}", plan.endpoint, plan.path))
+            }
+        })
+    }
+
+    async fn send(&mut self, body: Vec<u8>) -> Answer {
+        match self {
+            Self::Grpc(channel, path) => {
+                let mut client =
+                    tonic::client::Grpc::new(&mut *channel).max_decoding_message_size(MAX_ANSWER);
+                if let Err(error) = client.ready().await {
+                    return Answer::Failed(error.to_string());
+                }
+                let request = tonic::Request::new(Bytes::from(body));
+                match client.unary(request, path.clone(), Raw).await {
+                    Ok(answer) => Answer::Accepted(rejected(&answer.into_inner())),
+                    Err(status) => match status.code() {
+                        Code::Unavailable | Code::ResourceExhausted => Answer::Retryable,
+                        _ => Answer::Failed(status.to_string()),
+                    },
+                }
+            }
+            Self::Http(client, url) => {
+                let request = client
+                    .post(&*url)
+                    .header("content-type", "application/x-protobuf")
+                    .body(body);
+                let answer = match request.send().await {
+                    Ok(answer) => answer,
+                    Err(error) => return Answer::Failed(error.to_string()),
+                };
+                let status = answer.status();
+                match (status.as_u16(), answer.bytes().await) {
+                    (200, Ok(bytes)) => Answer::Accepted(rejected(&bytes)),
+                    (429 | 502 | 503 | 504, _) => Answer::Retryable,
+                    _ => Answer::Failed(status.to_string()),
+                }
+            }
+        }
+    }
+}
+
+/// How many items an accepted request lost. Both signals' answers have the same form.
+fn rejected(answer: &[u8]) -> u64 {
+    let partial = ExportTraceServiceResponse::decode(answer).map(|answer| answer.partial_success);
+    let rejected = partial.ok().flatten().map(|partial| partial.rejected_spans);
+    rejected.map_or(0, |count| u64::try_from(count).unwrap_or(0))
+}
+
+/// Messages that are bytes already.
+#[derive(Debug, Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
