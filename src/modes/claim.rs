@@ -48,12 +48,11 @@ impl Claim {
 
     /// The level that counts, with what people and effects have said of the policy at this service.
     pub(super) fn level_by(&self, stance: Option<&Stance>) -> Level {
-        let level = match stance {
+        match stance {
             Some(stance) if self.dry_run => self.wish_by(Some(stance)).min(stance.granted),
             None if self.dry_run => Level(0),
             Some(_) | None => self.wish_by(stance),
-        };
-        level
+        }
     }
 
     /// The level that it would count for if its policy did not only propose.

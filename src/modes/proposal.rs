@@ -153,11 +153,8 @@ impl Machine {
                 Some(_) => Some(Restraint::Frozen),
                 None => room.refuses(service, &self.settings),
             };
-            return match restraint {
-                Some(restraint) => Some((want, restraint)),
-                // Automation does it as soon as it sees.
-                None => None,
-            };
+            // What nothing restrains automation does as soon as it sees.
+            return restraint.map(|restraint| (want, restraint));
         }
         let wish = service.wish()?;
         let restraint = match self.place(wish.by.0) {
