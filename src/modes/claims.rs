@@ -207,7 +207,7 @@ impl Machine {
                 continue;
             };
             let fresh = Claim::new(policy, alert);
-            let Some(service) = self.find_or_add(&name, now) else {
+            let Some(service) = self.find_or_add(&name, now, false) else {
                 continue;
             };
             let key = (position, fingerprint);

@@ -56,6 +56,8 @@ pub struct Machine {
     /// When plans were taken on last, on the clock of what was watched.
     pub(super) passed_at: Option<Timestamp>,
     pub(super) reports: Reports,
+    /// Services that only alerts name, as of the last tick and those that have come since.
+    pub(super) named: usize,
     /// Services whose last change of mode has no number yet.
     pub(super) unnumbered: BTreeSet<String>,
     warnings: Vec<String>,
@@ -89,6 +91,7 @@ impl Machine {
             places,
             passed_at: None,
             reports: Reports::default(),
+            named: 0,
             unnumbered: BTreeSet::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
@@ -150,21 +153,27 @@ impl Machine {
         now: Timestamp,
         names: impl IntoIterator<Item = S>,
     ) {
-        let mut named = BTreeSet::new();
-        for name in names {
-            if self.find_or_add(name.as_ref(), now).is_some() {
-                named.insert(name.as_ref().to_owned());
-            }
-        }
-        let unsaved = &mut self.unsaved;
+        let names: Vec<S> = names.into_iter().collect();
+        let named: BTreeSet<&str> = names.iter().map(AsRef::as_ref).collect();
+        let (unsaved, reports) = (&mut self.unsaved, &self.reports);
+        let settings = &self.settings;
         let watched = self.sight.watched();
+        // Who leaves makes room for who comes.
         self.services.retain(|name, service| {
-            let keep = named.contains(name) || !service.is_at_rest(watched);
+            let reports = || reports.is_present(now, name, settings.lease);
+            let heard = named.contains(name.as_str()) || reports();
+            service.hear(heard, &settings.levels);
+            let keep = heard || !service.is_at_rest(watched);
             if !keep && service.durable {
                 unsaved.insert(name.clone());
             }
             keep
         });
+        for name in named {
+            self.find_or_add(name, now, true);
+        }
+        let only_named = self.services.values().filter(|s| !s.heard && !s.was_heard);
+        self.named = only_named.count();
     }
 
     /// Takes in what alerts did: firing ones are matched against the policies, others let go.
@@ -317,7 +326,11 @@ impl Machine {
             return Err(unknown(service));
         };
         let heard = self.reports.hear(now, service, told, said, lease);
-        match heard.map_err(Error::Invalid)? {
+        let heard = heard.map_err(Error::Invalid)?;
+        if let Some(service) = self.services.get_mut(service) {
+            service.hear(true, &self.settings.levels);
+        }
+        match heard {
             Heard::Renewed => return Ok(Vec::new()),
             Heard::News(acknowledgement) => self.notes.push(EventBody::Acknowledged {
                 service: service.into(),
@@ -396,20 +409,32 @@ impl Machine {
         }
     }
 
-    /// The service, made known if there is room for it.
-    pub(super) fn find_or_add(&mut self, name: &str, now: Timestamp) -> Option<&mut Service> {
+    /// The service, made known if there is room for it: less for those that only alerts name.
+    pub(super) fn find_or_add(
+        &mut self,
+        name: &str,
+        now: Timestamp,
+        heard: bool,
+    ) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
             if name.is_empty() || name.len() > MAX_SERVICE_NAME {
                 return None;
             }
-            if self.services.len() >= self.settings.max_services {
-                self.warn(format!(
-                    "more than {} services: modes leave the others alone",
-                    self.settings.max_services
-                ));
+            let (all, named) = (self.settings.max_services, self.settings.max_named());
+            let full = if self.services.len() >= all {
+                Some(format!("more than {all} services"))
+            } else if !heard && self.named >= named {
+                Some(format!("more than {named} services that only alerts name"))
+            } else {
+                None
+            };
+            if let Some(full) = full {
+                self.warn(format!("{full}: modes leave the others alone"));
                 return None;
             }
-            let service = Service::normal(name, &self.settings, now);
+            let mut service = Service::normal(name, &self.settings, now);
+            service.hear(heard, &self.settings.levels);
+            self.named += usize::from(!heard);
             self.services.insert(name.into(), service);
         }
         self.services.get_mut(name)

@@ -55,6 +55,8 @@ mod properties_world;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
+mod scenarios_limits;
+#[cfg(test)]
 mod scenarios_plans;
 #[cfg(test)]
 mod scenarios_safety;

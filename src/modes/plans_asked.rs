@@ -235,7 +235,11 @@ impl Machine {
     fn plan_room(&self, asking: &Asking) -> Option<Restraint> {
         let mut room = Room::survey(self);
         let names: BTreeSet<&String> = asking.services.values().flatten().collect();
-        for service in names.into_iter().filter_map(|name| self.services.get(name)) {
+        let services = || names.iter().filter_map(|name| self.services.get(*name));
+        for service in services() {
+            room.admit(service, &self.settings);
+        }
+        for service in services() {
             if let Some(restraint) = room.refuses(service, &self.settings) {
                 return Some(restraint);
             }

@@ -67,6 +67,13 @@ struct SavedService {
     proposal: Option<Proposal>,
     #[serde(default)]
     watching: Option<Watching>,
+    /// Whether it is away and counts among the services that are heard; earlier versions made no difference.
+    #[serde(default = "yes")]
+    heard: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Machine {
@@ -226,6 +233,7 @@ impl Machine {
                 .collect(),
             proposal: service.proposal.clone(),
             watching: service.watching.clone(),
+            heard: service.is_away(levels) && service.was_heard,
         })
     }
 
@@ -284,6 +292,9 @@ impl Machine {
                 .proposal
                 .filter(|proposal| position(&proposal.policy).is_some()),
             groups: self.settings.groups_of(name),
+            // Until the first tick says so.
+            heard: saved.heard,
+            was_heard: saved.heard,
             stale: true,
             reconsider: true,
             touched: true,

@@ -52,6 +52,10 @@ pub(super) struct Service {
     pub(super) proposal: Option<Proposal>,
     /// The groups that it is in, by position.
     pub(super) groups: Vec<usize>,
+    /// Whether anything but alerts tells of it: telemetry named it in the last tick, or it reports.
+    pub(super) heard: bool,
+    /// Whether it counts among the services that are heard, as it was when it went away.
+    pub(super) was_heard: bool,
     /// `held` and `reasons` may not follow from `auto` and `claims` any more.
     pub(super) stale: bool,
     /// What the proposal says may not follow from the claims any more.
@@ -102,6 +106,8 @@ impl Service {
             manual: None,
             proposal: None,
             groups: settings.groups_of(name),
+            heard: false,
+            was_heard: false,
             stale: false,
             reconsider: false,
             touched: false,
@@ -174,6 +180,26 @@ impl Service {
     /// ended now.
     pub(super) fn is_away(&self, levels: &Levels) -> bool {
         self.auto > Level(0) || self.level(levels) > Level(0)
+    }
+
+    /// Whether something is asked of it: by more than proposals, and not refused.
+    pub(super) fn is_asked(&self) -> bool {
+        self.kept_at() > Level(0)
+    }
+
+    /// Notes whether anything but alerts tells of it.
+    pub(super) fn hear(&mut self, heard: bool, levels: &Levels) {
+        self.heard = heard;
+        self.was_heard = self.is_among_heard(levels);
+    }
+
+    /// Whether it counts among the services that are heard, or among those that only alerts name. That stays
+    /// while it is away: who falls silent because it is ill makes no room, and takes none elsewhere.
+    pub(super) fn is_among_heard(&self, levels: &Levels) -> bool {
+        match self.is_away(levels) {
+            true => self.was_heard,
+            false => self.heard,
+        }
     }
 
     /// Whether nothing would be lost by forgetting it.

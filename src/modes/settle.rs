@@ -26,6 +26,7 @@ impl Machine {
     /// Brings every service to where it belongs now, and says what changed.
     pub(super) fn settle(&mut self, now: Timestamp, mut causes: Causes) -> Vec<ModeChange> {
         self.expire_overrides(now, &mut causes);
+        self.count_anew();
         self.end_silences();
         self.advance_plans(now, &mut causes);
         let watched = self.sight.watched();
@@ -37,6 +38,7 @@ impl Machine {
         if self.may_act() {
             // Down first: it makes room.
             self.step_back(&mut causes);
+            self.count_anew();
             self.go_up(&mut causes);
             for (name, service) in &mut self.services {
                 if service.absorb(&self.settings.policies) {
@@ -51,6 +53,13 @@ impl Machine {
     /// Whether automation may change anything.
     pub(super) fn may_act(&self) -> bool {
         self.freeze.is_none() && !self.sight.is_blind()
+    }
+
+    /// Has those that are back be counted as they are now.
+    fn count_anew(&mut self) {
+        for service in self.services.values_mut() {
+            service.hear(service.heard, &self.settings.levels);
+        }
     }
 
     fn expire_overrides(&mut self, now: Timestamp, causes: &mut Causes) {
