@@ -220,11 +220,11 @@ impl Machine {
             .flat_map(|service| service.claims.values())
             .filter_map(|claim| Some(claim.silent_since?.plus(self.settings.silence)));
         let steps = services().filter(|_| self.may_act()).flat_map(|service| {
-            let held_until = service.held_until();
+            let want = || service.want().or_else(|| service.wish());
+            let up = service.manual.is_none().then(want).flatten();
+            let up = up.map(|want| service.free_from(&want));
             // What waits for room or for people waits for another input.
-            let up = (held_until > self.sight.watched() && service.manual.is_none())
-                .then(|| service.want().or_else(|| service.wish()));
-            let up = up.flatten().map(|_| held_until);
+            let up = up.filter(|free_from| *free_from > self.sight.watched());
             let back = service.step_back_at();
             let back = back.filter(|_| !self.waits_for_plan(&service.told.service));
             back.into_iter().chain(up)
@@ -252,13 +252,15 @@ impl Machine {
         if let Some(expiry) = manual.expires_at.filter(|expiry| *expiry <= now) {
             return Err(Error::Invalid(format!("it would have ended at {expiry}")));
         }
+        self.known(service)?;
+        self.sight.pass_to(now);
+        let watched = self.sight.watched();
         let entry = self.known(service)?;
         let mut causes = Causes::new();
         let cause = format!("set by {}: {}", manual.author, manual.reason);
         because(&mut causes, service, ModeStep::Override, cause);
-        entry.set_manual(Some(manual));
+        entry.set_manual(Some(manual), watched);
         self.unsaved.insert(service.into());
-        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 
@@ -277,12 +279,13 @@ impl Machine {
             let message = format!("service `{service}` has no override");
             return Err(Error::NotFound(message));
         }
-        entry.set_manual(None);
+        self.sight.pass_to(now);
+        let watched = self.sight.watched();
+        self.known(service)?.set_manual(None, watched);
         let mut causes = Causes::new();
         let cause = format!("override removed by {author}");
         because(&mut causes, service, ModeStep::Override, cause);
         self.unsaved.insert(service.into());
-        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 

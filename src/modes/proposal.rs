@@ -46,6 +46,7 @@ impl Machine {
                 {
                     let stance = service.stances.entry(position).or_default();
                     stance.granted = stance.granted.max(level);
+                    service.news();
                 }
                 let first = proposal.why.first().map(|why| why.alertname.as_str());
                 let cause = format!(
@@ -149,6 +150,9 @@ impl Machine {
             return None;
         }
         if let Some(want) = service.want() {
+            if service.free_from(&want) > self.sight.watched() {
+                return None;
+            }
             let restraint = match self.freeze {
                 Some(_) => Some(Restraint::Frozen),
                 None => room.refuses(service, &self.settings),

@@ -67,6 +67,8 @@ struct SavedService {
     proposal: Option<Proposal>,
     #[serde(default)]
     watching: Option<Watching>,
+    #[serde(default)]
+    released: Option<Timestamp>,
     /// Whether it is away and counts among the services that are heard; earlier versions made no difference.
     #[serde(default = "yes")]
     heard: bool,
@@ -233,6 +235,7 @@ impl Machine {
                 .collect(),
             proposal: service.proposal.clone(),
             watching: service.watching.clone(),
+            released: service.released,
             heard: service.is_away(levels) && service.was_heard,
         })
     }
@@ -288,6 +291,7 @@ impl Machine {
                 .hold
                 .or_else(|| (auto == Level(0)).then_some(Duration::ZERO)),
             below_since: saved.below_since,
+            released: saved.released,
             proposal: saved
                 .proposal
                 .filter(|proposal| position(&proposal.policy).is_some()),
@@ -313,6 +317,7 @@ impl Machine {
             let restored = Claim {
                 level: policy.level,
                 step: policy.step,
+                hold: policy.hold,
                 dry_run: policy.dry_run,
                 score: claim.score,
                 alertname: claim.alertname.into(),

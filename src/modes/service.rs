@@ -40,6 +40,8 @@ pub(super) struct Service {
     pub(super) hold_from: Timestamp,
     /// For so long no further change is automatic; `None`: it follows from `held`, as soon as that is known.
     pub(super) hold: Option<Duration>,
+    /// When a person gave it back to automation, which has not moved it since.
+    pub(super) released: Option<Timestamp>,
     /// Since when less than `auto` has been asked for.
     pub(super) below_since: Option<Timestamp>,
     /// Id of the departure from normal that goes on.
@@ -100,6 +102,7 @@ impl Service {
             reasons: Vec::new(),
             hold_from: Timestamp::from_nanos(i64::MIN),
             hold: Some(Duration::ZERO),
+            released: None,
             below_since: None,
             episode: None,
             watching: None,
@@ -211,7 +214,8 @@ impl Service {
     }
 
     /// Sets or removes the override.
-    pub(super) fn set_manual(&mut self, manual: Option<Override>) {
+    pub(super) fn set_manual(&mut self, manual: Option<Override>, watched: Timestamp) {
+        self.released = manual.is_none().then_some(watched);
         self.manual = manual;
         self.touched = true;
         self.durable = true;
@@ -283,6 +287,20 @@ impl Service {
         self.hold_from.plus(hold)
     }
 
+    /// From when on automation may take the step `want`, as far as holds go. When a person gives the service
+    /// back it is told first where automation has it, and goes farther after the hold of the policy that
+    /// asks, unless that goes straight to its level.
+    pub(super) fn free_from(&self, want: &Want) -> Timestamp {
+        let held_until = self.held_until();
+        let claim = self.claims.get(&want.by);
+        match (self.released, claim.filter(|c| c.step == Step::One)) {
+            (Some(released), Some(claim)) => {
+                held_until.max(released.plus(claim.hold.max(self.patience().0)))
+            }
+            (_, _) => held_until,
+        }
+    }
+
     fn patience(&self) -> (Duration, Duration) {
         held::patience(&self.held, self.auto)
     }
@@ -293,7 +311,8 @@ impl Service {
         let (hold, recover) = self.patience();
         // Every level has its own recovery: it begins when the level is reached.
         let healthy_from = below_since.max(self.hold_from);
-        let held_until = self.held_until().max(self.hold_from.plus(hold));
+        let held_from = self.released.unwrap_or(self.hold_from).max(self.hold_from);
+        let held_until = self.held_until().max(held_from.plus(hold));
         Some(held_until.max(healthy_from.plus(recover)))
     }
 
@@ -302,6 +321,7 @@ impl Service {
         let (hold, _) = self.patience();
         self.auto = level;
         self.hold_from = watched;
+        self.released = None;
         // At normal nothing is left that could say so.
         self.hold = (level == Level(0)).then_some(hold);
         self.below_since = (self.kept_at() < level).then_some(watched);

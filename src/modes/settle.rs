@@ -63,12 +63,13 @@ impl Machine {
     }
 
     fn expire_overrides(&mut self, now: Timestamp, causes: &mut Causes) {
+        let watched = self.sight.watched();
         for (name, service) in &mut self.services {
             let over = |manual: &mut Override| manual.expires_at.is_some_and(|at| at <= now);
             if let Some(manual) = service.manual.take_if(over) {
                 let cause = format!("the override by {} has expired", manual.author);
                 because(causes, name, ModeStep::Override, cause);
-                service.set_manual(None);
+                service.set_manual(None, watched);
                 self.unsaved.insert(name.clone());
             }
         }
@@ -110,8 +111,8 @@ impl Machine {
         let mut asking = Vec::new();
         for (name, service) in &self.services {
             if service.manual.is_none()
-                && service.held_until() <= watched
                 && let Some(want) = service.want()
+                && service.free_from(&want) <= watched
             {
                 asking.push((Reverse(want.rank), name.clone()));
             }
@@ -121,8 +122,8 @@ impl Machine {
         for (_, name) in asking {
             // More than one step only where no hold is asked for.
             while let Some(service) = self.services.get(&name)
-                && service.held_until() <= watched
                 && let Some(want) = service.want()
+                && service.free_from(&want) <= watched
                 && room.refuses(service, &self.settings).is_none()
             {
                 if !service.is_away(&self.settings.levels) {
