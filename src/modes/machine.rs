@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acknowledgement::{Heard, Reports, Told};
+use super::claims::{Crowd, MAX_PAIRS};
 use super::episode::Episodes;
 use super::plan_list::Plans;
 use super::plans_asked::{Place, unfold};
@@ -35,8 +36,12 @@ pub struct Machine {
     pub(super) alerts: BTreeMap<Fingerprint, BTreeSet<String>>,
     /// Firing alerts that policies have seen, whether or not they ask for anything.
     pub(super) looked_at: BTreeSet<Fingerprint>,
+    /// Firing alerts that ask for something there was no room for.
+    pub(super) left_out: BTreeMap<Fingerprint, Crowd>,
     /// How many pairs of alert and service there are in `alerts`.
     pub(super) pairs: usize,
+    /// How many there may be.
+    pub(super) most_pairs: usize,
     /// Who calls each service, as of the last tick.
     pub(super) callers: BTreeMap<String, BTreeSet<String>>,
     pub(super) freeze: Option<Freeze>,
@@ -58,6 +63,8 @@ pub struct Machine {
     pub(super) reports: Reports,
     /// Services that only alerts name, as of the last tick and those that have come since.
     pub(super) named: usize,
+    /// Whether a service has come to be heard that alerts may have named before.
+    pub(super) has_grown: bool,
     /// Services whose last change of mode has no number yet.
     pub(super) unnumbered: BTreeSet<String>,
     warnings: Vec<String>,
@@ -79,7 +86,9 @@ impl Machine {
             services: BTreeMap::new(),
             alerts: BTreeMap::new(),
             looked_at: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             pairs: 0,
+            most_pairs: MAX_PAIRS,
             callers: BTreeMap::new(),
             freeze: None,
             unsaved: BTreeSet::new(),
@@ -92,6 +101,7 @@ impl Machine {
             passed_at: None,
             reports: Reports::default(),
             named: 0,
+            has_grown: false,
             unnumbered: BTreeSet::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
@@ -170,7 +180,9 @@ impl Machine {
             keep
         });
         for name in named {
-            self.find_or_add(name, now, true);
+            if !self.services.contains_key(name) && self.find_or_add(name, now, true).is_some() {
+                self.has_grown = true;
+            }
         }
         let only_named = self.services.values().filter(|s| !s.heard && !s.was_heard);
         self.named = only_named.count();
@@ -201,6 +213,13 @@ impl Machine {
         }
         self.compare_with(now, alerts);
         self.see(alerts);
+        for (name, service) in &mut self.services {
+            // What was not saved has been heard of by now.
+            if std::mem::take(&mut service.known.more) {
+                service.news();
+                self.unsaved.insert(name.clone());
+            }
+        }
         self.settle(now, Causes::new())
     }
 
@@ -216,9 +235,8 @@ impl Machine {
         let expiries = services().filter_map(|service| service.manual.as_ref()?.expires_at);
         // On a clock that stands still nothing comes nearer; the next tick may set it going.
         let waits = !self.sight.is_blind();
-        let silences = services()
-            .flat_map(|service| service.claims.values())
-            .filter_map(|claim| Some(claim.silent_since?.plus(self.settings.silence)));
+        let silences = services().filter_map(Service::silent_since);
+        let silences = silences.map(|since| since.plus(self.settings.silence));
         let steps = services().filter(|_| self.may_act()).flat_map(|service| {
             let want = || service.want().or_else(|| service.wish());
             let up = service.manual.is_none().then(want).flatten();
@@ -410,6 +428,12 @@ impl Machine {
         if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
+    }
+
+    /// Whether there is room for one more service that only alerts name.
+    pub(super) fn may_name_another(&self) -> bool {
+        let settings = &self.settings;
+        self.services.len() < settings.max_services && self.named < settings.max_named()
     }
 
     /// The service, made known if there is room for it: less for those that only alerts name.

@@ -370,8 +370,7 @@ impl Machine {
             }
         }
         for (name, service) in &mut self.services {
-            let positions: BTreeSet<usize> = service.claims.keys().map(|(at, _)| *at).collect();
-            for position in positions {
+            for position in service.positions() {
                 let Some(Some(place)) = self.places.get(position) else {
                     continue;
                 };

@@ -1,8 +1,9 @@
 //! What automation would do, and leaves to people.
 
+use super::asked::Want;
 use super::limits::Room;
 use super::outcome::Reason;
-use super::service::{Service, Want};
+use super::service::Service;
 use super::settle::Causes;
 use super::{Error, Machine};
 use crate::model::{

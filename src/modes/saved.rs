@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::asked::Known;
 use super::claim::{Claim, Stance};
 use super::held::{Held, UNSAID};
 use super::outcome::Watching;
@@ -69,6 +70,9 @@ struct SavedService {
     watching: Option<Watching>,
     #[serde(default)]
     released: Option<Timestamp>,
+    /// Whether there were more claims than are saved.
+    #[serde(default)]
+    more: bool,
     /// Whether it is away and counts among the services that are heard; earlier versions made no difference.
     #[serde(default = "yes")]
     heard: bool,
@@ -199,6 +203,7 @@ impl Machine {
     fn save(&self, service: &Service) -> Vec<u8> {
         let levels = &self.settings.levels;
         let policy = |at: usize| self.settings.policies.get(at);
+        let (claims, more) = service.foremost();
         json(&SavedService {
             told: service.told.clone(),
             auto: SavedLevel {
@@ -209,9 +214,8 @@ impl Machine {
                 let level = levels.level(&manual.mode).unwrap_or_default();
                 (manual, level)
             }),
-            claims: service
-                .claims
-                .iter()
+            claims: claims
+                .into_iter()
                 .filter_map(|((position, fingerprint), claim)| {
                     Some(SavedClaim {
                         policy: policy(*position)?.name.clone(),
@@ -236,6 +240,7 @@ impl Machine {
             proposal: service.proposal.clone(),
             watching: service.watching.clone(),
             released: service.released,
+            more,
             heard: service.is_away(levels) && service.was_heard,
         })
     }
@@ -283,6 +288,7 @@ impl Machine {
             manual,
             told,
             claims: BTreeMap::new(),
+            known: Known::default(),
             stances: BTreeMap::new(),
             held: saved.held,
             reasons: saved.reasons,
@@ -304,6 +310,7 @@ impl Machine {
             touched: true,
             durable: true,
         };
+        service.known.more = saved.more;
         for claim in saved.claims {
             let found = position(&claim.policy).and_then(|at| Some((at, policies.get(at)?)));
             let Some((at, policy)) = found else {
@@ -324,7 +331,7 @@ impl Machine {
                 explanation: claim.explanation.into(),
                 silent_since: claim.silent_since,
             };
-            service.claims.insert((at, fingerprint), restored);
+            service.claim((at, fingerprint), restored);
             let claimed = self.alerts.entry(fingerprint).or_default();
             self.pairs += usize::from(claimed.insert(name.into()));
         }

@@ -1,21 +1,15 @@
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::asked::{Key, Known, Want};
 use super::claim::{Claim, Stance};
 use super::held::{self, Held};
 use super::outcome::Watching;
 use super::policy::{Policy, Step};
 use super::settings::Settings;
 use crate::model::{
-    Fingerprint, Instruction, Level, Levels, ModeReason, ModeState, Override, Proposal, Timestamp,
+    Instruction, Level, Levels, ModeReason, ModeState, Override, Proposal, Timestamp,
 };
-
-/// Claims kept for one service. When there are more, the mildest are forgotten: they would not change
-/// the level, and a service cannot be told a thousand reasons.
-const MAX_CLAIMS: usize = 256;
-/// Reasons that a service is told.
-const MAX_REASONS: usize = 20;
 
 /// Everything about one service.
 ///
@@ -29,7 +23,9 @@ pub(super) struct Service {
     /// What the service was told last. Its lease is of no meaning here.
     pub(super) told: ModeState,
     pub(super) auto: Level,
-    pub(super) claims: BTreeMap<(usize, Fingerprint), Claim>,
+    pub(super) claims: BTreeMap<Key, Claim>,
+    /// What follows from them.
+    pub(super) known: Known,
     /// By position of the policy; of policies with claims only.
     pub(super) stances: BTreeMap<usize, Stance>,
     /// The demands of this departure, by level and position of the policy.
@@ -68,17 +64,6 @@ pub(super) struct Service {
     pub(super) durable: bool,
 }
 
-/// A step towards more that is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Want {
-    /// Where the step leads.
-    pub(super) level: Level,
-    /// How severe it is, among others: the level asked for in the end, and the alert's score.
-    pub(super) rank: (Level, u16),
-    /// Position of the policy that asks first, and its alert.
-    pub(super) by: (usize, Fingerprint),
-}
-
 impl Service {
     /// A service that is known and normal.
     pub(super) fn normal(name: &str, settings: &Settings, now: Timestamp) -> Self {
@@ -97,6 +82,7 @@ impl Service {
             },
             auto: Level(0),
             claims: BTreeMap::new(),
+            known: Known::default(),
             stances: BTreeMap::new(),
             held: Vec::new(),
             reasons: Vec::new(),
@@ -116,59 +102,6 @@ impl Service {
             touched: false,
             durable: false,
         }
-    }
-
-    /// The claims with the level that counts.
-    pub(super) fn asking(&self) -> impl Iterator<Item = (&(usize, Fingerprint), &Claim, Level)> {
-        self.claims.iter().map(|(key, claim)| {
-            let level = claim.level_by(self.stances.get(&key.0));
-            (key, claim, level)
-        })
-    }
-
-    /// The worst level that an alert asks for, or that one asked for which has fallen silent: automation
-    /// does not go below it.
-    pub(super) fn kept_at(&self) -> Level {
-        let levels = self.asking().map(|(_, _, level)| level);
-        levels.max().unwrap_or_default()
-    }
-
-    /// The next step up that automation may take, unless there is no room; `None`: no alert that is heard
-    /// asks for more.
-    pub(super) fn want(&self) -> Option<Want> {
-        self.want_by(|_, level| level)
-    }
-
-    /// The next step up that automation would take if no policy only proposed.
-    pub(super) fn wish(&self) -> Option<Want> {
-        self.want_by(|(key, claim), level| match claim.dry_run {
-            true => claim.wish_by(self.stances.get(&key.0)),
-            false => level,
-        })
-    }
-
-    fn want_by(
-        &self,
-        level_of: impl Fn((&(usize, Fingerprint), &Claim), Level) -> Level,
-    ) -> Option<Want> {
-        let claims = || {
-            let heard = self.asking().filter(|(_, c, _)| c.silent_since.is_none());
-            heard
-                .map(|(key, claim, level)| (key, claim, level_of((key, claim), level)))
-                .filter(|(_, _, level)| *level > self.auto)
-        };
-        let asked = claims().map(|(_, _, level)| level).max()?;
-        let at_once = claims().filter(|(_, claim, _)| claim.step == Step::Direct);
-        let at_once = at_once.map(|(_, _, level)| level).max().unwrap_or_default();
-        let level = Level(self.auto.0.saturating_add(1)).max(at_once);
-        let far_enough = claims().filter(|(_, _, of)| *of >= level);
-        let first = far_enough.min_by_key(|(key, claim, of)| (Reverse((*of, claim.score)), **key));
-        let (key, claim, _) = first?;
-        Some(Want {
-            level,
-            rank: (asked, claim.score),
-            by: *key,
-        })
     }
 
     /// The level that the service is to run in.
@@ -219,59 +152,6 @@ impl Service {
         self.manual = manual;
         self.touched = true;
         self.durable = true;
-    }
-
-    /// Adds a claim or replaces the alert's earlier one.
-    pub(super) fn claim(&mut self, key: (usize, Fingerprint), claim: Claim) {
-        if self.claims.get(&key) == Some(&claim) {
-            return;
-        }
-        self.claims.insert(key, claim);
-        if self.claims.len() > MAX_CLAIMS {
-            let mildest = self.claims.iter().min_by_key(|(_, c)| c.rank());
-            if let Some((&mildest, _)) = mildest {
-                self.claims.remove(&mildest);
-            }
-        }
-        self.durable = true;
-        self.news();
-    }
-
-    /// Removes an alert's claim by the policy at `position`. What was said of the policy here is over with
-    /// its last alert.
-    pub(super) fn release(&mut self, key: (usize, Fingerprint)) {
-        let (position, _) = key;
-        if self.claims.remove(&key).is_none() {
-            return;
-        }
-        let of_policy = (position, Fingerprint(0))..=(position, Fingerprint(u64::MAX));
-        if self.claims.range(of_policy).next().is_none() {
-            self.stances.remove(&position);
-        }
-        self.news();
-    }
-
-    /// What follows from claims and stances has to be looked at again.
-    pub(super) fn news(&mut self) {
-        self.stale = true;
-        self.reconsider = true;
-    }
-
-    /// Has the policies that ask for more than `level` be heard up to it only, until their alerts here are
-    /// over.
-    pub(super) fn set_aside(&mut self, level: Level, which: impl Fn(usize) -> bool) {
-        let asking: Vec<usize> = self
-            .claims
-            .iter()
-            .filter(|((position, _), claim)| {
-                which(*position) && claim.wish_by(self.stances.get(position)) > level
-            })
-            .map(|((position, _), _)| *position)
-            .collect();
-        for position in asking {
-            self.stances.entry(position).or_default().ceiling = Some(level);
-        }
-        self.news();
     }
 
     /// Notes since when less than the present level has been asked for. True if that is news.
@@ -341,37 +221,10 @@ impl Service {
             return false;
         }
         self.touched = true;
-        let mut asking: Vec<_> = self
-            .asking()
-            .filter(|(_, _, level)| *level > Level(0))
-            .map(|(key, claim, level)| (*key, claim.clone(), level))
-            .collect();
-        for ((position, _), _, level) in &asking {
-            let Some(policy) = policies.get(*position) else {
-                continue;
-            };
-            let before = self.held.iter().position(|held| held.policy == policy.name);
-            let before = before.map(|at| self.held.swap_remove(at).reach);
-            let reach = before.unwrap_or_default().max(*level);
-            self.held.push(Held::of(policy, *position, reach));
-        }
-        self.held.sort_by_key(|held| (held.level, held.position));
+        let (held, reasons) = self.demands(policies, &self.stances);
+        self.held = held;
         // The hold of a change is that of the policies that were behind it.
         self.hold = Some(self.hold.unwrap_or_else(|| self.patience().0));
-        // Stable: of equals the first policy and lowest fingerprint leads.
-        asking.sort_by_key(|(_, claim, level)| Reverse((*level, claim.score)));
-        let reasons: Vec<_> = asking
-            .into_iter()
-            .take(MAX_REASONS)
-            .map(|((position, fingerprint), claim, _)| ModeReason {
-                policy: policies
-                    .get(position)
-                    .map_or_else(String::new, |policy| policy.name.clone()),
-                fingerprint,
-                alertname: claim.alertname.as_ref().into(),
-                explanation: claim.explanation.as_ref().into(),
-            })
-            .collect();
         // While it recovers, the alerts that brought it here remain the reason.
         if !reasons.is_empty() {
             self.reasons = reasons;
@@ -385,14 +238,17 @@ impl Service {
         settings: &Settings,
         want: &Want,
     ) -> (Instruction, Vec<ModeReason>) {
-        let mut after = self.clone();
-        let stance = after.stances.entry(want.by.0).or_default();
+        let mut stances = self.stances.clone();
+        let stance = stances.entry(want.by.0).or_default();
         stance.granted = stance.granted.max(want.level);
-        after.auto = want.level;
-        after.stale = true;
-        after.absorb(&settings.policies);
-        let instruction = held::instruction(settings, &after.held, want.level);
-        (instruction, after.reasons)
+        let (held, reasons) = self.demands(&settings.policies, &stances);
+        let instruction = held::instruction(settings, &held, want.level);
+        let reasons = if reasons.is_empty() {
+            self.reasons.clone()
+        } else {
+            reasons
+        };
+        (instruction, reasons)
     }
 
     /// What the service is to be told now. Lease and sequence are those of before.

@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Machine;
+use super::asked::Want;
 use super::limits::Room;
 use super::outcome::Reason;
-use super::service::Want;
+
 use crate::model::{Level, ModeChange, ModeStep, Override, Timestamp};
 
 /// Why services change in one input: what kind of step it is, and in words.
