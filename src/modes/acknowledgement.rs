@@ -3,7 +3,8 @@
 //! In: reports of instances, and what each service is told. Out: per service whether all that report have
 //! heard the newest instruction and do as told, in which modes they run, and since when told and done
 //! differ. What always holds: a report that only repeats another is no news; an instance that is not heard
-//! of any more says nothing, neither yes nor no. Every report costs `O(log instances)`.
+//! of any more says nothing, neither yes nor no, and where none is heard of nothing differs. Every report
+//! costs `O(log instances)`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -139,30 +140,19 @@ impl Service {
 
     /// Sums up what its instances say. True if that is worth saving.
     fn refresh(&mut self, now: Timestamp, told: Told<'_>) -> bool {
-        let agrees = self.agrees(told);
-        if !self.instances.is_empty() {
-            let oldest = self.alike.keys().next().map(|(sequence, _)| *sequence);
-            self.report.sequence = oldest.unwrap_or_default();
-            self.report.actual = self.actual();
+        let does =
+            |(sequence, mode): &(u64, String)| *sequence >= told.sequence && mode == told.mode;
+        let agrees = self.alike.keys().all(does);
+        // Of a service that reports no more it is known what it has heard, and not what it does.
+        if let Some((oldest, _)) = self.alike.keys().next() {
+            self.report.sequence = *oldest;
         }
+        self.report.actual = self.actual();
         self.report.instances = u32::try_from(self.instances.len()).unwrap_or(u32::MAX);
         self.report.acknowledged = agrees && !self.instances.is_empty();
         self.report.differs_since =
             (!agrees).then(|| self.report.differs_since.unwrap_or(now).min(now));
         self.is_worth_saving()
-    }
-
-    /// Whether all that reports, or reported last, agrees with what is told.
-    fn agrees(&self, told: Told<'_>) -> bool {
-        if self.instances.is_empty() {
-            // Who has said last that it does as told has not said otherwise since.
-            let report = &self.report;
-            return report.sequence >= told.sequence
-                && report.actual.iter().all(|(mode, _)| mode == told.mode);
-        }
-        let does =
-            |(sequence, mode): &(u64, String)| *sequence >= told.sequence && mode == told.mode;
-        self.alike.keys().all(does)
     }
 }
 
@@ -242,6 +232,13 @@ impl Reports {
         } else {
             Heard::News(said)
         })
+    }
+
+    /// Whether an instance of a service reports at present.
+    pub(super) fn is_present(&self, now: Timestamp, service: &str, lease: Duration) -> bool {
+        let newest = self.services.get(service).and_then(|s| s.ages.last());
+        let present = lease.saturating_mul(PRESENT_LEASES);
+        newest.is_some_and(|(heard_at, _)| now.since(*heard_at) <= present)
     }
 
     /// A service is told something else from now on.
@@ -478,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_lasts_from_its_beginning_and_silence_ends_none() {
+    fn a_difference_lasts_from_its_beginning_as_long_as_somebody_reports_it() {
         let mut reports = Reports::default();
         hear(&mut reports, 0, "a normal 6");
         hear(&mut reports, 0, "b degraded 7");
@@ -489,18 +486,21 @@ mod tests {
         // The one that differs is gone, and with it the difference.
         let late = report(&mut reports, 31);
         assert_eq!((late.differs_since, late.instances), (None, 1));
-        // The last that was heard of did as told.
+        // Where nobody reports nothing differs, whatever it is told.
         let gone = report(&mut reports, 100);
         assert_eq!((gone.differs_since, gone.instances), (None, 0));
-        assert!(!gone.acknowledged);
-        assert_eq!(gone.actual, [("degraded".into(), 1)]);
-        // It is told something newer, and nobody hears it.
+        assert_eq!((gone.acknowledged, gone.actual), (false, vec![]));
         let newer = |_: &str| Some(told("normal", 8));
         reports.compare(at(110), LEASE, newer);
-        reports.compare(at(120), LEASE, newer);
-        assert_eq!(reports.view()["cart"].differs_since, Some(at(110)));
+        reports.tell(at(120), "cart", told("critical", 9));
+        assert_eq!(reports.view()["cart"].differs_since, None);
+        // Nor for who differed last: one that lags behind does so while it reports.
+        hear(&mut reports, 130, "a normal 6");
+        assert_eq!(report(&mut reports, 160).differs_since, Some(at(130)));
+        let removed = report(&mut reports, 161);
+        assert_eq!((removed.differs_since, removed.sequence), (None, 6));
         // A day later nobody remembers that it ever reported.
-        reports.compare(at(25 + 24 * 3600 + 1), LEASE, newer);
+        reports.compare(at(130 + 24 * 3600 + 1), LEASE, newer);
         assert!(reports.view().is_empty() && reports.instances == 0);
     }
 
@@ -516,11 +516,13 @@ mod tests {
         assert_eq!(restored.entries(), reports.entries());
         assert!(reports.changes().is_empty());
         let after = ServiceReport {
-            instances: 0,
-            ..before
+            sequence: 6,
+            heard_at: before.heard_at,
+            ..ServiceReport::default()
         };
         assert_eq!(report(&mut restored, 50), after);
         // Renewals are not worth a write, but for one in an hour.
+        reports.changes();
         for now in 1..3700 {
             hear(&mut reports, now, "a normal 6");
             report(&mut reports, now);

@@ -1,6 +1,7 @@
 //! What an alert asks of a service, and how far its policy is heard there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ pub(super) struct Claim {
     pub(super) level: Level,
     /// How the level is reached.
     pub(super) step: Step,
+    /// How long the policy holds what it changes.
+    pub(super) hold: Duration,
     /// Whether the policy only proposes.
     pub(super) dry_run: bool,
     /// The alert's severity in steps of a ten-thousandth: exact in every format, and never NaN.
@@ -33,6 +36,7 @@ impl Claim {
         Self {
             level: policy.level,
             step: policy.step,
+            hold: policy.hold,
             dry_run: policy.dry_run,
             // A cast from a float saturates, and NaN becomes 0.
             score: (alert.severity_score.clamp(0.0, 1.0) * 10_000.0) as u16,

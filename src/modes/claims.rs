@@ -7,13 +7,23 @@ use std::sync::Arc;
 use super::Machine;
 use super::claim::Claim;
 use super::policy::Policy;
+use super::service::Service;
 use super::target::Target;
 use crate::model::{Alert, AlertState, Fingerprint, Level, Timestamp};
 
 /// Alerts that may ask for a level at once; further ones are left out with a warning.
 const MAX_ALERTS: usize = 100_000;
 /// Pairs of alerts and services at once; policies for groups make many.
-const MAX_PAIRS: usize = 500_000;
+pub(super) const MAX_PAIRS: usize = 500_000;
+
+/// Of what there was too much for an alert to be taken in whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Crowd {
+    /// Alerts, or pairs of alerts and services.
+    Alerts,
+    /// Services.
+    Services,
+}
 
 /// What an alert asks for: a service, and the position of the policy.
 type Asked = BTreeSet<(String, usize)>;
@@ -22,6 +32,7 @@ impl Machine {
     /// Takes in how an alert stands now.
     pub(super) fn take_in(&mut self, now: Timestamp, alert: &Alert) {
         self.looked_at.remove(&alert.fingerprint);
+        self.left_out.remove(&alert.fingerprint);
         match alert.state {
             AlertState::Firing => {
                 self.looked_at.insert(alert.fingerprint);
@@ -52,14 +63,27 @@ impl Machine {
         for alert in firing() {
             let policies = self.settings.policies.iter();
             let mut open = policies.filter(|policy| is_open(policy));
-            // One that was missed is taken in now.
+            // One that was missed is taken in now, and one that was left out when there is room.
             if !self.looked_at.contains(&alert.fingerprint)
+                || self.has_room_again(alert.fingerprint)
                 || open.any(|policy| policy.when.matches(&alert.labels))
             {
                 self.take_in(now, alert);
             }
         }
         self.looked_at = firing().map(|alert| alert.fingerprint).collect();
+        let looked_at = &self.looked_at;
+        self.left_out.retain(|of, _| looked_at.contains(of));
+        self.has_grown = false;
+    }
+
+    /// Whether an alert that was left out may find room now.
+    fn has_room_again(&self, fingerprint: Fingerprint) -> bool {
+        match self.left_out.get(&fingerprint) {
+            Some(Crowd::Alerts) => self.pairs < self.most_pairs && self.alerts.len() < MAX_ALERTS,
+            Some(Crowd::Services) => self.has_grown || self.may_name_another(),
+            None => false,
+        }
     }
 
     /// The alert is over: nothing asks for what it asked for.
@@ -83,10 +107,11 @@ impl Machine {
                 continue;
             };
             let mut changed = false;
-            let claims = service.claims.iter_mut();
-            for (_, claim) in claims.filter(|((_, of), _)| *of == fingerprint) {
-                changed |= claim.silent_since.is_none();
-                claim.silent_since.get_or_insert(watched);
+            for position in 0..self.settings.policies.len() {
+                if let Some(claim) = service.claims.get_mut(&(position, fingerprint)) {
+                    changed |= claim.silent_since.is_none();
+                    claim.silent_since.get_or_insert(watched);
+                }
             }
             if changed {
                 service.news();
@@ -100,7 +125,10 @@ impl Machine {
         let watched = self.sight.watched();
         let until = watched.minus(self.settings.silence);
         let mut over = BTreeSet::new();
-        for service in self.services.values() {
+        let services = self.services.values();
+        let is_due =
+            |service: &&Service| service.silent_since().is_some_and(|since| since <= until);
+        for service in services.filter(is_due) {
             let claims = service.claims.iter();
             over.extend(
                 claims
@@ -191,23 +219,28 @@ impl Machine {
         if is_new && !asked.is_empty() && self.alerts.len() >= MAX_ALERTS {
             let warning = format!("more than {MAX_ALERTS} alerts: modes leave the others out");
             self.warn(warning);
+            self.left_out.insert(fingerprint, Crowd::Alerts);
             return;
         }
         let mut claimed = BTreeSet::new();
         for (name, position) in asked {
             let is_known = before.contains(&name) || claimed.contains(&name);
-            if !is_known && self.pairs >= MAX_PAIRS {
+            if !is_known && self.pairs >= self.most_pairs {
+                let most = self.most_pairs;
                 let warning = format!(
-                    "more than {MAX_PAIRS} pairs of alerts and services: modes leave the others out"
+                    "more than {most} pairs of alerts and services: modes leave the others out"
                 );
                 self.warn(warning);
+                self.left_out.insert(fingerprint, Crowd::Alerts);
                 continue;
             }
             let Some(policy) = self.settings.policies.get(position) else {
                 continue;
             };
             let fresh = Claim::new(policy, alert);
-            let Some(service) = self.find_or_add(&name, now) else {
+            let Some(service) = self.find_or_add(&name, now, false) else {
+                // Who waits for room among alerts hears soon enough that there is none here.
+                self.left_out.entry(fingerprint).or_insert(Crowd::Services);
                 continue;
             };
             let key = (position, fingerprint);

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acknowledgement::{Heard, Reports, Told};
+use super::claims::{Crowd, MAX_PAIRS};
 use super::episode::Episodes;
 use super::plan_list::Plans;
 use super::plans_asked::{Place, unfold};
@@ -35,8 +36,12 @@ pub struct Machine {
     pub(super) alerts: BTreeMap<Fingerprint, BTreeSet<String>>,
     /// Firing alerts that policies have seen, whether or not they ask for anything.
     pub(super) looked_at: BTreeSet<Fingerprint>,
+    /// Firing alerts that ask for something there was no room for.
+    pub(super) left_out: BTreeMap<Fingerprint, Crowd>,
     /// How many pairs of alert and service there are in `alerts`.
     pub(super) pairs: usize,
+    /// How many there may be.
+    pub(super) most_pairs: usize,
     /// Who calls each service, as of the last tick.
     pub(super) callers: BTreeMap<String, BTreeSet<String>>,
     pub(super) freeze: Option<Freeze>,
@@ -56,6 +61,10 @@ pub struct Machine {
     /// When plans were taken on last, on the clock of what was watched.
     pub(super) passed_at: Option<Timestamp>,
     pub(super) reports: Reports,
+    /// Services that only alerts name, as of the last tick and those that have come since.
+    pub(super) named: usize,
+    /// Whether a service has come to be heard that alerts may have named before.
+    pub(super) has_grown: bool,
     /// Services whose last change of mode has no number yet.
     pub(super) unnumbered: BTreeSet<String>,
     warnings: Vec<String>,
@@ -77,7 +86,9 @@ impl Machine {
             services: BTreeMap::new(),
             alerts: BTreeMap::new(),
             looked_at: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             pairs: 0,
+            most_pairs: MAX_PAIRS,
             callers: BTreeMap::new(),
             freeze: None,
             unsaved: BTreeSet::new(),
@@ -89,6 +100,8 @@ impl Machine {
             places,
             passed_at: None,
             reports: Reports::default(),
+            named: 0,
+            has_grown: false,
             unnumbered: BTreeSet::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
@@ -150,21 +163,29 @@ impl Machine {
         now: Timestamp,
         names: impl IntoIterator<Item = S>,
     ) {
-        let mut named = BTreeSet::new();
-        for name in names {
-            if self.find_or_add(name.as_ref(), now).is_some() {
-                named.insert(name.as_ref().to_owned());
-            }
-        }
-        let unsaved = &mut self.unsaved;
+        let names: Vec<S> = names.into_iter().collect();
+        let named: BTreeSet<&str> = names.iter().map(AsRef::as_ref).collect();
+        let (unsaved, reports) = (&mut self.unsaved, &self.reports);
+        let settings = &self.settings;
         let watched = self.sight.watched();
+        // Who leaves makes room for who comes.
         self.services.retain(|name, service| {
-            let keep = named.contains(name) || !service.is_at_rest(watched);
+            let reports = || reports.is_present(now, name, settings.lease);
+            let heard = named.contains(name.as_str()) || reports();
+            service.hear(heard, &settings.levels);
+            let keep = heard || !service.is_at_rest(watched);
             if !keep && service.durable {
                 unsaved.insert(name.clone());
             }
             keep
         });
+        for name in named {
+            if !self.services.contains_key(name) && self.find_or_add(name, now, true).is_some() {
+                self.has_grown = true;
+            }
+        }
+        let only_named = self.services.values().filter(|s| !s.heard && !s.was_heard);
+        self.named = only_named.count();
     }
 
     /// Takes in what alerts did: firing ones are matched against the policies, others let go.
@@ -192,6 +213,13 @@ impl Machine {
         }
         self.compare_with(now, alerts);
         self.see(alerts);
+        for (name, service) in &mut self.services {
+            // What was not saved has been heard of by now.
+            if std::mem::take(&mut service.known.more) {
+                service.news();
+                self.unsaved.insert(name.clone());
+            }
+        }
         self.settle(now, Causes::new())
     }
 
@@ -207,15 +235,14 @@ impl Machine {
         let expiries = services().filter_map(|service| service.manual.as_ref()?.expires_at);
         // On a clock that stands still nothing comes nearer; the next tick may set it going.
         let waits = !self.sight.is_blind();
-        let silences = services()
-            .flat_map(|service| service.claims.values())
-            .filter_map(|claim| Some(claim.silent_since?.plus(self.settings.silence)));
+        let silences = services().filter_map(Service::silent_since);
+        let silences = silences.map(|since| since.plus(self.settings.silence));
         let steps = services().filter(|_| self.may_act()).flat_map(|service| {
-            let held_until = service.held_until();
+            let want = || service.want().or_else(|| service.wish());
+            let up = service.manual.is_none().then(want).flatten();
+            let up = up.map(|want| service.free_from(&want));
             // What waits for room or for people waits for another input.
-            let up = (held_until > self.sight.watched() && service.manual.is_none())
-                .then(|| service.want().or_else(|| service.wish()));
-            let up = up.flatten().map(|_| held_until);
+            let up = up.filter(|free_from| *free_from > self.sight.watched());
             let back = service.step_back_at();
             let back = back.filter(|_| !self.waits_for_plan(&service.told.service));
             back.into_iter().chain(up)
@@ -243,13 +270,15 @@ impl Machine {
         if let Some(expiry) = manual.expires_at.filter(|expiry| *expiry <= now) {
             return Err(Error::Invalid(format!("it would have ended at {expiry}")));
         }
+        self.known(service)?;
+        self.sight.pass_to(now);
+        let watched = self.sight.watched();
         let entry = self.known(service)?;
         let mut causes = Causes::new();
         let cause = format!("set by {}: {}", manual.author, manual.reason);
         because(&mut causes, service, ModeStep::Override, cause);
-        entry.set_manual(Some(manual));
+        entry.set_manual(Some(manual), watched);
         self.unsaved.insert(service.into());
-        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 
@@ -268,12 +297,13 @@ impl Machine {
             let message = format!("service `{service}` has no override");
             return Err(Error::NotFound(message));
         }
-        entry.set_manual(None);
+        self.sight.pass_to(now);
+        let watched = self.sight.watched();
+        self.known(service)?.set_manual(None, watched);
         let mut causes = Causes::new();
         let cause = format!("override removed by {author}");
         because(&mut causes, service, ModeStep::Override, cause);
         self.unsaved.insert(service.into());
-        self.sight.pass_to(now);
         Ok(self.settle(now, causes))
     }
 
@@ -317,7 +347,11 @@ impl Machine {
             return Err(unknown(service));
         };
         let heard = self.reports.hear(now, service, told, said, lease);
-        match heard.map_err(Error::Invalid)? {
+        let heard = heard.map_err(Error::Invalid)?;
+        if let Some(service) = self.services.get_mut(service) {
+            service.hear(true, &self.settings.levels);
+        }
+        match heard {
             Heard::Renewed => return Ok(Vec::new()),
             Heard::News(acknowledgement) => self.notes.push(EventBody::Acknowledged {
                 service: service.into(),
@@ -396,20 +430,38 @@ impl Machine {
         }
     }
 
-    /// The service, made known if there is room for it.
-    pub(super) fn find_or_add(&mut self, name: &str, now: Timestamp) -> Option<&mut Service> {
+    /// Whether there is room for one more service that only alerts name.
+    pub(super) fn may_name_another(&self) -> bool {
+        let settings = &self.settings;
+        self.services.len() < settings.max_services && self.named < settings.max_named()
+    }
+
+    /// The service, made known if there is room for it: less for those that only alerts name.
+    pub(super) fn find_or_add(
+        &mut self,
+        name: &str,
+        now: Timestamp,
+        heard: bool,
+    ) -> Option<&mut Service> {
         if !self.services.contains_key(name) {
             if name.is_empty() || name.len() > MAX_SERVICE_NAME {
                 return None;
             }
-            if self.services.len() >= self.settings.max_services {
-                self.warn(format!(
-                    "more than {} services: modes leave the others alone",
-                    self.settings.max_services
-                ));
+            let (all, named) = (self.settings.max_services, self.settings.max_named());
+            let full = if self.services.len() >= all {
+                Some(format!("more than {all} services"))
+            } else if !heard && self.named >= named {
+                Some(format!("more than {named} services that only alerts name"))
+            } else {
+                None
+            };
+            if let Some(full) = full {
+                self.warn(format!("{full}: modes leave the others alone"));
                 return None;
             }
-            let service = Service::normal(name, &self.settings, now);
+            let mut service = Service::normal(name, &self.settings, now);
+            service.hear(heard, &self.settings.levels);
+            self.named += usize::from(!heard);
             self.services.insert(name.into(), service);
         }
         self.services.get_mut(name)

@@ -26,6 +26,7 @@
 //! The machine knows nothing of detectors, of how services hear it, or of where its state is kept.
 
 mod acknowledgement;
+mod asked;
 mod claim;
 mod claims;
 mod effect;
@@ -54,6 +55,10 @@ mod properties;
 mod properties_world;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod scenarios_bounds;
+#[cfg(test)]
+mod scenarios_limits;
 #[cfg(test)]
 mod scenarios_plans;
 #[cfg(test)]

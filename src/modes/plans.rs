@@ -156,7 +156,12 @@ impl Machine {
             if service.held_until() > self.sight.watched() {
                 return;
             }
-            let room = Room::survey(self);
+            let mut room = Room::survey(self);
+            let steps = self.plans.get(key).map(|run| run.plan().steps.iter());
+            let names: BTreeSet<&str> = steps.into_iter().flatten().map(|s| &*s.service).collect();
+            for service in names.iter().filter_map(|name| self.services.get(*name)) {
+                room.admit(service, &self.settings);
+            }
             if !approved && room.refuses(service, &self.settings).is_some() {
                 return self.fail_step(now, key, at, "as many services as may be are away already");
             }
@@ -365,8 +370,7 @@ impl Machine {
             }
         }
         for (name, service) in &mut self.services {
-            let positions: BTreeSet<usize> = service.claims.keys().map(|(at, _)| *at).collect();
-            for position in positions {
+            for position in service.positions() {
                 let Some(Some(place)) = self.places.get(position) else {
                     continue;
                 };

@@ -112,10 +112,13 @@ impl Machine {
         let mut asking: BTreeMap<String, Asking> = BTreeMap::new();
         let mut keys: BTreeMap<(usize, Fingerprint), Option<String>> = BTreeMap::new();
         for (name, service) in &self.services {
-            for ((position, fingerprint), claim) in &service.claims {
-                let Some(place) = self.place(*position) else {
-                    continue;
-                };
+            let of_plans = service.positions().into_iter();
+            let of_plans = of_plans.filter_map(|at| Some((at, self.place(at)?)));
+            let claims = of_plans.flat_map(|(at, place)| {
+                let claims = service.claims_of(at);
+                claims.map(move |((_, fingerprint), claim)| (place, fingerprint, claim))
+            });
+            for (place, fingerprint, claim) in claims {
                 let key = keys
                     .entry((place.first, *fingerprint))
                     .or_insert_with(|| self.key_of(place, *fingerprint));
@@ -235,7 +238,11 @@ impl Machine {
     fn plan_room(&self, asking: &Asking) -> Option<Restraint> {
         let mut room = Room::survey(self);
         let names: BTreeSet<&String> = asking.services.values().flatten().collect();
-        for service in names.into_iter().filter_map(|name| self.services.get(name)) {
+        let services = || names.iter().filter_map(|name| self.services.get(*name));
+        for service in services() {
+            room.admit(service, &self.settings);
+        }
+        for service in services() {
             if let Some(restraint) = room.refuses(service, &self.settings) {
                 return Some(restraint);
             }

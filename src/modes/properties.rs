@@ -38,6 +38,12 @@ fn patience(policy: &str) -> (Duration, Duration) {
     (policy.hold, policy.recover)
 }
 
+/// Whether a policy stands behind it that goes straight to its level.
+fn is_straight(state: &ModeState) -> bool {
+    let mut policies = state.why.iter().map(|why| why.policy.as_str());
+    policies.any(|policy| policy == "odd" || policy.starts_with("planned"))
+}
+
 impl World {
     pub(super) fn act(&mut self, (kind, which, number): (u8, u8, u8)) {
         let of = usize::from(which) % NAMES.len();
@@ -76,7 +82,12 @@ impl World {
             23 => self.remove_override(name),
             24 => self.freeze(number > 127),
             25 => self.restart(number > 127),
-            26 | 27 => self.decide(which, number > 80),
+            26 => self.decide(which, number > 80),
+            27 => {
+                if !self.heard.remove(name) {
+                    self.heard.insert(name);
+                }
+            }
             28 => self.acknowledge(GATEWAY, number),
             _ => {
                 self.acknowledge(GATEWAY, number);
@@ -113,6 +124,7 @@ impl World {
         }
         let before = std::mem::replace(&mut self.machine, restored).view(self.now);
         self.fed_ticks = 0;
+        self.reported.clear();
         // Who calls whom it hears with the next tick.
         self.calls.clear();
         // What never changed is normal since it is heard of again.
@@ -132,8 +144,9 @@ impl World {
             .for_each(|known| known.is_told = true);
         let alerts = self.alerts.values().map(|known| known.alert.clone().into());
         let alerts: Vec<_> = alerts.collect();
+        let named = self.named();
         self.input(|machine, now| {
-            machine.know_services(now, NAMES.into_iter().chain([GATEWAY]));
+            machine.know_services(now, named);
             machine.reconcile(now, &alerts)
         });
     }
@@ -182,6 +195,12 @@ impl World {
         let view = self.machine.view(self.now);
         let is_blind = was_blind && view.blind.is_some();
         let mut taken = BTreeSet::new();
+        // Who was forgotten, at rest, and is heard of again, begins anew.
+        self.told.retain(|name, told| {
+            let found = view.services.get(name);
+            let same = |found: &ModeState| (found.sequence, found.since) == (0, told.since);
+            found.is_some_and(|found| found.sequence > 0 || same(found))
+        });
         for change in changes {
             let name = change.state.service.clone();
             let before = self.told.insert(name.clone(), change.state.clone());
@@ -193,6 +212,7 @@ impl World {
                     .as_ref()
                     .is_some_and(|before| before.manual.is_some());
             if by_hand {
+                self.check_override(change, before.as_ref());
                 continue;
             }
             if !is_approved {
@@ -208,6 +228,7 @@ impl World {
             }
         }
         self.check_limits(&taken);
+        self.check_kinds();
         for (name, state) in &view.services {
             let manual = self.overrides.get(name);
             assert_eq!(state.manual.as_ref(), manual, "{name}");
@@ -238,6 +259,46 @@ impl World {
         }
     }
 
+    /// When a person gives a service back it is told where automation had it, or has come back to.
+    fn check_override(&mut self, change: &ModeChange, before: Option<&ModeState>) {
+        let name = &change.state.service;
+        self.released.remove(name);
+        let ends = before.is_some_and(|before| before.manual.is_some());
+        if !ends || change.state.manual.is_some() {
+            return;
+        }
+        self.released.insert(name.clone(), self.watched);
+        let auto = self.counted.get(name).map(|(_, auto, _)| *auto);
+        assert!(
+            change.state.level <= auto.unwrap_or_default() || is_straight(&change.state),
+            "farther than automation had it: {change:?}"
+        );
+    }
+
+    /// Who is away stays counted as it was.
+    fn check_kinds(&mut self) {
+        let levels = &SETTINGS.levels;
+        let services = self.machine.services.iter();
+        let counted: BTreeMap<_, _> = services
+            .map(|(name, service)| {
+                let away = service.is_away(levels);
+                let counted = (away, service.auto, service.is_among_heard(levels));
+                (name.clone(), counted)
+            })
+            .collect();
+        for (name, (away, _, heard)) in &counted {
+            let before = self
+                .counted
+                .get(name)
+                .filter(|(before, _, _)| *before && *away);
+            assert!(
+                before.is_none_or(|(_, _, before)| before == heard),
+                "{name} is away and counts otherwise than before"
+            );
+        }
+        self.counted = counted;
+    }
+
     fn check_step(&mut self, change: &ModeChange, before: Option<&ModeState>, is_approved: bool) {
         let state = &change.state;
         let name = state.service.clone();
@@ -246,10 +307,8 @@ impl World {
             return;
         }
         let watched = self.watched;
-        let policies: BTreeSet<&str> = state.why.iter().map(|why| why.policy.as_str()).collect();
-        let straight = |policy: &&str| *policy == "odd" || policy.starts_with("planned");
         match change.step {
-            ModeStep::Degrade | ModeStep::Escalate if !policies.iter().any(straight) => {
+            ModeStep::Degrade | ModeStep::Escalate if !is_straight(state) => {
                 assert_eq!(state.level.0, from.0 + 1, "one level at a time: {change:?}");
             }
             ModeStep::Degrade | ModeStep::Escalate => assert!(state.level > from),
@@ -270,6 +329,20 @@ impl World {
                 hold.is_zero() || watched - moved >= hold,
                 "within the hold of {hold:?}: {change:?}"
             );
+        }
+        let released = self.released.remove(&name);
+        let goes_on = change.step == ModeStep::Undo || is_straight(state) || is_approved;
+        // Who is not named may have been forgotten meanwhile.
+        let is_named = self.named().contains(&name.as_str());
+        if let Some(released) = released.filter(|_| !goes_on && is_named) {
+            let why = match change.step {
+                ModeStep::Recover => before.map_or(&state.why, |before| &before.why),
+                _ => &state.why,
+            };
+            let holds = why.iter().map(|why| patience(&why.policy).0);
+            let hold = holds.min().unwrap_or_default();
+            let since = watched - released;
+            assert!(since >= hold, "given back {since:?} ago: {change:?}");
         }
         // The hold is that of the policies behind it, at normal of those that were.
         let why = match state.level {
@@ -312,13 +385,52 @@ impl World {
         if taken.is_empty() {
             return;
         }
-        let away = |name: &&String| self.told[*name].level > Level(0);
-        let all = self.told.keys().filter(away).count();
-        let allowed = SETTINGS.allowed(self.told.len());
-        assert!(all <= allowed, "{all} are away, {taken:?} were taken");
+        let levels = &SETTINGS.levels;
+        let away =
+            |name: &str| usize::from(self.told.get(name).is_some_and(|t| t.level > Level(0)));
+        for kind in [true, false] {
+            // Of one kind: how many there are, and how many are away. Who is heard since it is away counts in
+            // both; who is named by alerts only, as far as one asks for something.
+            let count = |is_member: &dyn Fn(&str) -> bool| {
+                let services = self.machine.services.iter();
+                let services = services.filter(|(name, _)| is_member(name));
+                services.fold((0, 0), |(known, gone), (name, service)| {
+                    let among_heard = service.is_among_heard(levels);
+                    let away_itself = service.is_away(levels);
+                    let counts = match (among_heard, kind) {
+                        (true, true) => true,
+                        (false, true) => service.heard && away_itself,
+                        (false, false) => away_itself || self.is_asked(name),
+                        (true, false) => false,
+                    };
+                    match counts {
+                        true => (known + 1, gone + away(name)),
+                        false => (known, gone),
+                    }
+                })
+            };
+            let was_taken = |is_member: &dyn Fn(&str) -> bool| {
+                taken.iter().any(|name| {
+                    let service = &self.machine.services[name];
+                    is_member(name) && service.is_among_heard(levels) == kind
+                })
+            };
+            let all = |_: &str| true;
+            let (known, gone) = count(&all);
+            assert!(
+                !was_taken(&all) || gone <= SETTINGS.allowed(known),
+                "{gone} of {known} are away, heard: {kind}, {taken:?} were taken"
+            );
+            let rim = |name: &str| SETTINGS.groups[1].members.contain(name);
+            let (known, gone) = count(&rim);
+            assert!(
+                !was_taken(&rim) || gone <= SETTINGS.groups[1].limit.of(known),
+                "{gone} of {known} of the rim are away, heard: {kind}, {taken:?} were taken"
+            );
+        }
         let edge = |name: &&String| SETTINGS.groups[0].members.contain(name);
         if taken.iter().any(|name| edge(&name)) {
-            let away = self.told.keys().filter(edge).filter(away).count();
+            let away: usize = self.told.keys().filter(edge).map(|name| away(name)).sum();
             assert!(
                 away <= 1,
                 "{away} of the group are away, {taken:?} were taken"

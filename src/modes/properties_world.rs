@@ -15,7 +15,7 @@ use crate::model::{
     Timestamp, Transition,
 };
 
-pub(super) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+pub(super) const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 pub(super) const ALERTS: [&str; 6] = ["Slow", "Broken", "Odd", "Called", "Tried", "Planned"];
 pub(super) const GATEWAY: &str = "gateway";
 const CALLS: [(&str, &str); 3] = [("a", "b"), ("c", "b"), ("b", "a")];
@@ -40,11 +40,18 @@ pub(super) static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
     let callers = ServiceTemplate::parse(own).unwrap();
     Settings {
         limit: 0.5,
-        groups: vec![Group {
-            name: "edge".into(),
-            members: Members::parse(["a|b", "c"]).unwrap(),
-            limit: Allowance::Count(1),
-        }],
+        groups: vec![
+            Group {
+                name: "edge".into(),
+                members: Members::parse(["a|b", "c"]).unwrap(),
+                limit: Allowance::Count(1),
+            },
+            Group {
+                name: "rim".into(),
+                members: Members::parse(["[d-h]"]).unwrap(),
+                limit: Allowance::Share(0.4),
+            },
+        ],
         silence: secs(300),
         policies: vec![
             Policy {
@@ -111,6 +118,15 @@ pub(super) struct World {
     /// Ticks with data since the last start or jump of the clock.
     pub(super) fed_ticks: u32,
     pub(super) alerts: BTreeMap<(usize, usize), Known>,
+    /// Services that telemetry names, beside the gateway.
+    pub(super) heard: BTreeSet<&'static str>,
+    /// Services that have reported since the last start.
+    pub(super) reported: BTreeSet<String>,
+    /// Which services were away after the last input, on which level automation had them, and whether they
+    /// counted among those that are heard.
+    pub(super) counted: BTreeMap<String, (bool, Level, bool)>,
+    /// When people gave a service back that automation has not moved since.
+    pub(super) released: BTreeMap<String, Duration>,
     /// Who was seen to call whom, in the last tick.
     pub(super) calls: Vec<(&'static str, &'static str)>,
     /// Callers that an alert has been seen to have: the alert's service, and the caller.
@@ -143,6 +159,10 @@ impl World {
             watched: Duration::ZERO,
             fed_ticks: 0,
             alerts: BTreeMap::new(),
+            heard: NAMES.into_iter().take(6).collect(),
+            reported: BTreeSet::new(),
+            counted: BTreeMap::new(),
+            released: BTreeMap::new(),
             calls: Vec::new(),
             called: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -181,6 +201,16 @@ impl World {
             }
         };
         Level(going_on.map(level).max().unwrap_or_default())
+    }
+
+    /// Whether an alert asks a service for anything by more than a proposal.
+    pub(super) fn is_asked(&self, service: &str) -> bool {
+        let mut going_on = self.alerts.iter();
+        going_on.any(|(&(kind, of), known)| {
+            let called = |(at, caller): &(usize, &str)| *at == of && *caller == service;
+            let names = NAMES[of] == service || self.called.iter().any(called);
+            names && ALERTS[kind] != "Tried" && known.counts(self.watched)
+        })
     }
 
     /// Marks what is asked for until this moment.
@@ -252,7 +282,7 @@ impl World {
         };
         self.note_asked();
         let calls = self.calls.clone();
-        let services: Vec<&str> = NAMES.into_iter().chain([GATEWAY]).collect();
+        let services = self.named();
         let tick = Tick {
             services: &services,
             calls: &calls,
@@ -260,6 +290,18 @@ impl World {
             fed,
         };
         self.input(|machine, now| machine.tick(now, &tick));
+        for (name, service) in &self.machine.services {
+            if services.contains(&name.as_str()) {
+                assert!(service.heard, "{name} is named");
+            } else if !self.reported.contains(name) {
+                assert!(!service.heard, "only alerts tell of {name}");
+            }
+        }
+    }
+
+    /// Whom telemetry names.
+    pub(super) fn named(&self) -> Vec<&'static str> {
+        self.heard.iter().copied().chain([GATEWAY]).collect()
     }
 
     /// An alert fires or ends; the message may be lost.
@@ -309,6 +351,7 @@ impl World {
         let Some(told) = self.told.get(service).cloned() else {
             return;
         };
+        self.reported.insert(service.into());
         let mode = if number < 200 {
             told.mode
         } else {
@@ -346,6 +389,9 @@ impl World {
     }
 
     pub(super) fn set_override(&mut self, name: &str, number: u8) {
+        if !self.machine.services.contains_key(name) {
+            return;
+        }
         let level = ["normal", "degraded", "critical"][usize::from(number) % 3];
         let manual = Override {
             mode: level.into(),

@@ -1,8 +1,9 @@
 //! What automation would do, and leaves to people.
 
+use super::asked::Want;
 use super::limits::Room;
 use super::outcome::Reason;
-use super::service::{Service, Want};
+use super::service::Service;
 use super::settle::Causes;
 use super::{Error, Machine};
 use crate::model::{
@@ -46,6 +47,7 @@ impl Machine {
                 {
                     let stance = service.stances.entry(position).or_default();
                     stance.granted = stance.granted.max(level);
+                    service.news();
                 }
                 let first = proposal.why.first().map(|why| why.alertname.as_str());
                 let cause = format!(
@@ -149,6 +151,9 @@ impl Machine {
             return None;
         }
         if let Some(want) = service.want() {
+            if service.free_from(&want) > self.sight.watched() {
+                return None;
+            }
             let restraint = match self.freeze {
                 Some(_) => Some(Restraint::Frozen),
                 None => room.refuses(service, &self.settings),

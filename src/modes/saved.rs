@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::asked::Known;
 use super::claim::{Claim, Stance};
 use super::held::{Held, UNSAID};
 use super::outcome::Watching;
@@ -67,6 +68,18 @@ struct SavedService {
     proposal: Option<Proposal>,
     #[serde(default)]
     watching: Option<Watching>,
+    #[serde(default)]
+    released: Option<Timestamp>,
+    /// Whether there were more claims than are saved.
+    #[serde(default)]
+    more: bool,
+    /// Whether it is away and counts among the services that are heard; earlier versions made no difference.
+    #[serde(default = "yes")]
+    heard: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Machine {
@@ -190,6 +203,7 @@ impl Machine {
     fn save(&self, service: &Service) -> Vec<u8> {
         let levels = &self.settings.levels;
         let policy = |at: usize| self.settings.policies.get(at);
+        let (claims, more) = service.foremost();
         json(&SavedService {
             told: service.told.clone(),
             auto: SavedLevel {
@@ -200,9 +214,8 @@ impl Machine {
                 let level = levels.level(&manual.mode).unwrap_or_default();
                 (manual, level)
             }),
-            claims: service
-                .claims
-                .iter()
+            claims: claims
+                .into_iter()
                 .filter_map(|((position, fingerprint), claim)| {
                     Some(SavedClaim {
                         policy: policy(*position)?.name.clone(),
@@ -226,6 +239,9 @@ impl Machine {
                 .collect(),
             proposal: service.proposal.clone(),
             watching: service.watching.clone(),
+            released: service.released,
+            more,
+            heard: service.is_away(levels) && service.was_heard,
         })
     }
 
@@ -272,6 +288,7 @@ impl Machine {
             manual,
             told,
             claims: BTreeMap::new(),
+            known: Known::default(),
             stances: BTreeMap::new(),
             held: saved.held,
             reasons: saved.reasons,
@@ -280,15 +297,20 @@ impl Machine {
                 .hold
                 .or_else(|| (auto == Level(0)).then_some(Duration::ZERO)),
             below_since: saved.below_since,
+            released: saved.released,
             proposal: saved
                 .proposal
                 .filter(|proposal| position(&proposal.policy).is_some()),
             groups: self.settings.groups_of(name),
+            // Until the first tick says so.
+            heard: saved.heard,
+            was_heard: saved.heard,
             stale: true,
             reconsider: true,
             touched: true,
             durable: true,
         };
+        service.known.more = saved.more;
         for claim in saved.claims {
             let found = position(&claim.policy).and_then(|at| Some((at, policies.get(at)?)));
             let Some((at, policy)) = found else {
@@ -302,13 +324,14 @@ impl Machine {
             let restored = Claim {
                 level: policy.level,
                 step: policy.step,
+                hold: policy.hold,
                 dry_run: policy.dry_run,
                 score: claim.score,
                 alertname: claim.alertname.into(),
                 explanation: claim.explanation.into(),
                 silent_since: claim.silent_since,
             };
-            service.claims.insert((at, fingerprint), restored);
+            service.claim((at, fingerprint), restored);
             let claimed = self.alerts.entry(fingerprint).or_default();
             self.pairs += usize::from(claimed.insert(name.into()));
         }

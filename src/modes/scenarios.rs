@@ -196,12 +196,14 @@ fn an_override_wins_and_ends_by_itself() {
     assert_eq!((ended.len(), ended[0].step), (1, ModeStep::Override));
     assert_eq!(
         (ended[0].from.as_str(), ended[0].state.mode.as_str()),
-        ("critical", "degraded")
+        ("critical", "normal")
     );
-    assert_eq!(
-        ended[0].cause,
-        "the override by alice has expired; policy `slow`: Slow fires"
-    );
+    assert_eq!(ended[0].cause, "the override by alice has expired");
+    // It is told first where automation has it.
+    assert_eq!(story.until(159), []);
+    let up = story.until(160);
+    assert_eq!(up[0].cause, "policy `slow`: Slow fires");
+    story.mode("cart", "degraded");
     story.overrides("cart", "normal", None).unwrap();
     story.mode("cart", "normal");
     let removed = story
@@ -253,9 +255,13 @@ fn a_freeze_stops_both_ways_but_not_people() {
     story.until(2000);
     story.mode("cart", "degraded");
     let thawed = story.freeze(false);
-    assert_eq!(thawed.len(), 2);
-    story.mode("cart", "normal");
+    assert_eq!(thawed.len(), 1);
     story.mode("pay", "degraded");
+    // It has just been given back.
+    story.until(2059);
+    story.mode("cart", "degraded");
+    story.until(2060);
+    story.mode("cart", "normal");
 }
 
 #[test]
@@ -435,9 +441,8 @@ fn services_are_bounded_and_forgotten_at_rest() {
         .services
         .into_keys()
         .collect();
-    assert_eq!(known, ["a"], "no room for c when it was named");
+    assert_eq!(known, ["a", "c"], "b is at rest and leaves first");
     story.services = vec!["c".into()];
-    story.machine.know_services(story.now(), ["c"]);
     story.resolves("Slow", "a");
     // Not within the hold of its last change: it would be forgotten too.
     story.until(170);

@@ -224,6 +224,43 @@ fn an_override_withdraws_what_was_proposed() {
 }
 
 #[test]
+fn the_end_of_an_override_and_the_next_step_are_two_changes() {
+    for by_hand in [false, true] {
+        let mut story = Story::new(settings(), &["cart"]);
+        story.fires("Broken", "cart");
+        story.mode("cart", "degraded");
+        let until = (!by_hand).then_some(1_000);
+        story.overrides("cart", "normal", until).unwrap();
+        story.until(999);
+        story.mode("cart", "normal");
+        let ended = match by_hand {
+            true => {
+                story.second = 1_000;
+                let removed = story.machine.remove_override(story.now(), "cart", "bob");
+                removed.unwrap()
+            }
+            false => story.until(1_000),
+        };
+        assert_eq!(ended.len(), 1);
+        story.mode("cart", "degraded");
+        story.restart(settings());
+        // Until second 1040 it is blind: that does not count.
+        story.until(1_069);
+        story.mode("cart", "degraded");
+        story.until(1_070);
+        story.mode("cart", "critical");
+    }
+    // Who goes straight to a level does so here, too.
+    let mut straight = settings();
+    straight.policies = straight.policies.into_iter().map(direct).collect();
+    let mut story = Story::new(straight, &["cart"]);
+    story.overrides("cart", "normal", Some(1_000)).unwrap();
+    story.fires("Broken", "cart");
+    story.until(1_000);
+    story.mode("cart", "critical");
+}
+
+#[test]
 fn a_group_has_a_limit_of_its_own() {
     let edge = Group {
         name: "edge".into(),

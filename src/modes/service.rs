@@ -1,21 +1,15 @@
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::asked::{Key, Known, Want};
 use super::claim::{Claim, Stance};
 use super::held::{self, Held};
 use super::outcome::Watching;
 use super::policy::{Policy, Step};
 use super::settings::Settings;
 use crate::model::{
-    Fingerprint, Instruction, Level, Levels, ModeReason, ModeState, Override, Proposal, Timestamp,
+    Instruction, Level, Levels, ModeReason, ModeState, Override, Proposal, Timestamp,
 };
-
-/// Claims kept for one service. When there are more, the mildest are forgotten: they would not change
-/// the level, and a service cannot be told a thousand reasons.
-const MAX_CLAIMS: usize = 256;
-/// Reasons that a service is told.
-const MAX_REASONS: usize = 20;
 
 /// Everything about one service.
 ///
@@ -29,7 +23,9 @@ pub(super) struct Service {
     /// What the service was told last. Its lease is of no meaning here.
     pub(super) told: ModeState,
     pub(super) auto: Level,
-    pub(super) claims: BTreeMap<(usize, Fingerprint), Claim>,
+    pub(super) claims: BTreeMap<Key, Claim>,
+    /// What follows from them.
+    pub(super) known: Known,
     /// By position of the policy; of policies with claims only.
     pub(super) stances: BTreeMap<usize, Stance>,
     /// The demands of this departure, by level and position of the policy.
@@ -40,6 +36,8 @@ pub(super) struct Service {
     pub(super) hold_from: Timestamp,
     /// For so long no further change is automatic; `None`: it follows from `held`, as soon as that is known.
     pub(super) hold: Option<Duration>,
+    /// When a person gave it back to automation, which has not moved it since.
+    pub(super) released: Option<Timestamp>,
     /// Since when less than `auto` has been asked for.
     pub(super) below_since: Option<Timestamp>,
     /// Id of the departure from normal that goes on.
@@ -52,6 +50,10 @@ pub(super) struct Service {
     pub(super) proposal: Option<Proposal>,
     /// The groups that it is in, by position.
     pub(super) groups: Vec<usize>,
+    /// Whether anything but alerts tells of it: telemetry named it in the last tick, or it reports.
+    pub(super) heard: bool,
+    /// Whether it counts among the services that are heard, as it was when it went away.
+    pub(super) was_heard: bool,
     /// `held` and `reasons` may not follow from `auto` and `claims` any more.
     pub(super) stale: bool,
     /// What the proposal says may not follow from the claims any more.
@@ -60,17 +62,6 @@ pub(super) struct Service {
     pub(super) touched: bool,
     /// Whether there is anything worth keeping over a restart.
     pub(super) durable: bool,
-}
-
-/// A step towards more that is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Want {
-    /// Where the step leads.
-    pub(super) level: Level,
-    /// How severe it is, among others: the level asked for in the end, and the alert's score.
-    pub(super) rank: (Level, u16),
-    /// Position of the policy that asks first, and its alert.
-    pub(super) by: (usize, Fingerprint),
 }
 
 impl Service {
@@ -91,75 +82,26 @@ impl Service {
             },
             auto: Level(0),
             claims: BTreeMap::new(),
+            known: Known::default(),
             stances: BTreeMap::new(),
             held: Vec::new(),
             reasons: Vec::new(),
             hold_from: Timestamp::from_nanos(i64::MIN),
             hold: Some(Duration::ZERO),
+            released: None,
             below_since: None,
             episode: None,
             watching: None,
             manual: None,
             proposal: None,
             groups: settings.groups_of(name),
+            heard: false,
+            was_heard: false,
             stale: false,
             reconsider: false,
             touched: false,
             durable: false,
         }
-    }
-
-    /// The claims with the level that counts.
-    pub(super) fn asking(&self) -> impl Iterator<Item = (&(usize, Fingerprint), &Claim, Level)> {
-        self.claims.iter().map(|(key, claim)| {
-            let level = claim.level_by(self.stances.get(&key.0));
-            (key, claim, level)
-        })
-    }
-
-    /// The worst level that an alert asks for, or that one asked for which has fallen silent: automation
-    /// does not go below it.
-    pub(super) fn kept_at(&self) -> Level {
-        let levels = self.asking().map(|(_, _, level)| level);
-        levels.max().unwrap_or_default()
-    }
-
-    /// The next step up that automation may take, unless there is no room; `None`: no alert that is heard
-    /// asks for more.
-    pub(super) fn want(&self) -> Option<Want> {
-        self.want_by(|_, level| level)
-    }
-
-    /// The next step up that automation would take if no policy only proposed.
-    pub(super) fn wish(&self) -> Option<Want> {
-        self.want_by(|(key, claim), level| match claim.dry_run {
-            true => claim.wish_by(self.stances.get(&key.0)),
-            false => level,
-        })
-    }
-
-    fn want_by(
-        &self,
-        level_of: impl Fn((&(usize, Fingerprint), &Claim), Level) -> Level,
-    ) -> Option<Want> {
-        let claims = || {
-            let heard = self.asking().filter(|(_, c, _)| c.silent_since.is_none());
-            heard
-                .map(|(key, claim, level)| (key, claim, level_of((key, claim), level)))
-                .filter(|(_, _, level)| *level > self.auto)
-        };
-        let asked = claims().map(|(_, _, level)| level).max()?;
-        let at_once = claims().filter(|(_, claim, _)| claim.step == Step::Direct);
-        let at_once = at_once.map(|(_, _, level)| level).max().unwrap_or_default();
-        let level = Level(self.auto.0.saturating_add(1)).max(at_once);
-        let far_enough = claims().filter(|(_, _, of)| *of >= level);
-        let first = far_enough.min_by_key(|(key, claim, of)| (Reverse((*of, claim.score)), **key));
-        let (key, claim, _) = first?;
-        Some(Want {
-            level,
-            rank: (asked, claim.score),
-            by: *key,
-        })
     }
 
     /// The level that the service is to run in.
@@ -176,6 +118,26 @@ impl Service {
         self.auto > Level(0) || self.level(levels) > Level(0)
     }
 
+    /// Whether something is asked of it: by more than proposals, and not refused.
+    pub(super) fn is_asked(&self) -> bool {
+        self.kept_at() > Level(0)
+    }
+
+    /// Notes whether anything but alerts tells of it.
+    pub(super) fn hear(&mut self, heard: bool, levels: &Levels) {
+        self.heard = heard;
+        self.was_heard = self.is_among_heard(levels);
+    }
+
+    /// Whether it counts among the services that are heard, or among those that only alerts name. That stays
+    /// while it is away: who falls silent because it is ill makes no room, and takes none elsewhere.
+    pub(super) fn is_among_heard(&self, levels: &Levels) -> bool {
+        match self.is_away(levels) {
+            true => self.was_heard,
+            false => self.heard,
+        }
+    }
+
     /// Whether nothing would be lost by forgetting it.
     pub(super) fn is_at_rest(&self, watched: Timestamp) -> bool {
         self.auto == Level(0)
@@ -185,63 +147,11 @@ impl Service {
     }
 
     /// Sets or removes the override.
-    pub(super) fn set_manual(&mut self, manual: Option<Override>) {
+    pub(super) fn set_manual(&mut self, manual: Option<Override>, watched: Timestamp) {
+        self.released = manual.is_none().then_some(watched);
         self.manual = manual;
         self.touched = true;
         self.durable = true;
-    }
-
-    /// Adds a claim or replaces the alert's earlier one.
-    pub(super) fn claim(&mut self, key: (usize, Fingerprint), claim: Claim) {
-        if self.claims.get(&key) == Some(&claim) {
-            return;
-        }
-        self.claims.insert(key, claim);
-        if self.claims.len() > MAX_CLAIMS {
-            let mildest = self.claims.iter().min_by_key(|(_, c)| c.rank());
-            if let Some((&mildest, _)) = mildest {
-                self.claims.remove(&mildest);
-            }
-        }
-        self.durable = true;
-        self.news();
-    }
-
-    /// Removes an alert's claim by the policy at `position`. What was said of the policy here is over with
-    /// its last alert.
-    pub(super) fn release(&mut self, key: (usize, Fingerprint)) {
-        let (position, _) = key;
-        if self.claims.remove(&key).is_none() {
-            return;
-        }
-        let of_policy = (position, Fingerprint(0))..=(position, Fingerprint(u64::MAX));
-        if self.claims.range(of_policy).next().is_none() {
-            self.stances.remove(&position);
-        }
-        self.news();
-    }
-
-    /// What follows from claims and stances has to be looked at again.
-    pub(super) fn news(&mut self) {
-        self.stale = true;
-        self.reconsider = true;
-    }
-
-    /// Has the policies that ask for more than `level` be heard up to it only, until their alerts here are
-    /// over.
-    pub(super) fn set_aside(&mut self, level: Level, which: impl Fn(usize) -> bool) {
-        let asking: Vec<usize> = self
-            .claims
-            .iter()
-            .filter(|((position, _), claim)| {
-                which(*position) && claim.wish_by(self.stances.get(position)) > level
-            })
-            .map(|((position, _), _)| *position)
-            .collect();
-        for position in asking {
-            self.stances.entry(position).or_default().ceiling = Some(level);
-        }
-        self.news();
     }
 
     /// Notes since when less than the present level has been asked for. True if that is news.
@@ -257,6 +167,20 @@ impl Service {
         self.hold_from.plus(hold)
     }
 
+    /// From when on automation may take the step `want`, as far as holds go. When a person gives the service
+    /// back it is told first where automation has it, and goes farther after the hold of the policy that
+    /// asks, unless that goes straight to its level.
+    pub(super) fn free_from(&self, want: &Want) -> Timestamp {
+        let held_until = self.held_until();
+        let claim = self.claims.get(&want.by);
+        match (self.released, claim.filter(|c| c.step == Step::One)) {
+            (Some(released), Some(claim)) => {
+                held_until.max(released.plus(claim.hold.max(self.patience().0)))
+            }
+            (_, _) => held_until,
+        }
+    }
+
     fn patience(&self) -> (Duration, Duration) {
         held::patience(&self.held, self.auto)
     }
@@ -267,7 +191,8 @@ impl Service {
         let (hold, recover) = self.patience();
         // Every level has its own recovery: it begins when the level is reached.
         let healthy_from = below_since.max(self.hold_from);
-        let held_until = self.held_until().max(self.hold_from.plus(hold));
+        let held_from = self.released.unwrap_or(self.hold_from).max(self.hold_from);
+        let held_until = self.held_until().max(held_from.plus(hold));
         Some(held_until.max(healthy_from.plus(recover)))
     }
 
@@ -276,6 +201,7 @@ impl Service {
         let (hold, _) = self.patience();
         self.auto = level;
         self.hold_from = watched;
+        self.released = None;
         // At normal nothing is left that could say so.
         self.hold = (level == Level(0)).then_some(hold);
         self.below_since = (self.kept_at() < level).then_some(watched);
@@ -295,37 +221,10 @@ impl Service {
             return false;
         }
         self.touched = true;
-        let mut asking: Vec<_> = self
-            .asking()
-            .filter(|(_, _, level)| *level > Level(0))
-            .map(|(key, claim, level)| (*key, claim.clone(), level))
-            .collect();
-        for ((position, _), _, level) in &asking {
-            let Some(policy) = policies.get(*position) else {
-                continue;
-            };
-            let before = self.held.iter().position(|held| held.policy == policy.name);
-            let before = before.map(|at| self.held.swap_remove(at).reach);
-            let reach = before.unwrap_or_default().max(*level);
-            self.held.push(Held::of(policy, *position, reach));
-        }
-        self.held.sort_by_key(|held| (held.level, held.position));
+        let (held, reasons) = self.demands(policies, &self.stances);
+        self.held = held;
         // The hold of a change is that of the policies that were behind it.
         self.hold = Some(self.hold.unwrap_or_else(|| self.patience().0));
-        // Stable: of equals the first policy and lowest fingerprint leads.
-        asking.sort_by_key(|(_, claim, level)| Reverse((*level, claim.score)));
-        let reasons: Vec<_> = asking
-            .into_iter()
-            .take(MAX_REASONS)
-            .map(|((position, fingerprint), claim, _)| ModeReason {
-                policy: policies
-                    .get(position)
-                    .map_or_else(String::new, |policy| policy.name.clone()),
-                fingerprint,
-                alertname: claim.alertname.as_ref().into(),
-                explanation: claim.explanation.as_ref().into(),
-            })
-            .collect();
         // While it recovers, the alerts that brought it here remain the reason.
         if !reasons.is_empty() {
             self.reasons = reasons;
@@ -339,14 +238,17 @@ impl Service {
         settings: &Settings,
         want: &Want,
     ) -> (Instruction, Vec<ModeReason>) {
-        let mut after = self.clone();
-        let stance = after.stances.entry(want.by.0).or_default();
+        let mut stances = self.stances.clone();
+        let stance = stances.entry(want.by.0).or_default();
         stance.granted = stance.granted.max(want.level);
-        after.auto = want.level;
-        after.stale = true;
-        after.absorb(&settings.policies);
-        let instruction = held::instruction(settings, &after.held, want.level);
-        (instruction, after.reasons)
+        let (held, reasons) = self.demands(&settings.policies, &stances);
+        let instruction = held::instruction(settings, &held, want.level);
+        let reasons = if reasons.is_empty() {
+            self.reasons.clone()
+        } else {
+            reasons
+        };
+        (instruction, reasons)
     }
 
     /// What the service is to be told now. Lease and sequence are those of before.

@@ -8,6 +8,11 @@ use crate::model::{Instruction, Level, Levels};
 /// Memory that the compiled expressions of one group's member may take, in bytes; names are short.
 const MAX_EXPRESSION: usize = 1 << 20;
 
+/// Of so many services that may be known one may be known from alerts only.
+const NAMED_SHARE: usize = 10;
+/// But so many may be, however few there may be at all.
+const MIN_NAMED: usize = 100;
+
 /// How services are degraded.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -17,8 +22,9 @@ pub struct Settings {
     pub instructions: Vec<Instruction>,
     /// How long an instruction holds for a service that hears nothing newer. Default 30 s.
     pub lease: Duration,
-    /// Share of the known services, 0 to 1, that may be away from normal before automation stops taking
-    /// more away. Always at least one service, but for 0: then automation takes none. Default 0.5.
+    /// Share of the services that are heard, 0 to 1, that may be away from normal before automation stops
+    /// taking more away; apart from them it holds among those that only alerts name, as far as one asks for
+    /// something. Always at least one service, but for 0: then automation takes none. Default 0.5.
     pub limit: f64,
     /// Services that have a limit of their own beside the common one; names are unique. Default none.
     pub groups: Vec<Group>,
@@ -34,7 +40,8 @@ pub struct Settings {
     pub acknowledge_within: Duration,
     /// Which alerts ask for which level; names are unique. Default none.
     pub policies: Vec<Policy>,
-    /// Most services that are known at once; further ones are left alone. Default 10,000.
+    /// Most services that are known at once; further ones are left alone. At most a tenth of them, or 100
+    /// if that is more, may be known from alerts only. Default 10,000.
     pub max_services: usize,
 }
 
@@ -62,6 +69,12 @@ impl Settings {
         Allowance::Share(self.limit).of(known)
     }
 
+    /// Most services that only alerts name; whoever sends alerts must not fill the house.
+    pub(super) fn max_named(&self) -> usize {
+        let share = self.max_services / NAMED_SHARE;
+        share.max(MIN_NAMED).min(self.max_services)
+    }
+
     /// The worst level there is.
     pub(super) fn worst(&self) -> Level {
         Level(u8::try_from(self.levels.names().len().saturating_sub(1)).unwrap_or(u8::MAX))
@@ -86,9 +99,10 @@ impl Settings {
 /// How many services of some may be away from normal at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Allowance {
-    /// A share of those that are known, 0 to 1; always at least one service, but for 0.
+    /// A share of those that are heard, 0 to 1, and apart from them of those that only alerts name; always
+    /// at least one service, but for 0.
     Share(f64),
-    /// So many.
+    /// So many, heard or not.
     Count(usize),
 }
 

@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Machine;
+use super::asked::Want;
 use super::limits::Room;
 use super::outcome::Reason;
-use super::service::Want;
+
 use crate::model::{Level, ModeChange, ModeStep, Override, Timestamp};
 
 /// Why services change in one input: what kind of step it is, and in words.
@@ -26,6 +27,7 @@ impl Machine {
     /// Brings every service to where it belongs now, and says what changed.
     pub(super) fn settle(&mut self, now: Timestamp, mut causes: Causes) -> Vec<ModeChange> {
         self.expire_overrides(now, &mut causes);
+        self.count_anew();
         self.end_silences();
         self.advance_plans(now, &mut causes);
         let watched = self.sight.watched();
@@ -37,6 +39,7 @@ impl Machine {
         if self.may_act() {
             // Down first: it makes room.
             self.step_back(&mut causes);
+            self.count_anew();
             self.go_up(&mut causes);
             for (name, service) in &mut self.services {
                 if service.absorb(&self.settings.policies) {
@@ -53,13 +56,21 @@ impl Machine {
         self.freeze.is_none() && !self.sight.is_blind()
     }
 
+    /// Has those that are back be counted as they are now.
+    fn count_anew(&mut self) {
+        for service in self.services.values_mut() {
+            service.hear(service.heard, &self.settings.levels);
+        }
+    }
+
     fn expire_overrides(&mut self, now: Timestamp, causes: &mut Causes) {
+        let watched = self.sight.watched();
         for (name, service) in &mut self.services {
             let over = |manual: &mut Override| manual.expires_at.is_some_and(|at| at <= now);
             if let Some(manual) = service.manual.take_if(over) {
                 let cause = format!("the override by {} has expired", manual.author);
                 because(causes, name, ModeStep::Override, cause);
-                service.set_manual(None);
+                service.set_manual(None, watched);
                 self.unsaved.insert(name.clone());
             }
         }
@@ -101,8 +112,8 @@ impl Machine {
         let mut asking = Vec::new();
         for (name, service) in &self.services {
             if service.manual.is_none()
-                && service.held_until() <= watched
                 && let Some(want) = service.want()
+                && service.free_from(&want) <= watched
             {
                 asking.push((Reverse(want.rank), name.clone()));
             }
@@ -112,8 +123,8 @@ impl Machine {
         for (_, name) in asking {
             // More than one step only where no hold is asked for.
             while let Some(service) = self.services.get(&name)
-                && service.held_until() <= watched
                 && let Some(want) = service.want()
+                && service.free_from(&want) <= watched
                 && room.refuses(service, &self.settings).is_none()
             {
                 if !service.is_away(&self.settings.levels) {
