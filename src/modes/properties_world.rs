@@ -358,7 +358,7 @@ impl World {
             "critical".into()
         };
         let said = Acknowledgement {
-            instance: if number % 4 == 0 { "2" } else { "1" }.into(),
+            instance: if number.is_multiple_of(4) { "2" } else { "1" }.into(),
             mode,
             sequence: told.sequence.saturating_sub(u64::from(number % 16 == 1)),
             detail: String::new(),
