@@ -275,7 +275,8 @@ impl World {
         );
     }
 
-    /// Who is away stays counted as it was.
+    /// Whom automation has away stays counted as it was. (At the end of an override a `direct` policy may take
+    /// a service away again in the same moment, and then it counts as it does now.)
     fn check_kinds(&mut self) {
         let levels = &SETTINGS.levels;
         let services = self.machine.services.iter();
@@ -290,7 +291,7 @@ impl World {
             let before = self
                 .counted
                 .get(name)
-                .filter(|(before, _, _)| *before && *away);
+                .filter(|(before, auto, _)| *before && *away && *auto > Level(0));
             assert!(
                 before.is_none_or(|(_, _, before)| before == heard),
                 "{name} is away and counts otherwise than before"

@@ -1,6 +1,7 @@
 //! The whole loop in virtual time: telemetry comes in, modes go out, and services react to what they are
 //! told, acknowledge it, and send other telemetry for it.
 
+mod causes;
 mod stories;
 mod troubles;
 
@@ -42,6 +43,7 @@ struct Service {
 /// The daemon's engine and decisions, and services around them.
 struct World {
     replay: Replay,
+    config: Config,
     settings: Settings,
     services: BTreeMap<&'static str, Service>,
     /// Ticks since the beginning.
@@ -53,13 +55,13 @@ fn at(n: i64) -> Timestamp {
     Timestamp::from_secs(BEGIN + n * TICK)
 }
 
-fn start(settings: ReplaySettings, n: i64) -> Replay {
+fn start(config: &Config, settings: ReplaySettings, n: i64) -> Replay {
     let settings = ReplaySettings {
         // As the daemon: every tick is closed and decided by.
         shards: std::num::NonZeroUsize::new(1),
         ..settings
     };
-    Replay::start(&Config::default(), at(n), settings).expect("a replay")
+    Replay::start(config, at(n), settings).expect("a replay")
 }
 
 fn depth(service: &str, now: Timestamp, value: f64) -> MetricPoint {
@@ -116,13 +118,18 @@ fn plan() -> Policy {
 }
 
 impl World {
-    /// Five services that have been calm for a while, and one policy.
+    /// Five services that have been calm for a while, the built-in rules, and one policy.
     fn new(policy: Policy) -> Self {
+        Self::with(Config::default(), policy)
+    }
+
+    /// The same with other rules.
+    fn with(config: Config, policy: Policy) -> Self {
         let settings = Settings {
             policies: vec![policy],
             ..Settings::default()
         };
-        let mut replay = start(ReplaySettings::default(), 0);
+        let mut replay = start(&config, ReplaySettings::default(), 0);
         replay.pipeline.modes = Machine::new(settings.clone());
         let service = || Service {
             incident: 1.0,
@@ -134,6 +141,7 @@ impl World {
         let names = ["gateway", "cart", "checkout", "pay", "stock"];
         let mut world = Self {
             replay,
+            config,
             settings,
             services: names.into_iter().map(|name| (name, service())).collect(),
             n: 0,
@@ -219,6 +227,7 @@ impl World {
         let modes = saved.decisions.modes.clone();
         self.n += after;
         self.replay = start(
+            &self.config,
             ReplaySettings {
                 saved: Some(saved),
                 ..ReplaySettings::default()
