@@ -4,8 +4,71 @@
 use std::sync::Arc;
 
 use crate::model::{
-    DetectorSpec, Direction, For, Labels, MatchOp, Matcher, Rule, RuleId, Selector, SigmaThresholds,
+    Attributes, DetectorSpec, Direction, Evidence, For, Judged, Labels, MatchOp, Matcher,
+    MetricKind, Observation, Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity,
+    SeverityLabel, SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp,
 };
+
+/// What was seen of one thing in one tick, as if it were a signal.
+pub(super) struct Seen<'a> {
+    /// The rule that speaks for it.
+    pub(super) rule: RuleId,
+    /// End of the tick.
+    pub(super) time: Timestamp,
+    /// The service, metric and unit that it seems to be about.
+    pub(super) service: &'a str,
+    pub(super) metric: &'a str,
+    pub(super) unit: &'a str,
+    pub(super) attributes: Attributes,
+    /// 0 where all is well.
+    pub(super) value: f64,
+    /// What looked.
+    pub(super) channel: &'static str,
+    pub(super) anomaly: Option<SeverityLabel>,
+}
+
+/// What the alert machine is given of it.
+pub(super) fn observation(seen: Seen<'_>) -> Observation {
+    let identity = SeriesIdentity {
+        resource: Arc::new(Resource {
+            service: seen.service.into(),
+            attributes: Attributes::default(),
+        }),
+        scope: Arc::new(Scope::default()),
+        metric: seen.metric.into(),
+        unit: seen.unit.into(),
+        kind: MetricKind::Gauge,
+        attributes: seen.attributes,
+    };
+    let id = SignalId {
+        series: identity.id(),
+        kind: SignalKind::Value,
+    };
+    Observation {
+        rule: seen.rule,
+        signal: SignalMeta {
+            id,
+            identity: Arc::new(identity),
+        },
+        sample: Sample {
+            time: seen.time,
+            value: seen.value,
+        },
+        judged: Judged {
+            expected: 0.0,
+            lower: f64::NEG_INFINITY,
+            upper: 0.0,
+            sigma: if seen.value > 0.0 { 1.0 } else { 0.0 },
+            observed: None,
+            evidence: Evidence {
+                channel: seen.channel.into(),
+                ..Evidence::default()
+            },
+        },
+        anomaly: seen.anomaly,
+        exemplar: None,
+    }
+}
 
 /// The rule of the alert `name`: it fires at the first anomaly and resolves after `calm` calm ticks.
 pub(super) fn rule<const N: usize>(name: &str, calm: u32, texts: [(&str, &str); N]) -> Rule {

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builtin;
+use super::builtin::{self, Seen};
 use crate::engine::TickReport;
 use crate::model::{
-    Alert, AlertState, Attributes, DEGRADATION_HARMFUL as HARMFUL, EffectVerdict, Evidence, Judged,
-    MODE_NOT_APPLIED as NOT_APPLIED, MetricKind, Observation, PLAN_UNDONE as UNDONE, PlanState,
-    Resource, Rule, RuleId, Sample, Scope, SeriesIdentity, SeverityLabel, SignalId, SignalKind,
-    SignalMeta, StepState, Timestamp,
+    Alert, AlertState, Attributes, DEGRADATION_HARMFUL as HARMFUL, EffectVerdict,
+    MODE_NOT_APPLIED as NOT_APPLIED, Observation, PLAN_UNDONE as UNDONE, PlanState, Rule, RuleId,
+    SeverityLabel, StepState, Timestamp,
 };
 use crate::modes::{Settings, View};
 
@@ -191,51 +190,20 @@ impl ModeWatch {
         trouble: &Trouble,
         severity: Option<SeverityLabel>,
     ) -> Observation {
-        let identity = SeriesIdentity {
-            resource: Arc::new(Resource {
-                service: trouble.service.as_str().into(),
-                attributes: Attributes::default(),
-            }),
-            scope: Arc::new(Scope::default()),
-            metric: METRICS[trouble.kind].into(),
-            unit: "1".into(),
-            kind: MetricKind::Gauge,
-            attributes: Attributes::from_pairs(
-                trouble
-                    .labels
-                    .iter()
-                    .map(|(name, value)| (name.as_str().into(), value.as_str().into())),
-            ),
-        };
-        let id = SignalId {
-            series: identity.id(),
-            kind: SignalKind::Value,
-        };
-        let value = f64::from(u8::from(severity.is_some()));
-        Observation {
+        let labels = trouble.labels.iter();
+        builtin::observation(Seen {
             rule: self.rules[trouble.kind],
-            signal: SignalMeta {
-                id,
-                identity: Arc::new(identity),
-            },
-            sample: Sample {
-                time: report.end,
-                value,
-            },
-            judged: Judged {
-                expected: 0.0,
-                lower: f64::NEG_INFINITY,
-                upper: 0.0,
-                sigma: value,
-                observed: None,
-                evidence: Evidence {
-                    channel: "modes".into(),
-                    ..Evidence::default()
-                },
-            },
+            time: report.end,
+            service: &trouble.service,
+            metric: METRICS[trouble.kind],
+            unit: "1",
+            attributes: Attributes::from_pairs(
+                labels.map(|(name, value)| (name.as_str().into(), value.as_str().into())),
+            ),
+            value: f64::from(u8::from(severity.is_some())),
+            channel: "modes",
             anomaly: severity,
-            exemplar: None,
-        }
+        })
     }
 }
 

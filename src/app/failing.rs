@@ -3,12 +3,9 @@
 
 use std::sync::Arc;
 
-use super::builtin;
+use super::builtin::{self, Seen};
 use crate::engine::TickReport;
-use crate::model::{
-    Alert, Attributes, Evidence, Judged, MetricKind, Observation, ReceiverView, Resource, Rule,
-    RuleId, Sample, Scope, SeriesIdentity, SeverityLabel, SignalId, SignalKind, SignalMeta,
-};
+use crate::model::{Alert, Attributes, Observation, ReceiverView, Rule, RuleId, SeverityLabel};
 use crate::notify::Notifier;
 
 /// The alert's name.
@@ -80,46 +77,17 @@ impl ReceiverWatch {
 
     fn observation(&self, report: &TickReport, receiver: &ReceiverView) -> Observation {
         let name = receiver.name.as_str();
-        let identity = SeriesIdentity {
-            resource: Arc::new(Resource {
-                service: SERVICE.into(),
-                attributes: Attributes::default(),
-            }),
-            scope: Arc::new(Scope::default()),
-            metric: METRIC.into(),
-            unit: "1".into(),
-            kind: MetricKind::Gauge,
-            attributes: Attributes::from_pairs([(RECEIVER.into(), name.into())]),
-        };
-        let id = SignalId {
-            series: identity.id(),
-            kind: SignalKind::Value,
-        };
-        let value = f64::from(u8::from(receiver.failing));
-        Observation {
+        builtin::observation(Seen {
             rule: self.rule,
-            signal: SignalMeta {
-                id,
-                identity: Arc::new(identity),
-            },
-            sample: Sample {
-                time: report.end,
-                value,
-            },
-            judged: Judged {
-                expected: 0.0,
-                lower: f64::NEG_INFINITY,
-                upper: 0.0,
-                sigma: value,
-                observed: None,
-                evidence: Evidence {
-                    channel: "deliveries".into(),
-                    ..Evidence::default()
-                },
-            },
+            time: report.end,
+            service: SERVICE,
+            metric: METRIC,
+            unit: "1",
+            attributes: Attributes::from_pairs([(RECEIVER.into(), name.into())]),
+            value: f64::from(u8::from(receiver.failing)),
+            channel: "deliveries",
             // Whoever is told by it is told nothing.
             anomaly: receiver.failing.then_some(SeverityLabel::Critical),
-            exemplar: None,
-        }
+        })
     }
 }

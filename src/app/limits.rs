@@ -4,12 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::builtin;
+use super::builtin::{self, Seen};
 use crate::engine::TickReport;
-use crate::model::{
-    Attributes, Evidence, Judged, MetricKind, Observation, Resource, Rule, RuleId, Sample, Scope,
-    SeriesIdentity, ServiceView, SeverityLabel, SignalId, SignalKind, SignalMeta,
-};
+use crate::model::{Attributes, Observation, Rule, RuleId, ServiceView, SeverityLabel};
 
 /// The alert's name.
 const NAME: &str = "SeriesLimitReached";
@@ -87,46 +84,16 @@ impl LimitWatch {
     }
 
     fn observation(&self, report: &TickReport, service: &str, refused: u64) -> Observation {
-        let identity = SeriesIdentity {
-            resource: Arc::new(Resource {
-                service: service.into(),
-                attributes: Attributes::default(),
-            }),
-            scope: Arc::new(Scope::default()),
-            metric: "tidewatch.series.refused".into(),
-            unit: "{series}".into(),
-            kind: MetricKind::Gauge,
-            attributes: Attributes::default(),
-        };
-        let id = SignalId {
-            series: identity.id(),
-            kind: SignalKind::Value,
-        };
-        let value = refused as f64;
-        let anomaly = (refused > 0).then_some(SeverityLabel::Warning);
-        Observation {
+        builtin::observation(Seen {
             rule: self.rule,
-            signal: SignalMeta {
-                id,
-                identity: Arc::new(identity),
-            },
-            sample: Sample {
-                time: report.end,
-                value,
-            },
-            judged: Judged {
-                expected: 0.0,
-                lower: f64::NEG_INFINITY,
-                upper: 0.0,
-                sigma: if refused > 0 { 1.0 } else { 0.0 },
-                observed: None,
-                evidence: Evidence {
-                    channel: "limits on series".into(),
-                    ..Evidence::default()
-                },
-            },
-            anomaly,
-            exemplar: None,
-        }
+            time: report.end,
+            service,
+            metric: "tidewatch.series.refused",
+            unit: "{series}",
+            attributes: Attributes::default(),
+            value: refused as f64,
+            channel: "limits on series",
+            anomaly: (refused > 0).then_some(SeverityLabel::Warning),
+        })
     }
 }
