@@ -268,7 +268,7 @@ impl World {
             return;
         }
         self.released.insert(name.clone(), self.watched);
-        let auto = self.counted.get(name).map(|(_, auto, _)| *auto);
+        let auto = self.counted.get(name).map(|(auto, _)| *auto);
         assert!(
             change.state.level <= auto.unwrap_or_default() || is_straight(&change.state),
             "farther than automation had it: {change:?}"
@@ -281,18 +281,16 @@ impl World {
         let services = self.machine.services.iter();
         let counted: BTreeMap<_, _> = services
             .map(|(name, service)| {
-                let away = service.is_away(levels);
-                let counted = (away, service.auto, service.is_among_heard(levels));
+                let counted = (service.auto, service.is_among_heard(levels));
                 (name.clone(), counted)
             })
             .collect();
-        for (name, (away, _, heard)) in &counted {
-            let before = self
-                .counted
-                .get(name)
-                .filter(|(before, _, _)| *before && *away);
+        // Who was away by hand only is back for a moment when that ends.
+        for (name, (auto, heard)) in &counted {
+            let both = |before: &&(Level, bool)| before.0.min(*auto) > Level(0);
+            let before = self.counted.get(name).filter(both);
             assert!(
-                before.is_none_or(|(_, _, before)| before == heard),
+                before.is_none_or(|(_, before)| before == heard),
                 "{name} is away and counts otherwise than before"
             );
         }
