@@ -268,32 +268,29 @@ impl World {
             return;
         }
         self.released.insert(name.clone(), self.watched);
-        let auto = self.counted.get(name).map(|(_, auto, _)| *auto);
+        let auto = self.counted.get(name).map(|(auto, _)| *auto);
         assert!(
             change.state.level <= auto.unwrap_or_default() || is_straight(&change.state),
             "farther than automation had it: {change:?}"
         );
     }
 
-    /// Whom automation has away stays counted as it was. (At the end of an override a `direct` policy may take
-    /// a service away again in the same moment, and then it counts as it does now.)
+    /// Who is away stays counted as it was.
     fn check_kinds(&mut self) {
         let levels = &SETTINGS.levels;
         let services = self.machine.services.iter();
         let counted: BTreeMap<_, _> = services
             .map(|(name, service)| {
-                let away = service.is_away(levels);
-                let counted = (away, service.auto, service.is_among_heard(levels));
+                let counted = (service.auto, service.is_among_heard(levels));
                 (name.clone(), counted)
             })
             .collect();
-        for (name, (away, _, heard)) in &counted {
-            let before = self
-                .counted
-                .get(name)
-                .filter(|(before, auto, _)| *before && *away && *auto > Level(0));
+        // Who was away by hand only is back for a moment when that ends.
+        for (name, (auto, heard)) in &counted {
+            let both = |before: &&(Level, bool)| before.0.min(*auto) > Level(0);
+            let before = self.counted.get(name).filter(both);
             assert!(
-                before.is_none_or(|(_, _, before)| before == heard),
+                before.is_none_or(|(_, before)| before == heard),
                 "{name} is away and counts otherwise than before"
             );
         }

@@ -122,9 +122,9 @@ pub(super) struct World {
     pub(super) heard: BTreeSet<&'static str>,
     /// Services that have reported since the last start.
     pub(super) reported: BTreeSet<String>,
-    /// Which services were away after the last input, on which level automation had them, and whether they
-    /// counted among those that are heard.
-    pub(super) counted: BTreeMap<String, (bool, Level, bool)>,
+    /// On which level automation had services after the last input, and whether they counted among those that
+    /// are heard.
+    pub(super) counted: BTreeMap<String, (Level, bool)>,
     /// When people gave a service back that automation has not moved since.
     pub(super) released: BTreeMap<String, Duration>,
     /// Who was seen to call whom, in the last tick.
