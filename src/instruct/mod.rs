@@ -4,8 +4,8 @@
 //! In: what services are told, from the [`Board`]. Out: one request for each new instruction, and again
 //! within each lease; acknowledgements, where the answer says in which mode the service runs. What always
 //! holds: only the newest instruction is told; one that could not be told is tried again, as the same message
-//! for half of a lease, until it is superseded; what does not hold any more is not told. Services hold up no other: at most one request is
-//! under way for each, and a bounded number for all.
+//! for half of a lease, until it is superseded; what does not hold any more is not told. No service holds up
+//! another: at most one request is under way for each, and a bounded number for all.
 
 mod agenda;
 #[cfg(test)]
