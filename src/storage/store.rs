@@ -221,8 +221,8 @@ impl Store {
     }
 
     /// Lets go of the oldest entries of the audit: while there are more than `keep` (of acknowledgements and
-    /// of everything else, each), and while `is_old` is true of the oldest; some thousands of them at most. Returns how many those were; 0 means that
-    /// nothing is left to do.
+    /// of everything else, each), and while `is_old` is true of the oldest; some thousands of them at most.
+    /// Returns how many those were; 0 means that nothing is left to do.
     ///
     /// # Errors
     /// The disk's, or the store is closed.
