@@ -231,7 +231,7 @@ impl SeriesState {
                 self.ticks.last = self.ticks.last.max(Some(point.time));
                 self.ticks.open = self.ticks.open.or(Some(slot));
                 if let Some(exemplar) = point.exemplar {
-                    self.keep(exemplar);
+                    self.keep(*exemplar);
                 }
             }
             Applied::Ended => self.ticks.last = self.ticks.last.max(Some(point.time)),

@@ -42,6 +42,7 @@ pub use mode::{
     Instruction, Level, Levels, ModeChange, ModeReason, ModeState, ModeStep, Override, Priority,
 };
 pub use point::{
+    Identity, Names, Place,
     Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
     Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
