@@ -7,7 +7,8 @@ use super::exponential_histogram::tests::exponential;
 use super::histogram::tests::histogram;
 use super::*;
 use crate::model::{
-    Attributes, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, SummaryPoint, Temporality,
+    Attributes, MetricPoint, PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord,
+    SummaryPoint, Temporality,
 };
 
 pub(super) const TICK: Duration = Duration::from_secs(10);
@@ -85,7 +86,7 @@ impl Case {
         let point = point(self.kind, start, at(time), data);
         let now = Timestamp::from_nanos(at(0.0));
         self.state
-            .apply(point, now, &Settings::default(), &mut self.out)
+            .apply(point.view(), now, &Settings::default(), &mut self.out)
     }
 
     fn number(&mut self, start: f64, time: f64, value: f64) -> Applied {
@@ -355,7 +356,8 @@ fn of_the_exemplars_of_a_tick_the_largest_stays() {
             value,
         });
         let (now, settings) = (point.time, Settings::default());
-        case.state.apply(point, now, &settings, &mut case.out);
+        case.state
+            .apply(point.view(), now, &settings, &mut case.out);
     }
     case.number(-1.0, 21.0, 1.0);
     case.close(30.0);
