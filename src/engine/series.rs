@@ -99,7 +99,7 @@ impl Series {
             // Ids are hashes over the kind too: points do not come to series of spans.
             return Applied::Overlap;
         };
-        let applied = state.apply(point.clone(), now, &plan.derive, &mut desk.emitted);
+        let applied = state.apply(point.view(), now, &plan.derive, &mut desk.emitted);
         match applied {
             // Also a series that only sends late points is there: its clock may catch up.
             Applied::Counted | Applied::Late | Applied::Repeated | Applied::Overlap => {

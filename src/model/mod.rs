@@ -12,6 +12,7 @@ mod labels;
 mod matchers;
 mod mode;
 mod point;
+mod point_view;
 mod rule;
 mod selector;
 mod sentence;
@@ -46,6 +47,7 @@ pub use point::{
     Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
     Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
+pub use point_view::{DataView, HistogramView, PointView};
 pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};

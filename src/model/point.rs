@@ -71,12 +71,17 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Who sent the point, where it is said here.
-    pub fn sender(&self) -> Option<&Arc<Resource>> {
+    /// The identity, where it is here.
+    pub fn here(&self) -> Option<&Arc<SeriesIdentity>> {
         match self {
-            Self::Here(identity) => Some(&identity.resource),
+            Self::Here(identity) => Some(identity),
             Self::At(_) => None,
         }
+    }
+
+    /// Who sent the point, where that is here.
+    pub fn sender(&self) -> Option<&Arc<Resource>> {
+        self.here().map(|identity| &identity.resource)
     }
 }
 

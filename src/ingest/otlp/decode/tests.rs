@@ -88,7 +88,7 @@ fn with_attributes(attributes: &str) -> String {
 
 fn attributes_of(attributes: &str) -> crate::model::Attributes {
     accepts(&with_attributes(attributes))
-        .identity
+        .identity.here().unwrap()
         .attributes
         .clone()
 }
