@@ -102,7 +102,8 @@ fn run(points: impl IntoIterator<Item = MetricPoint>) -> Vec<Emitted> {
     let mut state: Option<SeriesState> = None;
     let mut out = Vec::new();
     for point in points {
-        let state = state.get_or_insert_with(|| SeriesState::new(&point.identity.here().unwrap().kind));
+        let state =
+            state.get_or_insert_with(|| SeriesState::new(&point.identity.here().unwrap().kind));
         state.apply(
             point.view(),
             Timestamp::EPOCH,

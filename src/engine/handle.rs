@@ -237,12 +237,13 @@ impl Handle {
         }
         let newcomers = self.admit(&batch, unknown, now, &mut rejections);
         let shards = self.0.shards.iter().zip(newcomers);
-        let answers = shards
-            .filter(|(_, newcomers)| !newcomers.is_empty())
-            .map(|(shard, newcomers)| {
-                let batch = Arc::clone(&batch);
-                shard.run(move |shard| shard.admit(&batch, newcomers, now))
-            });
+        let answers =
+            shards
+                .filter(|(_, newcomers)| !newcomers.is_empty())
+                .map(|(shard, newcomers)| {
+                    let batch = Arc::clone(&batch);
+                    shard.run(move |shard| shard.admit(&batch, newcomers, now))
+                });
         for answer in join_all(answers).await {
             let answer = answer.map_err(|_: Gone| Busy::GONE)?;
             rejections.merge(answer.rejections);

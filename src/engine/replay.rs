@@ -201,9 +201,7 @@ impl Handle {
                 ticks.note(point.time);
                 *now = at;
                 if let Some(sender) = point.identity.sender()
-                    && !heard
-                        .as_ref()
-                        .is_some_and(|last| Arc::ptr_eq(last, sender))
+                    && !heard.as_ref().is_some_and(|last| Arc::ptr_eq(last, sender))
                 {
                     inner.census.hear(sender, at);
                     heard = Some(Arc::clone(sender));

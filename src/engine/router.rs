@@ -7,9 +7,7 @@ use std::sync::Arc;
 use super::census::VERSION;
 use super::plan::Settings;
 use super::shard;
-use crate::model::{
-    Batch, MetricPoint, Reject, Rejections, Resource, SeriesId, SpanRecord,
-};
+use crate::model::{Batch, MetricPoint, Reject, Rejections, Resource, SeriesId, SpanRecord};
 
 /// The part of a request that one shard applies: positions in a batch that all shards share.
 pub(super) struct Part {

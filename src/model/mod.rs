@@ -43,9 +43,8 @@ pub use mode::{
     Instruction, Level, Levels, ModeChange, ModeReason, ModeState, ModeStep, Override, Priority,
 };
 pub use point::{
-    Identity, Names, Place,
-    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
-    Rejections, SpanKind, SpanRecord, SummaryPoint,
+    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, Identity, MetricPoint, Names,
+    Place, PointData, Reject, Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
 pub use point_view::{DataView, HistogramView, PointView};
 pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};

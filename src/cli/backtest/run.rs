@@ -88,7 +88,9 @@ pub(super) fn run(
     while let Some(stretch) = merged.next(STRETCH)? {
         let refused = match stretch {
             Stretch::Points(points) => {
-                let senders = points.iter().filter_map(|p| Some((p.identity.sender()?, p.time)));
+                let senders = points
+                    .iter()
+                    .filter_map(|p| Some((p.identity.sender()?, p.time)));
                 covered.note(senders);
                 replay.play(points)?
             }

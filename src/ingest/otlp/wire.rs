@@ -250,11 +250,7 @@ pub(crate) fn all(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[
 /// Whether `bytes` are a `message` in every part, those included that nobody reads: wire types,
 /// lengths, UTF-8 and depth. `level`: so many messages are around it. Accepts exactly what prost accepts,
 /// as a property test says.
-pub(crate) fn check(
-    bytes: &[u8],
-    message: &'static Message,
-    level: u32,
-) -> Result<(), WireError> {
+pub(crate) fn check(bytes: &[u8], message: &'static Message, level: u32) -> Result<(), WireError> {
     check_message(bytes, message, MAX_DEPTH.saturating_sub(level))
 }
 

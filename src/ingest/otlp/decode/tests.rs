@@ -88,7 +88,9 @@ fn with_attributes(attributes: &str) -> String {
 
 fn attributes_of(attributes: &str) -> crate::model::Attributes {
     accepts(&with_attributes(attributes))
-        .identity.here().unwrap()
+        .identity
+        .here()
+        .unwrap()
         .attributes
         .clone()
 }

@@ -7,9 +7,7 @@ use super::known::{Known, Look, Print};
 use super::point::Maker;
 use super::request::{self, Head, Request};
 use super::{Data, Problem, attributes, horizon, shown};
-use crate::ingest::otlp::schema::{
-    METRIC, METRICS_REQUEST, RESOURCE_METRICS, SCOPE_METRICS,
-};
+use crate::ingest::otlp::schema::{METRIC, METRICS_REQUEST, RESOURCE_METRICS, SCOPE_METRICS};
 use crate::ingest::otlp::wire::{self, Reader, Value, WireError};
 use crate::model::{Batch, MetricKind, Reject, Resource, Scope, Temporality, Timestamp};
 
@@ -17,11 +15,7 @@ use crate::model::{Batch, MetricKind, Reject, Resource, Scope, Temporality, Time
 const MAX_NAME: usize = 1024;
 
 /// Reads an `ExportMetricsServiceRequest`.
-pub(crate) fn metrics(
-    bytes: Vec<u8>,
-    now: Timestamp,
-    known: &Known,
-) -> Result<Batch, WireError> {
+pub(crate) fn metrics(bytes: Vec<u8>, now: Timestamp, known: &Known) -> Result<Batch, WireError> {
     let mut reading = Reading {
         bytes: &bytes,
         horizon: horizon(now),

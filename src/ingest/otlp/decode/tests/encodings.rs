@@ -286,7 +286,11 @@ fn the_examples_of_the_protocol_parse() {
     )
     .unwrap();
     assert!(batch.rejections.is_empty(), "{:?}", batch.rejections);
-    let names: Vec<_> = batch.points.iter().map(|p| &*p.identity.here().unwrap().metric).collect();
+    let names: Vec<_> = batch
+        .points
+        .iter()
+        .map(|p| &*p.identity.here().unwrap().metric)
+        .collect();
     assert_eq!(
         names,
         [

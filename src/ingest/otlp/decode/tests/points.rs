@@ -12,7 +12,9 @@ fn names_row_13() {
     let name = "n".repeat(1024);
     assert_eq!(
         &*accepts(&format!(r#""name":"{name}",{point}"#))
-            .identity.here().unwrap()
+            .identity
+            .here()
+            .unwrap()
             .metric,
         name
     );
@@ -322,7 +324,10 @@ fn long_attributes_are_cut_but_stay_distinct_row_24() {
             .collect();
         with_attributes(&all.join(","))
     };
-    assert_eq!(accepts(&many(64)).identity.here().unwrap().attributes.len(), 64);
+    assert_eq!(
+        accepts(&many(64)).identity.here().unwrap().attributes.len(),
+        64
+    );
     rejects(&many(65), Reject::Attributes);
     rejects(&many(10_000), Reject::Attributes);
 }
