@@ -9,7 +9,7 @@ use prometheus::IntCounter;
 
 use crate::derive::{self, tick_end};
 use crate::detect;
-use crate::model::{AttributeValue, Resource, Rule, SeriesIdentity, Timestamp, WindowSpec};
+use crate::model::{AttributeRef, Resource, Rule, SeriesIdentity, Timestamp, WindowSpec};
 use crate::telemetry::Telemetry;
 
 /// How the engine is sized and how long it remembers.
@@ -115,7 +115,7 @@ impl Settings {
 /// Whether a series stands for all that were beyond a limit, the client's or ours.
 pub(super) fn is_overflow(identity: &SeriesIdentity) -> bool {
     match identity.attributes.get(OVERFLOW) {
-        Some(AttributeValue::Bool(overflow)) => *overflow,
+        Some(AttributeRef::Bool(overflow)) => overflow,
         Some(other) => other.as_text() == "true",
         None => false,
     }

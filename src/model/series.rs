@@ -64,7 +64,7 @@ impl MetricKind {
 }
 
 /// Who reports: the resource of OTLP, with its `service.name` taken out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resource {
     /// `service.name`, or `unknown_service`.
     pub service: Arc<str>,
@@ -73,7 +73,7 @@ pub struct Resource {
 }
 
 /// What inside the program reports: OTLP's instrumentation scope.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Scope {
     /// Name of the instrumentation library.
     pub name: Box<str>,
@@ -84,7 +84,7 @@ pub struct Scope {
 }
 
 /// Everything that makes a series this series (OTLP's metrics data model; `description` is not part).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesIdentity {
     /// Who reports.
     pub resource: Arc<Resource>,
