@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
+use super::common::Common;
 use crate::derive::{self, tick_end};
 use crate::detect;
 use crate::model::{AttributeRef, Resource, Rule, SeriesIdentity, Timestamp, WindowSpec};
@@ -126,6 +127,8 @@ pub(super) struct Plan {
     pub(super) settings: Settings,
     pub(super) derive: derive::Settings,
     pub(super) rules: Arc<[Rule]>,
+    /// What the identities of all series share.
+    pub(super) common: Common,
     pub(super) telemetry: Telemetry,
     /// By rule: anomalies of its detector. Looked up once, since looking up takes a lock.
     anomalies: Vec<IntCounter>,
@@ -158,6 +161,7 @@ impl Plan {
             repeated: dropped("repeated"),
             overlap: dropped("overlap"),
             begun: AtomicU64::new(0),
+            common: Common::default(),
             derive: derive::Settings {
                 tick: settings.tick,
                 max_age: settings.max_age,

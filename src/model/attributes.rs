@@ -126,6 +126,13 @@ pub(super) fn digest_text(hasher: &mut Sha256, text: &str) {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct AttributeKeys(Box<str>);
 
+impl AttributeKeys {
+    /// About how much memory they take.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.0.len()
+    }
+}
+
 /// A set of attributes, sorted by key, each key once; keys and values are packed, so that a set costs
 /// two allocations however many there are, and one where its keys are shared. Cheap to clone.
 ///
