@@ -13,6 +13,7 @@ mod matchers;
 mod mode;
 mod packed;
 mod point;
+mod point_view;
 mod rule;
 mod selector;
 mod sentence;
@@ -43,9 +44,10 @@ pub use mode::{
     Instruction, Level, Levels, ModeChange, ModeReason, ModeState, ModeStep, Override, Priority,
 };
 pub use point::{
-    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
-    Rejections, SpanKind, SpanRecord, SummaryPoint,
+    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, Identity, MetricPoint, Names,
+    Place, PointData, Reject, Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
+pub use point_view::{DataView, HistogramView, PointView};
 pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
