@@ -356,7 +356,7 @@ impl Handle {
     pub async fn bytes(&self) -> usize {
         let shards = self.0.shards.iter();
         let sizes = join_all(shards.map(|shard| shard.run(|shard| shard.bytes()))).await;
-        sizes.into_iter().flatten().sum()
+        sizes.into_iter().flatten().sum::<usize>() + self.0.plan.common.bytes()
     }
 
     /// Ends the shards' threads once they have done what was asked before. Afterwards batches are

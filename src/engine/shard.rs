@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::index::SeriesMap;
 use super::notice::Overlaps;
 use super::plan::Plan;
 use super::router::Part;
@@ -16,10 +17,6 @@ use crate::model::{
     Batch, MetricKind, MetricPoint, Observation, PointData, Reject, Rejections, RuleId, SeriesId,
     SeriesIdentity, SignalId, Timestamp,
 };
-
-/// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
-/// strangers fill: foldhash is seeded.
-pub(super) type SeriesMap = HashMap<SeriesId, Series, foldhash::fast::RandomState>;
 
 /// Most spans remembered by all shards together, to know repeated ones and to join them with their
 /// parents: 60 s of some 16,000 a second, in 64 to 128 MB.
@@ -110,7 +107,8 @@ impl Shard {
     }
 
     /// Adds a series.
-    pub(super) fn insert(&mut self, id: SeriesId, series: Series) {
+    pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
+        series.identity = self.plan.common.share(series.identity);
         self.order.insert(id);
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
@@ -275,13 +273,14 @@ impl Shard {
             self.forgive(saved, now);
         }
         let idle = self.plan.settings.idle();
-        let mut gone = Vec::new();
-        for (id, series) in &mut self.series {
-            series.close(*id, boundary, listened, &lived, &self.plan, &mut self.desk);
+        let (mut gone, mut position) = (Vec::new(), 0);
+        while let Some((id, series)) = self.series.at_mut(position) {
+            series.close(id, boundary, listened, &lived, &self.plan, &mut self.desk);
             if now.since(series.last_seen) > idle {
-                self.desk.ended.extend(series.signal_ids(*id));
-                gone.push((*id, Arc::clone(&series.identity)));
+                self.desk.ended.extend(series.signal_ids(id));
+                gone.push((id, Arc::clone(&series.identity)));
             }
+            position += 1;
         }
         for (id, identity) in &gone {
             self.series.remove(id);
@@ -295,6 +294,7 @@ impl Shard {
                 }
             }
         }
+        self.plan.common.tidy();
         self.count_samples();
         Closed {
             observations: std::mem::take(&mut self.desk.observations),
@@ -320,9 +320,14 @@ impl Shard {
         self.plan.telemetry.samples.inc_by(samples);
     }
 
-    /// About how much memory the series take.
+    /// About how much memory the series take, with what finds them.
     pub(super) fn bytes(&self) -> usize {
-        self.series.values().map(Series::bytes).sum()
+        let series: usize = self.series.values().map(Series::bytes).sum();
+        // A B-tree is two thirds full.
+        let ordered = |ids: &BTreeSet<SeriesId>| ids.len() * size_of::<SeriesId>() * 2;
+        let services: usize = self.services.values().map(ordered).sum();
+        let services = services + self.services.len() * size_of::<BTreeSet<SeriesId>>();
+        series + self.series.bytes() + services + ordered(&self.order) + ordered(&self.edges)
     }
 }
 

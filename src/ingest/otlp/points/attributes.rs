@@ -10,7 +10,7 @@ use super::Problem;
 use super::known::{Look, Print};
 use crate::ingest::otlp::schema::{RESOURCE, SCOPE};
 use crate::ingest::otlp::wire::{self, WireError};
-use crate::model::{AttributeValue, Attributes, Reject, Resource, Scope};
+use crate::model::{AttributeRef, AttributeValue, Attributes, Reject, Resource, Scope};
 
 /// Most attributes of a point or scope.
 pub(super) const MAX_ATTRIBUTES: usize = 64;
@@ -89,7 +89,7 @@ fn resource(envelope: &[u8]) -> Result<Arc<Resource>, Problem> {
     let attributes = set.finish()?;
     let service = attributes
         .get("service.name")
-        .map(AttributeValue::as_text)
+        .map(AttributeRef::as_text)
         .filter(|name| !name.is_empty())
         .map_or_else(|| UNKNOWN_SERVICE.into(), Arc::from);
     Ok(Arc::new(Resource {
