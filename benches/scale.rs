@@ -81,21 +81,25 @@ fn run(options: &Options) {
     say("the bench itself", mebibytes(own));
     let (engine, _) = start(&runtime, options, directory.path());
 
-    let begun = Instant::now();
+    let (begun, cpu_before) = (Instant::now(), cpu());
+    let (mut closing, mut observations) = (Duration::ZERO, 0);
     for tick in 0..options.ticks {
         world.send(&runtime, &engine, tick);
+        let begun = Instant::now();
+        let report = runtime.block_on(engine.tick(at(tick)));
+        closing = begun.elapsed();
+        observations = report.observations.len();
     }
     let points = options.series as f64 * options.ticks as f64;
-    say(
-        "fill, of that making the points some 50",
-        format!(
-            "{:.0} ns a point",
-            begun.elapsed().as_nanos() as f64 / points
-        ),
-    );
+    let each = |time: Duration| format!("{:.0} ns", time.as_nanos() as f64 / points);
+    say("a point, made, applied and judged", each(begun.elapsed()));
+    say("  CPU", each(cpu().saturating_sub(cpu_before)));
+    say("  closing the last tick", milliseconds(closing));
+    say("  observations in it", observations);
     sizes(&runtime, &engine, options, own);
 
     let probe = Probe::new(&world, options.ticks);
+    world.send(&runtime, &engine, options.ticks);
     let now = at(options.ticks);
     probe.beside(&runtime, &engine, "nothing", || {
         std::thread::sleep(Duration::from_secs(1));
