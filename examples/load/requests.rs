@@ -230,7 +230,7 @@ fn noise(turn: u64, place: usize) -> u64 {
 }
 
 /// About a standard normal variable: four uniform ones added up.
-fn bell(turn: u64, place: usize) -> f64 {
+pub(crate) fn bell(turn: u64, place: usize) -> f64 {
     let noise = noise(turn, place);
     let sum: u64 = (0..4).map(|part| (noise >> (16 * part)) & 0xffff).sum();
     // Each has the mean 2^15 and a standard deviation of 2^16 / sqrt(12).
