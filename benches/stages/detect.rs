@@ -10,8 +10,10 @@ use tidewatch::window::Window;
 
 use super::{Size, Stage, at};
 
-/// Samples that a window holds.
+/// Samples that a window holds, if nothing else is said.
 const LENGTH: u32 = 100;
+/// An hour of samples, one each 15 seconds.
+const HOUR: u32 = 240;
 
 /// Signals, each with a window that is full and perhaps a detector.
 struct Signals {
@@ -23,12 +25,12 @@ struct Signals {
 }
 
 /// Any rule, with another detector.
-fn rule(detector: &str) -> Rule {
+fn rule(detector: &str, length: u32) -> Rule {
     let mut rule = builtin_rules()
         .first()
         .and_then(|rule| {
             let tick = tidewatch::config::Config::default().window.tick;
-            let window = WindowSpec::Samples(LENGTH);
+            let window = WindowSpec::Samples(length);
             rule.to_models(window, tick).into_iter().next()
         })
         .expect("there are built-in rules");
@@ -42,16 +44,18 @@ fn rule(detector: &str) -> Rule {
 
 fn signals(
     size: Size,
+    length: u32,
     detector: Option<&str>,
     kind: SignalKind,
     value: fn(u64, usize) -> f64,
 ) -> Box<dyn Stage> {
-    let build = |name| detect::build(&rule(name), kind).expect("a detector of the registry");
+    let build =
+        |name| detect::build(&rule(name, length), kind).expect("a detector of the registry");
     let mut signals = Signals {
         signals: (0..size.series())
             .map(|_| {
                 (
-                    Window::new(WindowSpec::Samples(LENGTH)),
+                    Window::new(WindowSpec::Samples(length)),
                     detector.map(build),
                 )
             })
@@ -61,7 +65,7 @@ fn signals(
         tick: 0,
         value,
     };
-    let ticks = if size == Size::Full { 2 * LENGTH } else { 2 };
+    let ticks = if size == Size::Small { 2 } else { 2 * length };
     for _ in 0..ticks {
         signals.prepare();
         signals.run();
@@ -112,31 +116,36 @@ fn rate(tick: u64, signal: usize) -> f64 {
 }
 
 pub(crate) fn window(size: Size) -> Box<dyn Stage> {
-    signals(size, None, SignalKind::Value, gauge)
+    signals(size, LENGTH, None, SignalKind::Value, gauge)
 }
 
 pub(crate) fn zscore(size: Size) -> Box<dyn Stage> {
-    signals(size, Some("zscore"), SignalKind::Value, gauge)
+    signals(size, LENGTH, Some("zscore"), SignalKind::Value, gauge)
+}
+
+/// Windows as long as those of the recording rules that `benches/zscore.sh` compares with.
+pub(crate) fn zscore_hour(size: Size) -> Box<dyn Stage> {
+    signals(size, HOUR, Some("zscore"), SignalKind::Value, gauge)
 }
 
 pub(crate) fn robust(size: Size) -> Box<dyn Stage> {
-    signals(size, Some("robust"), SignalKind::Value, gauge)
+    signals(size, LENGTH, Some("robust"), SignalKind::Value, gauge)
 }
 
 pub(crate) fn threshold(size: Size) -> Box<dyn Stage> {
-    signals(size, Some("threshold"), SignalKind::Value, gauge)
+    signals(size, LENGTH, Some("threshold"), SignalKind::Value, gauge)
 }
 
 pub(crate) fn adaptive_value(size: Size) -> Box<dyn Stage> {
-    signals(size, Some("adaptive"), SignalKind::Value, gauge)
+    signals(size, LENGTH, Some("adaptive"), SignalKind::Value, gauge)
 }
 
 pub(crate) fn adaptive_p99(size: Size) -> Box<dyn Stage> {
-    signals(size, Some("adaptive"), SignalKind::P99, latency)
+    signals(size, LENGTH, Some("adaptive"), SignalKind::P99, latency)
 }
 
 pub(crate) fn adaptive_rate(size: Size) -> Box<dyn Stage> {
-    signals(size, Some("adaptive"), SignalKind::Rate, rate)
+    signals(size, LENGTH, Some("adaptive"), SignalKind::Rate, rate)
 }
 
 /// Durations that one sketch of a busy series is given.

@@ -82,7 +82,7 @@ impl World {
 
 fn world(requests: Requests, size: Size) -> World {
     let mut world = World::new(requests, Config::default().model_rules());
-    let rounds = if size == Size::Full { WARM_UP } else { 2 };
+    let rounds = if size == Size::Small { 2 } else { WARM_UP };
     for _ in 0..rounds {
         let now = world.round();
         world.close(now);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench stages                       statistics by divan
-//! cargo bench --bench stages -- --table            nanoseconds an item, in Markdown
+//! cargo bench --bench stages -- --table [STAGE]    nanoseconds an item, in Markdown
 //! benches/instructions.sh                          instructions an item, which no neighbour disturbs
 //! ```
 //!
@@ -35,6 +35,8 @@ use tidewatch::model::Timestamp;
 pub(crate) enum Size {
     /// As much as a daemon has: 10,000 series or signals, beyond what a core's cache holds.
     Full,
+    /// Enough for a count, which knows no caches.
+    Counted,
     /// Enough to see that it works, where benchmarks are run as tests.
     Small,
 }
@@ -44,6 +46,7 @@ impl Size {
     pub(crate) fn series(self) -> usize {
         match self {
             Self::Full => 10_000,
+            Self::Counted => 1_000,
             Self::Small => 40,
         }
     }
@@ -65,7 +68,7 @@ pub(crate) trait Stage {
 type Setup = fn(Size) -> Box<dyn Stage>;
 
 /// Every stage: its name, what an item of it is, and how it is set up.
-const STAGES: [(&str, &str, Setup); 17] = [
+const STAGES: [(&str, &str, Setup); 18] = [
     ("decode_metrics", "point", decode::metrics),
     ("decode_new_metrics", "point", decode::new_metrics),
     ("decode_traces", "span", decode::traces),
@@ -75,6 +78,7 @@ const STAGES: [(&str, &str, Setup); 17] = [
     ("tick_traces", "operation", engine::tick_of_traces),
     ("window", "sample", detect::window),
     ("zscore", "sample", detect::zscore),
+    ("zscore_hour", "sample", detect::zscore_hour),
     ("robust", "sample", detect::robust),
     ("threshold", "sample", detect::threshold),
     ("adaptive_value", "sample", detect::adaptive_value),
@@ -148,9 +152,13 @@ fn measure(stage: &mut dyn Stage) -> f64 {
     runs[runs.len() / 2]
 }
 
-fn table() {
+/// Of the stages named, or of all.
+fn table(wanted: &[String]) {
     println!("| stage | item | ns an item |\n|---|---|---|");
     for (name, item, setup) in STAGES {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
+            continue;
+        }
         let mut stage = setup(Size::Full);
         // Caches and branch predictors, and the allocator's lists.
         measure(&mut *stage);
@@ -161,7 +169,7 @@ fn table() {
 /// Runs a stage so often that its start does not matter; how many items that were goes to the caller,
 /// who counts instructions.
 fn count(name: &str, runs: u64) {
-    let mut stage = setup(name)(Size::Full);
+    let mut stage = setup(name)(Size::Counted);
     stage.prepare();
     stage.run();
     for _ in 0..runs {
@@ -185,7 +193,12 @@ fn main() {
                 .iter()
                 .for_each(|(name, item, _)| println!("{name} {item}"));
         }
-        _ if has("--table") => table(),
+        _ if has("--table") => {
+            let named = arguments
+                .iter()
+                .filter(|argument| !argument.starts_with('-'));
+            table(&named.cloned().collect::<Vec<_>>());
+        }
         _ if has("--bench") => divan::main(),
         // `cargo test` runs benchmarks, too.
         _ => STAGES.iter().for_each(|(_, _, setup)| {
