@@ -19,7 +19,8 @@ use super::tick::Ticker;
 use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::model::{
-    Batch, Examined, Reject, Rejections, Rule, RuleId, SeriesId, SeriesIdentity, SignalId, Timestamp,
+    Batch, Examined, Reject, Rejections, Rule, RuleId, SeriesId, SeriesIdentity, SignalId,
+    Timestamp,
 };
 use crate::telemetry::Telemetry;
 

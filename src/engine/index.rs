@@ -160,29 +160,10 @@ impl<S> SeriesMap<S> {
         Some(taken.series)
     }
 
-    /// The series at a position below [`len`](Self::len). Positions change only when a series is
-    /// removed: then the last one has its position.
-    pub(super) fn at_mut(&mut self, position: usize) -> Option<(SeriesId, &mut S)> {
-        let kept = self.kept_mut(position)?;
-        Some((kept.id, &mut kept.series))
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&SeriesId, &S)> {
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = (&SeriesId, &S)> {
         let all = self.chunks.iter().flatten();
         all.map(|kept| (&kept.id, &kept.series))
-    }
-
-    pub(super) fn values(&self) -> impl Iterator<Item = &S> {
-        self.iter().map(|(_, series)| series)
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&SeriesId, &mut S)> {
-        let all = self.chunks.iter_mut().flatten();
-        all.map(|kept| (&kept.id, &mut kept.series))
-    }
-
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut S> {
-        self.iter_mut().map(|(_, series)| series)
     }
 
     /// About how much memory it takes besides the series.
@@ -249,12 +230,8 @@ mod tests {
             assert_eq!(map.remove(&SeriesId(id)), model.remove(&id));
         }
         check(&map, &model);
-        let mut position = 0;
-        while let Some((id, value)) = map.at_mut(position) {
-            assert_eq!(id.0 as u64, *value);
-            position += 1;
-        }
-        assert_eq!(position, 1_000);
+        assert!(map.iter().all(|(id, value)| id.0 as u64 == *value));
+        assert_eq!(map.len(), 1_000);
         assert!(map.bytes() < full / 10, "{full} {}", map.bytes());
         for id in 0..100_000_u128 {
             map.remove(&SeriesId(id));

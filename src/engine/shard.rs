@@ -13,8 +13,8 @@ use super::router::Part;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    Batch, MetricKind, MetricPoint, PointData, Reject, Rejections, RuleId, SeriesId, SeriesIdentity,
-    SignalId, Timestamp,
+    Batch, MetricKind, MetricPoint, PointData, Reject, Rejections, RuleId, SeriesId,
+    SeriesIdentity, SignalId, Timestamp,
 };
 
 /// Most spans remembered by all shards together, to know repeated ones and to join them with their
