@@ -62,7 +62,8 @@ impl<S> SeriesMap<S> {
         ((hash >> 32) as usize % TABLES, hash as u32)
     }
 
-    fn find(&self, id: SeriesId) -> Option<usize> {
+    /// Where a series lies, until one is removed.
+    pub(super) fn find(&self, id: SeriesId) -> Option<usize> {
         let (table, hash) = self.hash(id);
         let is_it = |place: &Place| {
             place.hash == hash && self.kept(place.at as usize).is_some_and(|k| k.id == id)
@@ -158,6 +159,16 @@ impl<S> SeriesMap<S> {
             std::mem::swap(self.kept_mut(at)?, &mut taken);
         }
         Some(taken.series)
+    }
+
+    /// The series that lies at `at`.
+    pub(super) fn at(&self, at: usize) -> Option<&S> {
+        Some(&self.kept(at)?.series)
+    }
+
+    /// The series that lies at `at`.
+    pub(super) fn at_mut(&mut self, at: usize) -> Option<&mut S> {
+        Some(&mut self.kept_mut(at)?.series)
     }
 
     #[cfg(test)]

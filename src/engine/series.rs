@@ -44,6 +44,8 @@ pub(super) struct Desk {
     pub(super) emitted: Vec<Emitted>,
     /// Samples seen since they were last counted.
     pub(super) samples: u64,
+    /// Where the series of the points in hand lie.
+    pub(super) places: Vec<Option<usize>>,
     /// What to report at the next tick.
     pub(super) observations: Vec<Observation>,
     /// Signals that ended or left since the last tick.
@@ -83,6 +85,14 @@ impl Series {
             signals: Vec::new(),
             last_seen,
             judged,
+        }
+    }
+
+    /// Time of the newest point that counted.
+    pub(super) fn last_time(&self) -> Option<Timestamp> {
+        match &self.source {
+            Source::Points(state) => state.last_time(),
+            Source::Spans(_) => None,
         }
     }
 
