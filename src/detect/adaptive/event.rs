@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::calibration::CHANNELS;
 use super::level::Level;
+use super::recurrence::Recurrences;
 
 /// From here samples belong to an event …
 pub(super) const OPENS: f64 = 3.5;
@@ -25,6 +27,68 @@ const SEVERE: f64 = 6.0;
 const LASTING_KNOWN: u32 = 10;
 /// Weight of a sample in the level of the event.
 const RATE: f64 = 1.0 / 50.0;
+/// Values of an event that wait to be remembered.
+const WAITING: usize = 8;
+
+/// What goes on, and what is left of what went on. Most signals have nothing of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Events {
+    pub(super) run: Run,
+    pub(super) reports: Reports,
+    pub(super) hold: Hold,
+    /// The level before the last new one.
+    pub(super) before: Option<Level>,
+    pub(super) recurrences: Recurrences,
+    /// By channel, the largest deviation of the run, which calibrates once that is over.
+    pub(super) held: [f64; CHANNELS],
+    /// Values of the run that wait to be remembered, each with its difference from the usual at the time, if
+    /// there was one.
+    waiting: Vec<(f32, Option<f32>)>,
+}
+
+impl Events {
+    /// Lets a value wait until what goes on is over.
+    pub(super) fn wait(&mut self, value: f64, residual: Option<f64>) {
+        if self.waiting.len() < WAITING {
+            let waits = (value as f32, residual.map(|residual| residual as f32));
+            self.waiting.push(waits);
+        }
+    }
+
+    /// The values that have waited.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = (f64, Option<f64>)> + use<> {
+        let waited = std::mem::take(&mut self.waiting).into_iter();
+        waited.map(|(value, residual)| (f64::from(value), residual.map(f64::from)))
+    }
+
+    /// Whether nothing goes on and nothing is left of it.
+    pub(super) fn are_over(&self) -> bool {
+        !self.run.goes_on()
+            && !self.reports.goes_on()
+            && !self.hold.is_on()
+            && self.before.is_none()
+            && self.recurrences.is_empty()
+            && self.waiting.is_empty()
+            && self.held.iter().all(|held| *held == 0.0)
+    }
+
+    /// Whether what was read back can have been made here.
+    pub(super) fn is_sound(&self) -> bool {
+        self.run.is_sound()
+            && self.hold.is_sound()
+            && self.before.iter().all(Level::is_sound)
+            && self.recurrences.is_sound()
+            && self.held.iter().all(|held| held.is_finite())
+            && self.waiting.len() <= WAITING
+            && self.waiting.iter().all(|(value, _)| value.is_finite())
+    }
+
+    /// Memory it occupies.
+    pub(super) fn bytes(&self) -> usize {
+        let waiting = self.waiting.capacity() * size_of::<(f32, Option<f32>)>();
+        size_of::<Self>() + waiting + self.recurrences.heap()
+    }
+}
 
 /// A run of deviating samples.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -232,6 +296,10 @@ impl Reports {
     const QUIET: u32 = 100;
     /// What is worse by less is the same.
     const WORSE: f64 = 0.2;
+
+    fn goes_on(&self) -> bool {
+        self.worst > 0.0
+    }
 
     /// `sigma`, or 0 where it was reported already. `held` is that of the event it belongs to.
     pub(super) fn observe(&mut self, sigma: f64, held: f64) -> f64 {

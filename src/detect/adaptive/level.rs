@@ -17,7 +17,7 @@ const SETTLED: u32 = 10;
 pub(super) struct Level {
     pub(super) mean: f64,
     /// Mean absolute deviation.
-    pub(super) deviation: f64,
+    deviation: f32,
     seen: u32,
 }
 
@@ -26,9 +26,14 @@ impl Level {
     pub(super) fn settled(mean: f64, deviation: f64) -> Self {
         Self {
             mean,
-            deviation,
+            deviation: deviation as f32,
             seen: SETTLED,
         }
+    }
+
+    /// Mean absolute deviation.
+    pub(super) fn deviation(&self) -> f64 {
+        f64::from(self.deviation)
     }
 
     /// How many values it stands on.
@@ -38,7 +43,7 @@ impl Level {
 
     /// Spread comparable to a standard deviation, at least `floor`.
     pub(super) fn spread(&self, floor: f64) -> f64 {
-        (MEAN_TO_STDDEV * self.deviation).max(floor)
+        (MEAN_TO_STDDEV * self.deviation()).max(floor)
     }
 
     /// Distance in spreads, at most [`LARGEST`].
@@ -51,13 +56,14 @@ impl Level {
         let mut off = value - self.mean;
         // Of values that never strayed nothing is known that could be clipped by.
         if self.seen >= SETTLED && self.deviation > 0.0 {
-            let clip = CLIP * self.deviation;
+            let clip = CLIP * self.deviation();
             off = off.clamp(-clip, clip);
         }
         let seen = f64::from(self.seen);
         self.mean += rate.max(1.0 / (seen + 1.0)) * off;
         if self.seen > 0 {
-            self.deviation += rate.max(1.0 / seen) * (off.abs() - self.deviation);
+            let deviation = self.deviation();
+            self.deviation = (deviation + rate.max(1.0 / seen) * (off.abs() - deviation)) as f32;
         }
         self.seen = self.seen.saturating_add(1);
     }

@@ -18,6 +18,7 @@
 mod calibration;
 mod event;
 mod level;
+mod memory;
 mod novelty;
 mod rarity;
 mod recurrence;
@@ -51,9 +52,10 @@ struct Adaptive {
     /// Where the band ends.
     band: Band,
     min_samples: u32,
-    kind: SignalKind,
     scale: Scale,
-    state: Option<Box<State>>,
+    /// Whether values are shares of something.
+    is_ratio: bool,
+    state: Option<State>,
     /// How many events there usually are behind a sample, where they are counted.
     counts: Option<Box<Counts>>,
 }
@@ -63,8 +65,8 @@ impl Adaptive {
         Self {
             band: Band::at(rule.sigma.warning),
             min_samples: rule.min_samples.max(WARM_UP),
-            kind,
             scale: Scale::for_kind(kind),
+            is_ratio: kind == SignalKind::ErrorRatio,
             state: None,
             counts: Counts::new(kind),
         }
@@ -73,14 +75,12 @@ impl Adaptive {
     fn step(&mut self, sample: Sample) -> Option<Step> {
         let secs = seconds(sample.time);
         let value = self.scale.of(sample.value);
-        let state = self
-            .state
-            .get_or_insert_with(|| Box::new(State::new(secs, value)));
+        let state = self.state.get_or_insert_with(|| State::new(secs, value));
         state.step(secs, value, self.band, self.counts.is_some())
     }
 
     fn judged(&self, step: &Step, sample: Sample) -> Judged {
-        let state = self.state.as_deref();
+        let state = self.state.as_ref();
         let (began, samples) = state.map_or((0, 0), |state| (state.began, state.samples));
         let expected = self.scale.back(step.expected);
         let sigma = step.sigma.min(MAX_SIGMA);
@@ -93,7 +93,7 @@ impl Adaptive {
         if state.is_some_and(State::is_never_negative) {
             lower = lower.max(0.0).min(upper);
         }
-        if self.kind == SignalKind::ErrorRatio && sample.value <= 1.0 {
+        if self.is_ratio && sample.value <= 1.0 {
             upper = upper.min(1.0).max(lower);
         }
         Judged {
@@ -190,7 +190,7 @@ impl Detector for Adaptive {
         if saved.is_empty() {
             return Ok(());
         }
-        let (state, counts): (Option<Box<State>>, Option<Box<Counts>>) =
+        let (state, counts): (Option<State>, Option<Box<Counts>>) =
             postcard::from_bytes(saved).map_err(|error| error.to_string())?;
         if state.as_ref().is_some_and(|state| !state.is_sound()) {
             return Err("this was not learned of any signal".into());
@@ -204,8 +204,7 @@ impl Detector for Adaptive {
 
     fn bytes(&self) -> usize {
         let counts = self.counts.as_ref().map_or(0, |_| size_of::<Counts>());
-        let state = self.state.as_deref();
-        let state = state.map_or(0, |state| size_of::<State>() + state.heap());
+        let state = self.state.as_ref().map_or(0, State::heap);
         size_of::<Self>() + counts + state
     }
 }

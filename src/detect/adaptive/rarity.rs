@@ -32,6 +32,16 @@ impl Rarity {
         Self::of(erfc(sigma / SQRT_2))
     }
 
+    /// Of what was so many times halved.
+    pub(super) fn of_bits(bits: f64) -> Self {
+        Self(bits.clamp(0.0, MOST_BITS))
+    }
+
+    /// How often it was halved.
+    pub(super) fn bits(self) -> f64 {
+        self.0
+    }
+
     pub(super) fn probability(self) -> f64 {
         (-self.0).exp2()
     }
@@ -68,10 +78,34 @@ impl Rarity {
     }
 }
 
-/// [`Rarity::sigma`] of a probability.
+/// [`Rarity::sigma`] of a probability: without a logarithm, since most samples ask for it several times. The
+/// table has 32 entries for each power of two, between which sigma is within 10⁻⁴, too.
 pub(super) fn sigma_of(probability: f64) -> f64 {
-    Rarity::of(probability).sigma()
+    if probability >= 1.0 {
+        return 0.0;
+    }
+    let bits = probability.to_bits();
+    let entry = (bits >> ENTRY_BITS) as usize;
+    let between = (bits & ((1 << ENTRY_BITS) - 1)) as f64 / (1u64 << ENTRY_BITS) as f64;
+    let at = entry.checked_sub(FIRST_ENTRY);
+    match at.and_then(|at| OF_PROBABILITY.get(at..at + 2)) {
+        Some(&[low, high]) => f64::from(low) + f64::from(high - low) * between,
+        _ => Rarity::of(probability).sigma(),
+    }
 }
+
+/// Bits of a double behind those that choose the entry: its exponent and five of its fraction.
+const ENTRY_BITS: u32 = 52 - STEPS.ilog2();
+/// The entry of 2⁻³².
+const FIRST_ENTRY: usize = (1023 - 32) * STEPS;
+
+static OF_PROBABILITY: LazyLock<Vec<f32>> = LazyLock::new(|| {
+    let entries = FIRST_ENTRY..=1023 * STEPS;
+    let probability = |entry: usize| f64::from_bits((entry as u64) << ENTRY_BITS);
+    entries
+        .map(|entry| exact(-probability(entry).log2()) as f32)
+        .collect()
+});
 
 static SIGMAS: LazyLock<Vec<f64>> = LazyLock::new(|| {
     let steps = 0..=TABLED_BITS * STEPS;
@@ -95,6 +129,8 @@ mod tests {
         for thousandth in 0..12_000 {
             let sigma = f64::from(thousandth) / 1000.0;
             let back = Rarity::of_sigma(sigma).sigma();
+            assert!((back - sigma).abs() < 1e-3, "{sigma}: {back}");
+            let back = sigma_of(erfc(sigma / SQRT_2));
             assert!((back - sigma).abs() < 1e-3, "{sigma}: {back}");
         }
         assert_eq!(sigma_of(1.0), 0.0);

@@ -55,6 +55,11 @@ impl Recurrences {
         });
     }
 
+    /// Whether none came lately.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether what was read back can have been made here.
     pub(super) fn is_sound(&self) -> bool {
         self.0.len() <= 2 * BINS as usize && self.0.iter().all(|one| one.off.is_finite())

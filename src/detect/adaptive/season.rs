@@ -25,8 +25,8 @@ pub(super) enum Period {
     Week,
 }
 
-/// The profiles of a signal. The day's is 290 bytes, the week's 1 KiB; that exists only after a day's
-/// profile has been of use.
+/// The profiles of a signal. The day's is 260 bytes once it has seen a whole one, the week's 740; that exists
+/// only after a day's profile has been of use.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Season {
     day: Option<Box<Profile>>,
@@ -43,11 +43,12 @@ impl Season {
     /// What is usual at the time, `secs` after the epoch, by the period that is believed; `None` while
     /// none is, or it has never seen this hour.
     pub(super) fn expected(&self, secs: i64) -> Option<f64> {
-        let of = |profile: &Option<Box<Profile>>| profile.as_deref().and_then(|p| p.expected(secs));
+        let day = || self.day.as_deref()?.expected(bin_of_day(secs));
+        let week = || self.week.as_deref()?.expected(bin_of_week(secs));
         match self.period {
             Period::None => None,
-            Period::Day => of(&self.day),
-            Period::Week => of(&self.week).or_else(|| of(&self.day)),
+            Period::Day => day(),
+            Period::Week => week().or_else(day),
         }
     }
 
@@ -60,23 +61,25 @@ impl Season {
     /// Takes in the value at a time. `level` is what would be expected without a period. Of what is
     /// `aside`, since it deviates, only the week learns: what comes back every week is no deviation.
     pub(super) fn learn(&mut self, secs: i64, value: f64, level: f64, aside: bool) {
+        let at = bin_of_day(secs);
         let day = self
             .day
-            .get_or_insert_with(|| Profile::boxed(DAY, BINS_OF_DAY));
+            .get_or_insert_with(|| Profile::boxed(BINS_OF_DAY, at, value));
         let plain = (value - level).abs();
-        let by_day = day.expected(secs).map(|usual| (value - usual).abs());
+        let by_day = day.expected(at).map(|usual| (value - usual).abs());
         if let Some(error) = by_day {
             day.compare(error, plain);
         }
         if !aside {
-            day.learn(secs, value);
+            day.learn(at, value);
         }
         if day.believed && self.week.is_none() {
-            self.week = Some(Profile::boxed(WEEK, BINS_OF_WEEK));
+            self.week = Some(Profile::boxed(BINS_OF_WEEK, bin_of_week(secs), value));
         }
         let mut week_believed = false;
         if let Some(week) = &mut self.week {
-            if let Some(usual) = week.expected(secs) {
+            let at = bin_of_week(secs);
+            if let Some(usual) = week.expected(at) {
                 let without = if day.believed {
                     by_day.unwrap_or(plain)
                 } else {
@@ -84,7 +87,7 @@ impl Season {
                 };
                 week.compare((value - usual).abs(), without);
             }
-            week.learn(secs, value);
+            week.learn(at, value);
             week_believed = week.believed;
         }
         self.period = if week_believed {
@@ -99,123 +102,190 @@ impl Season {
     /// Moves every expectation.
     pub(super) fn shift(&mut self, by: f64) {
         for profile in [&mut self.day, &mut self.week].into_iter().flatten() {
-            for usual in &mut profile.usual {
-                *usual = (f64::from(*usual) + by).clamp(-1e37, 1e37) as f32;
-            }
+            profile.shift(by);
         }
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        let fits = |profile: &Option<Box<Profile>>, period, bins| {
-            profile.as_ref().is_none_or(|p| p.is_sound(period, bins))
+        let fits = |profile: &Option<Box<Profile>>, bins| {
+            profile.as_ref().is_none_or(|p| p.is_sound(bins))
         };
-        fits(&self.day, DAY, BINS_OF_DAY) && fits(&self.week, WEEK, BINS_OF_WEEK)
+        fits(&self.day, BINS_OF_DAY) && fits(&self.week, BINS_OF_WEEK)
     }
 
     /// Memory beside itself.
     pub(super) fn heap(&self) -> usize {
         let profiles = [&self.day, &self.week].into_iter().flatten();
-        profiles
-            .map(|p| size_of::<Profile>() + p.usual.capacity() * 4 + p.visits.capacity() * 2)
-            .sum()
+        profiles.map(|profile| profile.heap()).sum()
     }
 }
 
-/// What is usual in each bin of a period.
+/// The half hour of the day.
+fn bin_of_day(secs: i64) -> usize {
+    (secs.rem_euclid(DAY) * BINS_OF_DAY as i64 / DAY) as usize
+}
+
+/// The hour of the week.
+fn bin_of_week(secs: i64) -> usize {
+    (secs.rem_euclid(WEEK) * BINS_OF_WEEK as i64 / WEEK) as usize
+}
+
+/// What is usual in each bin of a period; 4 bytes for each that was visited, and 64 beside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Profile {
-    /// Seconds.
-    period: i64,
-    usual: Vec<f32>,
-    /// Samples that each bin has seen.
-    visits: Vec<u16>,
+    /// What the bins say is relative to this.
+    base: f64,
+    /// In the order of time, from the bin of the first sample on, as far as they were visited: see [`pack`].
+    bins: Vec<u32>,
+    /// Which bin that was, and how many a period has.
+    first: u8,
+    count: u8,
+    believed: bool,
     /// The bin of the newest sample, how many it had in a row, and how many a bin has on average.
-    bin: u16,
+    bin: u8,
     in_bin: u16,
     a_bin: f32,
+    /// What is usual in the bin of the newest sample, and how many samples it has seen.
+    usual: f64,
+    visits: u16,
+    compared: u16,
     /// Mean absolute error of the profile, and of what would be expected without it.
-    error: f64,
-    plain: f64,
-    compared: u32,
-    believed: bool,
+    error: f32,
+    plain: f32,
 }
 
 impl Profile {
-    fn boxed(period: i64, bins: usize) -> Box<Self> {
+    fn boxed(count: usize, bin: usize, value: f64) -> Box<Self> {
         Box::new(Self {
-            period,
-            usual: vec![0.0; bins],
-            visits: vec![0; bins],
-            bin: u16::MAX,
+            base: value,
+            bins: Vec::new(),
+            first: bin as u8,
+            count: count as u8,
+            believed: false,
+            bin: bin as u8,
             in_bin: 0,
             a_bin: 1.0,
+            usual: value,
+            visits: 0,
+            compared: 0,
             error: 0.0,
             plain: 0.0,
-            compared: 0,
-            believed: false,
         })
-    }
-
-    fn bin(&self, secs: i64) -> usize {
-        let bins = self.usual.len() as i64;
-        // At most 168 bins times the seconds of a week.
-        (secs.rem_euclid(self.period) * bins / self.period) as usize
     }
 
     fn samples_a_bin(&self) -> f64 {
         f64::from(self.a_bin.max(1.0))
     }
 
-    /// The expectation, once the bin was seen in an earlier period.
-    fn expected(&self, secs: i64) -> Option<f64> {
-        let bin = self.bin(secs);
-        let visits = f64::from(*self.visits.get(bin)?);
-        let usual = f64::from(*self.usual.get(bin)?);
-        (visits >= 1.0 && (visits > self.samples_a_bin())).then_some(usual)
+    /// Where a bin lies.
+    fn place(&self, bin: usize) -> usize {
+        let count = usize::from(self.count).max(1);
+        (bin + count - usize::from(self.first)) % count
     }
 
-    fn learn(&mut self, secs: i64, value: f64) {
-        let bin = self.bin(secs);
+    /// What is usual in a bin, and how many samples it has seen.
+    fn at(&self, bin: usize) -> (f64, u16) {
+        if bin == usize::from(self.bin) {
+            return (self.usual, self.visits);
+        }
+        let packed = self.bins.get(self.place(bin)).copied();
+        let (offset, visits) = unpack(packed.unwrap_or_default());
+        (self.base + offset, visits)
+    }
+
+    /// The expectation, once the bin was seen in an earlier period.
+    fn expected(&self, bin: usize) -> Option<f64> {
+        let (usual, visits) = self.at(bin);
+        let visits = f64::from(visits);
+        (visits >= 1.0 && visits > self.samples_a_bin()).then_some(usual)
+    }
+
+    /// Puts the bin of the newest sample away and takes another one out.
+    fn turn_to(&mut self, bin: usize) {
+        self.a_bin += 0.2 * (f32::from(self.in_bin) - self.a_bin);
+        let next = self.at(bin);
+        let place = self.place(usize::from(self.bin));
+        if place >= self.bins.len() {
+            self.bins.reserve_exact(place + 1 - self.bins.len());
+            self.bins.resize(place + 1, 0);
+        }
+        if let Some(packed) = self.bins.get_mut(place) {
+            *packed = pack(self.usual - self.base, self.visits);
+        }
+        (self.usual, self.visits) = next;
+        (self.bin, self.in_bin) = (bin as u8, 0);
+    }
+
+    fn learn(&mut self, bin: usize, value: f64) {
         if bin != usize::from(self.bin) {
-            if self.bin != u16::MAX {
-                self.a_bin += 0.2 * (f32::from(self.in_bin) - self.a_bin);
-            }
-            (self.bin, self.in_bin) = (bin as u16, 0);
+            self.turn_to(bin);
         }
         self.in_bin = self.in_bin.saturating_add(1);
-        let a_bin = self.samples_a_bin();
-        if let (Some(usual), Some(visits)) = (self.usual.get_mut(bin), self.visits.get_mut(bin)) {
-            let rate = (RATE_OF_VISIT / a_bin).max(1.0 / (f64::from(*visits) + 1.0));
-            *usual += (rate * (value - f64::from(*usual))) as f32;
-            *visits = visits.saturating_add(1);
-        }
+        let rate = (RATE_OF_VISIT / self.samples_a_bin()).max(1.0 / (f64::from(self.visits) + 1.0));
+        self.usual += rate * (value - self.usual);
+        self.visits = self.visits.saturating_add(1);
     }
 
     /// Compares the errors with and without the profile, over about one period.
     fn compare(&mut self, error: f64, plain: f64) {
         self.compared = self.compared.saturating_add(1);
-        let period = self.usual.len() as f64 * self.samples_a_bin();
+        let period = f64::from(self.count) * self.samples_a_bin();
         let compared = f64::from(self.compared);
         let rate = (1.0 / period).max(1.0 / compared);
-        self.error += rate * (error - self.error);
-        self.plain += rate * (plain - self.plain);
-        if compared < 0.5 * period {
+        self.error += (rate * (error - f64::from(self.error))) as f32;
+        self.plain += (rate * (plain - f64::from(self.plain))) as f32;
+        // As many as can be counted are enough.
+        if compared < (0.5 * period).min(f64::from(u16::MAX)) {
             return;
         }
+        let (error, plain) = (f64::from(self.error), f64::from(self.plain));
         if self.believed {
-            self.believed = self.error <= REFUTED * self.plain;
+            self.believed = error <= REFUTED * plain;
         } else {
-            self.believed = self.error < CONFIRMED * self.plain;
+            self.believed = error < CONFIRMED * plain;
         }
     }
 
-    fn is_sound(&self, period: i64, bins: usize) -> bool {
-        self.period == period
-            && self.usual.len() == bins
-            && self.visits.len() == bins
-            && self.usual.iter().all(|usual| usual.is_finite())
-            && self.a_bin.is_finite()
-            && self.error.is_finite()
-            && self.plain.is_finite()
+    /// Moves every expectation.
+    fn shift(&mut self, by: f64) {
+        self.base += by;
+        self.usual += by;
     }
+
+    fn is_sound(&self, count: usize) -> bool {
+        let numbers = [self.a_bin, self.error, self.plain];
+        usize::from(self.count) == count
+            && self.bins.len() <= count
+            && self.first < self.count
+            && self.bin < self.count
+            && self.bins.iter().all(|packed| unpack(*packed).0.is_finite())
+            && numbers.iter().all(|number| number.is_finite())
+            && self.base.is_finite()
+            && self.usual.is_finite()
+    }
+
+    fn heap(&self) -> usize {
+        size_of::<Self>() + self.bins.capacity() * size_of::<u32>()
+    }
+}
+
+/// So many codes of a number of visits are a doubling.
+const CODES: f32 = 15.5;
+
+/// A bin that is not the newest sample's: the offset of what is usual from the base, in single precision less
+/// eight of its 24 digits, and in these how many samples it has seen, to within 5 %.
+fn pack(offset: f64, visits: u16) -> u32 {
+    let bits = (offset as f32).to_bits();
+    // To the nearest, to the one that is even where there are two.
+    let rounded = bits.saturating_add(0x7f + (bits >> 8 & 1)) & !0xff;
+    // Rounded down: no bin was seen before it was.
+    let code = ((f32::from(visits) + 1.0).log2() * CODES) as u8;
+    rounded | u32::from(code)
+}
+
+fn unpack(packed: u32) -> (f64, u16) {
+    let offset = f64::from(f32::from_bits(packed & !0xff));
+    let code = (packed & 0xff) as u8;
+    let visits = (f32::from(code) / CODES).exp2() - 1.0;
+    (offset, visits.round() as u16)
 }

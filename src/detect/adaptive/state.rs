@@ -6,12 +6,11 @@ mod lasting;
 
 use serde::{Deserialize, Serialize};
 
-use super::calibration::{Calibration, LARGEST};
-use super::event::{Course, Hold, OPENS, Reports, Run, Surprise};
+use super::calibration::{CHANNELS, LARGEST};
+use super::event::{Course, Events, OPENS, Surprise};
 use super::level::Level;
-use super::novelty::Novelty;
+use super::memory::{Memory, Of};
 use super::rarity::Rarity;
-use super::recurrence::Recurrences;
 use super::season::{Period, Season};
 
 /// Samples before anything is judged.
@@ -63,31 +62,30 @@ const SEASON_DAYS: f64 = 3.0;
 const SEASON_SAMPLES: u32 = 100;
 /// So much less surprising than where an event begins is a deviation that comes every day.
 const EXPECTED: f64 = 0.5;
-/// Values of an event that wait to be remembered.
-const WAITING: usize = 8;
 /// Values are taken as if they were at most so far from where the signal began.
 const FARTHEST: f64 = 1e30;
 /// Least spread, as a share of the level, and at all.
 const FLOOR_SHARE: f64 = 1e-3;
 const FLOOR: f64 = 1e-9;
 
-/// By channel: how many deviations in a row say as much as one. The mean of the last few hardly changes
-/// from one sample to the next.
-const ALIKE: [u8; 4] = [1, 1, 1, 10];
-
 /// Where the band of what is usual ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Band {
     pub(super) sigma: f64,
-    rarity: Rarity,
+    /// Bits of its rarity.
+    rarity: f32,
 }
 
 impl Band {
     pub(super) fn at(sigma: f64) -> Self {
         Self {
             sigma,
-            rarity: Rarity::of_sigma(sigma),
+            rarity: Rarity::of_sigma(sigma).bits() as f32,
         }
+    }
+
+    fn rarity(self) -> Rarity {
+        Rarity::of_bits(f64::from(self.rarity))
     }
 }
 
@@ -129,46 +127,29 @@ pub(super) struct Step {
     pub(super) relevelled_from: Option<f64>,
 }
 
-/// Everything learned of one signal.
+/// Everything learned of one signal: some 320 bytes, and in one allocation beside two for each bin of the
+/// calibrations and each value remembered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct State {
     /// Samples so far.
     pub(super) samples: u32,
+    /// The mean of the last few.
+    short: f32,
     /// Seconds since the epoch of the first one.
     pub(super) began: i64,
     /// Everything below counts from here.
     origin: f64,
     fast: Moving,
     slow: Level,
-    season: Season,
-    /// Differences from what is usual at the time, by this period, so many.
-    residual: Level,
-    period: Period,
-    residuals: u32,
+    short_level: Level,
     /// The sample before.
     previous: f64,
-    short: f64,
-    short_level: Level,
     smooth: f64,
-    smooth_residual: f64,
-    /// By channel: recent, long run, season, shift.
-    calibrations: [Calibration; 4],
-    /// Largest deviations of an event, which calibrate once it is over.
-    held: [f64; 4],
-    values: Novelty,
-    /// Relative to the long-run level.
-    offsets: Novelty,
-    levels: Novelty,
-    for_time: Novelty,
-    levels_for_time: Novelty,
-    /// Values of an event, each with its difference from the usual at the time, if there was one.
-    waiting: Vec<(f32, Option<f32>)>,
-    run: Run,
-    reports: Reports,
-    /// The level before the last new one.
-    before: Option<Level>,
-    recurrences: Recurrences,
-    hold: Hold,
+    season: Season,
+    /// Once a period has shown itself.
+    seasonal: Option<Box<Seasonal>>,
+    memory: Memory,
+    events: Option<Box<Events>>,
 }
 
 /// Exponentially weighted mean and variance.
@@ -176,6 +157,16 @@ pub(super) struct State {
 struct Moving {
     mean: f64,
     variance: f64,
+}
+
+/// Differences from what is usual at the time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Seasonal {
+    /// By this period, so many.
+    period: Period,
+    residuals: u32,
+    residual: Level,
+    smooth_residual: f64,
 }
 
 /// The signal's newest sample and what was known when it came.
@@ -191,47 +182,46 @@ struct Sight {
     /// is not.
     shares_shift: bool,
     /// By channel; `None` where it has nothing to say yet.
-    deviations: [Option<f64>; 4],
+    deviations: [Option<f64>; CHANNELS],
     /// What each is in units of.
-    spreads: [f64; 4],
+    spreads: [f64; CHANNELS],
+}
+
+/// How new a sample is.
+struct New {
+    /// In sigmas, and what of it.
+    sigma: f64,
+    of: Channel,
+    /// By how much the gap is more than enough.
+    over: f64,
+    /// The gaps of the value and of the smoothed value.
+    value: f64,
+    level: f64,
 }
 
 impl State {
     pub(super) fn new(secs: i64, value: f64) -> Self {
         Self {
             samples: 0,
+            short: 0.0,
             began: secs,
             origin: value,
             fast: Moving::default(),
             slow: Level::default(),
-            season: Season::default(),
-            residual: Level::default(),
-            period: Period::None,
-            residuals: 0,
-            previous: 0.0,
-            short: 0.0,
             short_level: Level::default(),
+            previous: 0.0,
             smooth: 0.0,
-            smooth_residual: 0.0,
-            calibrations: ALIKE.map(Calibration::new),
-            held: [0.0; 4],
-            values: Novelty::default(),
-            offsets: Novelty::default(),
-            levels: Novelty::default(),
-            for_time: Novelty::default(),
-            levels_for_time: Novelty::default(),
-            waiting: Vec::new(),
-            run: Run::default(),
-            reports: Reports::default(),
-            before: None,
-            recurrences: Recurrences::default(),
-            hold: Hold::default(),
+            season: Season::default(),
+            seasonal: None,
+            memory: Memory::default(),
+            events: None,
         }
     }
 
     /// Whether no value was ever below zero.
     pub(super) fn is_never_negative(&self) -> bool {
-        self.origin + self.values.lowest() >= 0.0 && self.origin + self.previous >= 0.0
+        let lowest = self.memory.novelty(Of::Value).lowest();
+        self.origin + lowest >= 0.0 && self.origin + self.previous >= 0.0
     }
 
     /// The period that the expectation follows.
@@ -249,14 +239,12 @@ impl State {
         counted: bool,
     ) -> Option<Step> {
         let sight = self.look(secs, value);
-        let mut sigmas = [0.0; 4];
+        let mut sigmas = [0.0; CHANNELS];
         let (mut sum, mut weights) = (0.0, 0.0);
-        let learners = sigmas.iter_mut().zip(&self.calibrations);
-        for ((sigma, calibration), (deviation, spread)) in
-            learners.zip(sight.deviations.iter().zip(sight.spreads))
-        {
-            if let Some(deviation) = deviation.filter(|_| calibration.seen() >= CALIBRATED) {
-                *sigma = calibration.sigma(deviation);
+        let sights = sight.deviations.iter().zip(sight.spreads);
+        for ((channel, sigma), (deviation, spread)) in sigmas.iter_mut().enumerate().zip(sights) {
+            if let Some(deviation) = deviation.filter(|_| self.memory.seen(channel) >= CALIBRATED) {
+                *sigma = self.memory.sigma(channel, deviation);
                 sum += *sigma / spread;
                 weights += 1.0 / spread;
             }
@@ -264,69 +252,78 @@ impl State {
         // The mean: what one channel takes for an outlier and the others for usual is usual, the more so
         // the better those know. Only a shift, which is a mean of its own, speaks alone.
         let joint = if weights > 0.0 { sum / weights } else { 0.0 };
-        let (new, of_new, over) = self.novelty(&sight);
+        let new = self.novelty(&sight);
         let [recent, long_run, season, shift] = sigmas;
         let loudest = if recent >= long_run.max(season) {
             Channel::Recent
         } else if long_run >= season {
             Channel::LongRun
         } else {
-            Channel::Season(self.period)
+            Channel::Season(self.known_period())
         };
         let shift = if sight.shares_shift { shift } else { 0.0 };
-        let candidates = [(shift, Channel::Shift), (new, of_new)];
+        let candidates = [(shift, Channel::Shift), (new.sigma, new.of)];
         let (sigma, spoke) = candidates.into_iter().fold((joint, loudest), |best, next| {
             if next.0 > best.0 { next } else { best }
         });
         let judged = self.samples >= WARM_UP;
         let alone = if judged { sigma } else { 0.0 };
-        let off = sight.value - sight.usual.unwrap_or(self.slow.mean);
-        let recurs = alone >= OPENS && self.recurrences.is_known(secs, off);
-        if alone >= OPENS && self.run.lasts() {
-            self.recurrences.note(secs, off, recurs);
+        let never_seen = judged && self.memory.novelty(Of::Value).is_record(sight.value);
+        let mut events = self.events.take();
+        if alone >= OPENS {
+            events.get_or_insert_default();
         }
-        // It is no news, and what it would teach is known, too.
-        let (alone, new) = if recurs {
-            (OPENS - EXPECTED, 0.0)
-        } else {
-            (alone, new)
-        };
-        let sigma = self.held(&sight, alone);
-        if judged && new >= NEW {
-            self.hold_what_is_new(secs, &sight, new, of_new);
+        let (mut sigma, mut report) = (alone, alone);
+        let (mut recurs, mut course) = (false, Course::Normal);
+        if let Some(events) = events.as_deref_mut() {
+            let off = sight.value - sight.usual.unwrap_or(self.slow.mean);
+            recurs = alone >= OPENS && events.recurrences.is_known(secs, off);
+            if alone >= OPENS && events.run.lasts() {
+                events.recurrences.note(secs, off, recurs);
+            }
+            // It is no news, and what it would teach is known, too.
+            let alone = if recurs { OPENS - EXPECTED } else { alone };
+            sigma = self.held(events, &sight, alone);
+            if judged && new.sigma >= NEW && !recurs {
+                self.hold_what_is_new(events, secs, &sight, &new);
+            }
+            let stands = self.stands(events, &sight);
+            if let Some(held) = events.hold.observe(stands) {
+                sigma = sigma.max(held);
+            }
+            report = events.reports.observe(alone, sigma);
+            let residual = sight.usual.map(|usual| sight.value - usual);
+            let before = events.before;
+            let surprise = Surprise {
+                sigma: alone,
+                joint,
+                shift,
+                far: counted && new.sigma >= NEW_MOST && !recurs,
+            };
+            course = events
+                .run
+                .observe(sight.value, residual, surprise, |level| {
+                    let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
+                    before.is_some_and(near)
+                });
         }
-        let sigma = match self.hold.observe(self.stands(&sight)) {
-            Some(held) => sigma.max(held),
-            None => sigma,
-        };
-        let never_seen = judged && self.values.is_record(sight.value);
         let centre = self.centre(&sight, (sigma >= OPENS).then_some(spoke));
         let (expected, spread, _) = centre;
         let reach = self.reach(&sight, sigma, band, centre);
-        let report = self.reports.observe(alone, sigma);
-        let residual = sight.usual.map(|usual| sight.value - usual);
-        let (before, mean) = (self.before, self.slow.mean + self.origin);
-        let surprise = Surprise {
-            sigma: alone,
-            joint,
-            shift,
-            far: counted && new >= NEW_MOST,
-        };
-        let course = self.run.observe(sight.value, residual, surprise, |level| {
-            let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
-            before.is_some_and(near)
-        });
-        let expected = expected + self.origin;
-        let relevelled_from = (course == Course::NewNormal).then_some(expected);
-        if course == Course::NewNormal {
-            self.relevel();
+        let (expected, mean) = (expected + self.origin, self.slow.mean + self.origin);
+        let relevels = course == Course::NewNormal;
+        if relevels && let Some(events) = events.as_deref_mut() {
+            self.relevel(events);
         }
-        let course = if recurs { Course::Aside } else { course };
-        self.learn(secs, &sight, course);
+        let aside = course == Course::Aside || recurs;
+        // Since it is normal other things are new.
+        let gaps = (!relevels).then_some((new.value, new.level));
+        self.learn(secs, &sight, band, aside, gaps, events.as_deref_mut());
+        self.events = events.filter(|events| !events.are_over());
         // What is outside of all that was ever seen by as much as that is wide is no chance, however little
         // was seen. It is severe; it is one event all the same, reported as often as any.
-        let sigma = if judged && new >= NEW_MOST {
-            sigma.max(NEW_MOST + (over / NEW_FAR).log2().clamp(0.0, NEW_FARTHEST))
+        let sigma = if judged && !recurs && new.sigma >= NEW_MOST {
+            sigma.max(NEW_MOST + (new.over / NEW_FAR).log2().clamp(0.0, NEW_FARTHEST))
         } else {
             sigma
         };
@@ -339,7 +336,7 @@ impl State {
             channel: spoke,
             report,
             never_seen,
-            relevelled_from,
+            relevelled_from: relevels.then_some(expected),
         })
     }
 
@@ -349,32 +346,39 @@ impl State {
         let floor = ((self.slow.mean + self.origin).abs().min(FARTHEST) * FLOOR_SHARE).max(FLOOR);
         let samples = f64::from(self.samples);
         let usual = self.season.expected(secs);
-        if usual.is_some() && self.season.period() != self.period {
+        let period = self.season.period();
+        if usual.is_some() && self.known_period() != period {
             // Differences from another period's expectation are others.
-            self.period = self.season.period();
-            self.residual = Level::default();
-            (self.for_time, self.levels_for_time) = (Novelty::default(), Novelty::default());
-            if let Some(calibration) = self.calibrations.get_mut(2) {
-                *calibration = Calibration::new(1);
-            }
-            (self.residuals, self.smooth_residual) = (0, 0.0);
+            let seasonal = Seasonal {
+                period,
+                ..Seasonal::default()
+            };
+            self.seasonal = Some(Box::new(seasonal));
+            self.memory.forget(Of::ForTime);
+            self.memory.forget(Of::LevelForTime);
+            self.memory.forget_channel(2);
         }
-        let seasonal = usual.is_some() && self.residual.seen() >= WARM_UP;
+        let seasonal = self.seasonal.as_deref();
+        let (residuals, smooth_residual) = seasonal.map_or((0, 0.0), |seasonal| {
+            (seasonal.residuals, seasonal.smooth_residual)
+        });
+        let of_season = self.residual().filter(|_| usual.is_some());
         let known = self.samples >= WARM_UP;
-        let around = if seasonal { &self.residual } else { &self.slow };
+        let around = of_season.unwrap_or(self.slow);
         let clip = if known {
-            SHORT_CLIP * around.deviation.max(floor)
+            SHORT_CLIP * around.deviation().max(floor)
         } else {
             f64::INFINITY
         };
         let rate = |rate: f64, samples: f64| rate.max(1.0 / (samples + 1.0));
         let off = (value - usual.unwrap_or(self.slow.mean)).clamp(-clip, clip);
-        let short = self.short + rate(SHORT, samples) * (off - self.short);
+        let short = f64::from(self.short);
+        let short = short + rate(SHORT, samples) * (off - short);
         let smooth = self.smooth + rate(SMOOTH, samples) * (value - self.smooth);
         let residual = usual.map(|usual| value - usual);
-        let smooth_residual = residual.map_or(self.smooth_residual, |residual| {
-            let rate = rate(SMOOTH, f64::from(self.residuals));
-            self.smooth_residual + rate * (residual - self.smooth_residual)
+        let smooth_residual = residual.map_or(smooth_residual, |residual| {
+            let rate = rate(SMOOTH, f64::from(residuals));
+            smooth_residual + rate * (residual - smooth_residual)
         });
         let settled = self.samples >= SETTLED;
         let fast = self.fast.variance.sqrt().max(floor);
@@ -382,7 +386,9 @@ impl State {
         // The mean of independent values strays by so much; one that never did, by chance or since nothing
         // had happened yet, is no reason to expect that it never will.
         let least = SHORT_SPREAD * around.spread(floor).max(fast);
-        let of_season = residual.filter(|_| seasonal);
+        // Where there is no season nobody asks.
+        let season_spread = of_season.map_or(1.0, |level| level.spread(floor));
+        let from_season = of_season.and(residual);
         Sight {
             value,
             floor,
@@ -394,32 +400,45 @@ impl State {
             deviations: [
                 settled.then_some(recent.min(LARGEST)),
                 settled.then(|| self.slow.distance(value, floor)),
-                of_season.map(|r| (r.abs() / self.residual.spread(floor)).min(LARGEST)),
+                from_season.map(|residual| (residual.abs() / season_spread).min(LARGEST)),
                 known.then(|| self.short_level.distance(short, least)),
             ],
             spreads: [
                 fast,
                 self.slow.spread(floor),
-                self.residual.spread(floor),
+                season_spread,
                 around.spread(floor),
             ],
         }
     }
 
+    /// The period that differences from the usual at the time are from.
+    fn known_period(&self) -> Period {
+        let seasonal = self.seasonal.as_deref();
+        seasonal.map_or(Period::None, |seasonal| seasonal.period)
+    }
+
+    /// Those differences, once they are known.
+    fn residual(&self) -> Option<Level> {
+        let residual = self.seasonal.as_deref()?.residual;
+        (residual.seen() >= WARM_UP).then_some(residual)
+    }
+
     /// Sigma, or that of the event which the sample belongs to, if that is larger: more of the same is not
     /// less surprising than its beginning, though each sample by itself may be.
-    fn held(&self, sight: &Sight, sigma: f64) -> f64 {
-        if !self.run.is_aside() {
+    fn held(&self, events: &Events, sight: &Sight, sigma: f64) -> f64 {
+        let run = &events.run;
+        if !run.is_aside() {
             return sigma;
         }
         let (expected, _, channel) = self.centre(sight, None);
         let event = match channel {
-            2 => self.run.residual.mean,
-            _ => self.run.level.mean - expected,
+            2 => run.residual.mean,
+            _ => run.level.mean - expected,
         };
         let off = (sight.value - expected) * event.signum();
         if off >= 0.5 * event.abs() && off > 0.0 {
-            sigma.max(self.run.surprise.mean)
+            sigma.max(run.surprise.mean)
         } else {
             sigma
         }
@@ -431,8 +450,8 @@ impl State {
         let floor = sight.floor;
         let recent = (self.fast.mean, self.fast.variance.sqrt().max(floor), 0);
         let long_run = (self.slow.mean, self.slow.spread(floor), 1);
-        let usual = sight.usual.filter(|_| self.residual.seen() >= WARM_UP);
-        let season = usual.map(|usual| (usual, self.residual.spread(floor), 2));
+        let usual = sight.usual.zip(self.residual());
+        let season = usual.map(|(usual, residual)| (usual, residual.spread(floor), 2));
         match spoke {
             Some(Channel::Recent) => recent,
             Some(Channel::LongRun | Channel::NewLevel) => long_run,
@@ -459,9 +478,11 @@ impl State {
         band: Band,
         (expected, spread, channel): (f64, f64, usize),
     ) -> f64 {
-        let calibration = self.calibrations.get(channel);
-        let known = calibration.filter(|calibration| calibration.seen() >= CALIBRATED);
-        let distance = known.map_or(band.sigma, |known| known.deviation(band.rarity));
+        let distance = if self.memory.seen(channel) >= CALIBRATED {
+            self.memory.reach(channel)
+        } else {
+            band.sigma
+        };
         let warning = band.sigma;
         let (reach, off) = (distance * spread, (sight.value - expected).abs());
         if sigma >= warning {
@@ -480,40 +501,39 @@ impl State {
         off >= SUPPORT * self.slow.spread(sight.floor)
     }
 
-    /// How new the sample is, in sigmas, what of it, and by how much the gap is more than enough.
-    fn novelty(&self, sight: &Sight) -> (f64, Channel, f64) {
+    fn novelty(&self, sight: &Sight) -> New {
         let floor = sight.floor;
-        let mut gap = (self.values.gap(sight.value, floor), Channel::NewValue);
+        let value = self.memory.gap(Of::Value, sight.value, floor);
+        let level = self.memory.gap(Of::Level, sight.smooth, floor);
+        let mut gap = (value, Channel::NewValue);
         if self.samples >= LONG_RUN {
             let offset = sight.value - self.slow.mean;
-            gap.0 = gap.0.min(self.offsets.gap(offset, floor));
+            gap.0 = gap.0.min(self.memory.gap(Of::Offset, offset, floor));
         }
         let mut consider = |known: bool, share: f64, of: f64, channel: Channel| {
             if known && share * of > gap.0 {
                 gap = (share * of, channel);
             }
         };
-        let smooth = self.levels.gap(sight.smooth, floor);
         // After a deviation that is over, the smoothed value is still on its way back.
         let (off, smooth_off) = (sight.value - self.slow.mean, sight.smooth - self.slow.mean);
         let shares = off * smooth_off.signum() >= smooth_off.abs();
-        consider(
-            self.samples >= SMOOTH_KNOWN && shares,
-            SMOOTH_SHARE,
-            smooth,
-            Channel::NewLevel,
-        );
-        if let Some(usual) = sight.usual {
+        let smooth = self.samples >= SMOOTH_KNOWN && shares;
+        consider(smooth, SMOOTH_SHARE, level, Channel::NewLevel);
+        if let (Some(usual), Some(seasonal)) = (sight.usual, &self.seasonal) {
             let days = SEASON_DAYS * self.season.samples_a_day();
-            let known = self.residuals >= SEASON_SAMPLES && f64::from(self.residuals) >= days;
-            let for_time = self.for_time.gap(sight.value - usual, floor);
-            let channel = Channel::NewForTime(self.period);
+            let residuals = seasonal.residuals;
+            let known = residuals >= SEASON_SAMPLES && f64::from(residuals) >= days;
+            let channel = Channel::NewForTime(seasonal.period);
+            let for_time = self.memory.gap(Of::ForTime, sight.value - usual, floor);
             consider(known, SEASON_SHARE, for_time, channel);
-            let smooth = self.levels_for_time.gap(sight.smooth_residual, floor);
+            let smooth = self
+                .memory
+                .gap(Of::LevelForTime, sight.smooth_residual, floor);
             consider(known, SMOOTH_SEASON_SHARE, smooth, channel);
         }
-        let (gap, channel) = gap;
-        let alone = channel == Channel::NewValue && !self.supported(sight);
+        let (gap, of) = gap;
+        let alone = of == Channel::NewValue && !self.supported(sight);
         let enough = if alone { GAP_ALONE } else { GAP }
             * (1.0 + GAP_YOUNG / f64::from(self.samples.max(1)));
         let sigma = if self.samples >= WARM_UP && gap >= enough {
@@ -521,95 +541,142 @@ impl State {
         } else {
             0.0
         };
-        (sigma, channel, gap - enough)
+        New {
+            sigma,
+            of,
+            over: gap - enough,
+            value,
+            level,
+        }
     }
 
-    fn learn(&mut self, secs: i64, sight: &Sight, course: Course) {
+    /// `gaps`: those of the value and of the smoothed value, as far as they are still what they were.
+    fn learn(
+        &mut self,
+        secs: i64,
+        sight: &Sight,
+        band: Band,
+        aside: bool,
+        gaps: Option<(f64, f64)>,
+        mut events: Option<&mut Events>,
+    ) {
         let samples = f64::from(self.samples);
-        let aside = course == Course::Aside;
-        let learners = self.calibrations.iter_mut().zip(&mut self.held);
-        for ((calibration, held), deviation) in learners.zip(sight.deviations) {
-            let Some(deviation) = deviation else { continue };
-            if aside {
-                // An event is one thing that happened, however many samples it lasts.
-                *held = held.max(deviation);
+        let mut learned = false;
+        for (channel, deviation) in sight.deviations.iter().enumerate() {
+            let Some(deviation) = *deviation else {
                 continue;
+            };
+            let events = events.as_deref_mut();
+            let held = events.and_then(|events| events.held.get_mut(channel));
+            match held {
+                // An event is one thing that happened, however many samples it lasts.
+                Some(held) if aside => *held = held.max(deviation),
+                Some(held) if *held > 0.0 => {
+                    self.memory.learn(channel, std::mem::take(held));
+                    self.memory.learn(channel, deviation);
+                    learned = true;
+                }
+                Some(_) | None => {
+                    self.memory.learn(channel, deviation);
+                    learned = true;
+                }
             }
-            if *held > 0.0 {
-                calibration.learn(std::mem::take(held));
-            }
-            calibration.learn(deviation);
+        }
+        if learned {
+            self.memory.settle(band.rarity());
         }
         let residual = sight.usual.map(|usual| sight.value - usual);
         self.season.learn(secs, sight.value, self.slow.mean, aside);
-        if aside {
-            self.wait(sight, residual);
-        } else {
-            self.remember(sight, residual);
+        if !aside {
+            self.remember(sight, residual, gaps, events);
             let rate = FAST.max(1.0 / (samples + 1.0));
             let off = sight.value - self.fast.mean;
             self.fast.mean += rate * off;
             self.fast.variance = (1.0 - rate) * (self.fast.variance + rate * off * off);
-            if let Some(residual) = residual {
-                self.residual.learn(residual, SLOW);
+            if let (Some(residual), Some(seasonal)) = (residual, &mut self.seasonal) {
+                seasonal.residual.learn(residual, SLOW);
             }
             self.slow.learn(sight.value, SLOW);
             self.short_level.learn(sight.short, SLOW);
+        } else if let Some(events) = events {
+            // A value of an event is not remembered before that is over; else only its first sample would be
+            // new.
+            let of_value = || self.memory.gap(Of::Value, sight.value, sight.floor);
+            let value = gaps.map_or_else(of_value, |(value, _)| value);
+            let for_time = |r: f64| self.memory.gap(Of::ForTime, r, sight.floor) >= GAP;
+            if value >= GAP || residual.is_some_and(for_time) {
+                events.wait(sight.value, residual);
+            }
         }
         if self.samples >= SMOOTHED {
-            self.levels.learn(sight.smooth, GAP, sight.floor);
+            let of_level = || self.memory.gap(Of::Level, sight.smooth, sight.floor);
+            let distance = gaps.map_or_else(of_level, |(_, level)| level);
+            self.memory
+                .remember_at(Of::Level, sight.smooth, distance, GAP);
         }
-        if residual.is_some() {
-            if self.residuals >= SMOOTHED {
-                self.levels_for_time
-                    .learn(sight.smooth_residual, GAP, sight.floor);
+        if residual.is_some()
+            && let Some(seasonal) = &mut self.seasonal
+        {
+            if seasonal.residuals >= SMOOTHED {
+                let smooth = sight.smooth_residual;
+                self.memory
+                    .remember(Of::LevelForTime, smooth, GAP, sight.floor);
             }
-            self.residuals = self.residuals.saturating_add(1);
+            seasonal.residuals = seasonal.residuals.saturating_add(1);
+            seasonal.smooth_residual = sight.smooth_residual;
         }
         self.previous = sight.value;
-        self.short = sight.short;
+        self.short = sight.short as f32;
         self.smooth = sight.smooth;
-        self.smooth_residual = sight.smooth_residual;
         self.samples = self.samples.saturating_add(1);
     }
 
-    /// A value of an event is not remembered before that is over; else only its first sample would be
-    /// new.
-    fn wait(&mut self, sight: &Sight, residual: Option<f64>) {
-        let new = self.values.gap(sight.value, sight.floor) >= GAP
-            || residual.is_some_and(|r| self.for_time.gap(r, sight.floor) >= GAP);
-        if new && self.waiting.len() < WAITING {
-            self.waiting
-                .push((sight.value as f32, residual.map(|r| r as f32)));
+    fn remember(
+        &mut self,
+        sight: &Sight,
+        residual: Option<f64>,
+        gaps: Option<(f64, f64)>,
+        events: Option<&mut Events>,
+    ) {
+        let floor = sight.floor;
+        let mut gap = gaps.map(|(value, _)| value);
+        for (value, residual) in events.into_iter().flat_map(Events::take_waiting) {
+            self.memory.remember(Of::Value, value, GAP, floor);
+            gap = None;
+            self.remember_beside(value, residual, floor);
         }
+        let of_value = || self.memory.gap(Of::Value, sight.value, floor);
+        let distance = gap.unwrap_or_else(of_value);
+        self.memory
+            .remember_at(Of::Value, sight.value, distance, GAP);
+        self.remember_beside(sight.value, residual, floor);
     }
 
-    fn remember(&mut self, sight: &Sight, residual: Option<f64>) {
-        let floor = sight.floor;
-        let waited = std::mem::take(&mut self.waiting).into_iter();
-        let waited = waited.map(|(value, residual)| (f64::from(value), residual.map(f64::from)));
-        for (value, residual) in waited.chain([(sight.value, residual)]) {
-            self.values.learn(value, GAP, floor);
-            self.offsets.learn(value - self.slow.mean, GAP, floor);
-            if let Some(residual) = residual {
-                self.for_time.learn(residual, GAP, floor);
-            }
+    /// Remembers how far a value is from the level and from the usual at the time.
+    fn remember_beside(&mut self, value: f64, residual: Option<f64>, floor: f64) {
+        let offset = value - self.slow.mean;
+        self.memory.remember(Of::Offset, offset, GAP, floor);
+        if let Some(residual) = residual {
+            self.memory.remember(Of::ForTime, residual, GAP, floor);
         }
     }
 
     /// The level of the run is the normal one from now on.
-    fn relevel(&mut self) {
-        let (new, residual) = (self.run.level, self.run.residual);
-        self.run.end();
-        self.before = Some(self.slow);
-        (self.short, self.smooth_residual) = (0.0, 0.0);
+    fn relevel(&mut self, events: &mut Events) {
+        let (new, residual) = (events.run.level, events.run.residual);
+        events.run.end();
+        events.before = Some(self.slow);
+        self.short = 0.0;
+        if let Some(seasonal) = &mut self.seasonal {
+            seasonal.smooth_residual = 0.0;
+        }
         if residual.seen() > 0 {
             // The course of the day goes on, from another level.
             self.season.shift(residual.mean);
-            self.slow = Level::settled(self.slow.mean + residual.mean, self.slow.deviation);
+            self.slow = Level::settled(self.slow.mean + residual.mean, self.slow.deviation());
             self.fast.mean = new.mean;
         } else {
-            let deviation = new.deviation.max(0.5 * self.slow.deviation);
+            let deviation = new.deviation().max(0.5 * self.slow.deviation());
             self.slow = Level::settled(new.mean, deviation);
             self.fast = Moving {
                 mean: new.mean,
@@ -620,7 +687,7 @@ impl State {
         // What such a level brings with it is not new either.
         for spreads in [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0] {
             let value = new.mean + spreads * new.spread(0.0);
-            self.values.learn(value, GAP, FLOOR);
+            self.memory.remember(Of::Value, value, GAP, FLOOR);
         }
     }
 
@@ -631,47 +698,26 @@ impl State {
             self.fast.mean,
             self.fast.variance,
             self.previous,
-            self.short,
+            self.short.into(),
             self.smooth,
-            self.smooth_residual,
         ];
-        let levels = [self.slow, self.residual, self.short_level];
-        let memories = [
-            &self.values,
-            &self.offsets,
-            &self.levels,
-            &self.for_time,
-            &self.levels_for_time,
-        ];
-        numbers.iter().chain(&self.held).all(|n| n.is_finite())
+        let of_season = |seasonal: &Seasonal| {
+            seasonal.residual.is_sound() && seasonal.smooth_residual.is_finite()
+        };
+        numbers.iter().all(|n| n.is_finite())
             && self.fast.variance >= 0.0
-            && levels.iter().chain(&self.before).all(Level::is_sound)
-            && self.run.is_sound()
-            && self.hold.is_sound()
-            && self.recurrences.is_sound()
+            && self.slow.is_sound()
+            && self.short_level.is_sound()
+            && self.seasonal.as_deref().is_none_or(of_season)
+            && self.events.as_deref().is_none_or(Events::is_sound)
             && self.season.is_sound()
-            && self.calibrations.iter().all(Calibration::is_sound)
-            && memories.iter().all(|memory| memory.is_sound())
-            && self.waiting.len() <= WAITING
-            && self.waiting.iter().all(|(value, _)| value.is_finite())
+            && self.memory.is_sound()
     }
 
     /// Memory it occupies beside itself.
     pub(super) fn heap(&self) -> usize {
-        let memories = [
-            &self.values,
-            &self.offsets,
-            &self.levels,
-            &self.for_time,
-            &self.levels_for_time,
-        ];
-        self.calibrations
-            .iter()
-            .map(Calibration::heap)
-            .sum::<usize>()
-            + memories.iter().map(|memory| memory.heap()).sum::<usize>()
-            + self.season.heap()
-            + self.recurrences.heap()
-            + self.waiting.capacity() * size_of::<(f32, Option<f32>)>()
+        let seasonal = self.seasonal.as_ref().map_or(0, |_| size_of::<Seasonal>());
+        let events = self.events.as_deref().map_or(0, Events::bytes);
+        self.memory.heap() + self.season.heap() + seasonal + events
     }
 }

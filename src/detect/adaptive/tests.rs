@@ -252,7 +252,7 @@ fn three_where_thirty_are_usual_is_an_anomaly_on_a_rate() {
 }
 
 #[test]
-fn it_stays_within_its_five_kibibytes() {
+fn it_stays_within_its_three_kibibytes() {
     let mut signal = Signal::every(1800);
     for n in 0..3000 {
         let weekend = if n / 48 % 7 >= 5 { 0.3 } else { 1.0 };
@@ -261,7 +261,7 @@ fn it_stays_within_its_five_kibibytes() {
     }
     assert_eq!(signal.detector.season(), Some("week"));
     assert!(
-        signal.detector.bytes() <= 5 * 1024,
+        signal.detector.bytes() <= 3 * 1024,
         "{}",
         signal.detector.bytes()
     );

@@ -1,7 +1,7 @@
 //! A new value that lasts is as surprising for as long as it does.
 
-use super::super::event::Standing;
-use super::{Channel, GAP, Sight, State};
+use super::super::event::{Events, Standing};
+use super::{Channel, GAP, New, Of, Sight, State};
 
 /// What lasts of a new value is as surprising as it began, where a signal is known for so many seconds and the
 /// gap is at least this, or where the value is a jump over a gap of this size.
@@ -13,22 +13,30 @@ const HOLD_SHARE: f64 = 0.5;
 
 impl State {
     /// A value is new only once, as it is remembered; while it lasts it is no less surprising than that.
-    pub(super) fn hold_what_is_new(&mut self, secs: i64, sight: &Sight, sigma: f64, of: Channel) {
-        if self.hold.is_on() {
+    pub(super) fn hold_what_is_new(
+        &self,
+        events: &mut Events,
+        secs: i64,
+        sight: &Sight,
+        new: &New,
+    ) {
+        let hold = &mut events.hold;
+        if hold.is_on() {
             return;
         }
         let known = secs.saturating_sub(self.began) >= HOLD_KNOWN;
-        let gap = self.values.gap(sight.value, sight.floor);
-        let jumps = self.values.gap(self.previous, sight.floor) < 0.5 * GAP;
-        match of {
+        let gap = new.value;
+        let jumps = self.memory.gap(Of::Value, self.previous, sight.floor) < 0.5 * GAP;
+        let of = |of: Of| self.memory.novelty(of);
+        match new.of {
             Channel::NewValue if known && gap >= HOLD_GAP || jumps && gap >= HOLD_JUMP => {
-                if let Some(edge) = self.values.outside(sight.value, HOLD_SHARE) {
-                    self.hold.begin(Standing::Value, edge, sight.value, sigma);
+                if let Some(edge) = of(Of::Value).outside(sight.value, HOLD_SHARE) {
+                    hold.begin(Standing::Value, edge, sight.value, new.sigma);
                 }
             }
             Channel::NewLevel if known => {
-                if let Some(edge) = self.levels.outside(sight.smooth, HOLD_SHARE) {
-                    self.hold.begin(Standing::Level, edge, sight.smooth, sigma);
+                if let Some(edge) = of(Of::Level).outside(sight.smooth, HOLD_SHARE) {
+                    hold.begin(Standing::Level, edge, sight.smooth, new.sigma);
                 }
             }
             _ => {}
@@ -36,13 +44,14 @@ impl State {
     }
 
     /// Whether the sample is where the new value was that is held.
-    pub(super) fn stands(&self, sight: &Sight) -> bool {
-        match self.hold.standing {
-            Standing::Value => self.hold.is_beyond(sight.value),
+    pub(super) fn stands(&self, events: &Events, sight: &Sight) -> bool {
+        let hold = &events.hold;
+        match hold.standing {
+            Standing::Value => hold.is_beyond(sight.value),
             Standing::Level => {
                 let (off, level) = (sight.value - self.slow.mean, sight.smooth - self.slow.mean);
                 let shares = off * level.signum() >= HOLD_SHARE * level.abs();
-                shares && self.hold.is_beyond(sight.smooth)
+                shares && hold.is_beyond(sight.smooth)
             }
         }
     }
