@@ -8,8 +8,8 @@ use divan::counter::ItemsCount;
 use tidewatch::detect;
 use tidewatch::engine::{Engine, Settings};
 use tidewatch::model::{
-    AttributeValue, Attributes, Batch, DetectorSpec, Direction, For, Labels, MetricKind,
-    MetricPoint, PointData, Resource, Rule, Sample, Scope, Selector, SeriesIdentity,
+    AttributeValue, Attributes, Batch, DetectorSpec, Direction, For, Instrument, Labels,
+    MetricKind, MetricPoint, PointData, Resource, Rule, Sample, Scope, Selector, SeriesIdentity,
     SigmaThresholds, SignalKind, Timestamp, WindowSpec,
 };
 use tidewatch::telemetry::Telemetry;
@@ -119,10 +119,12 @@ fn identity(n: i64) -> Arc<SeriesIdentity> {
                 AttributeValue::from("bench"),
             )]),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: "bench.value".into(),
-        unit: "1".into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: "bench.value".into(),
+            unit: "1".into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: Attributes::from_pairs([("n".into(), AttributeValue::Int(n))]),
     })
 }

@@ -108,7 +108,7 @@ impl Shard {
 
     /// Adds a series.
     pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
-        series.identity = self.plan.common.share(series.identity);
+        self.plan.common.share(&mut series.identity);
         self.order.insert(id);
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
@@ -116,6 +116,21 @@ impl Shard {
         let service = Arc::clone(&series.identity.resource.service);
         self.services.entry(service).or_default().insert(id);
         self.series.insert(id, series);
+    }
+
+    /// Lets a series go.
+    pub(super) fn remove(&mut self, id: SeriesId) -> Option<Arc<SeriesIdentity>> {
+        let identity = self.series.remove(&id)?.identity;
+        self.order.remove(&id);
+        self.edges.remove(&id);
+        let service = &identity.resource.service;
+        if let Some(ids) = self.services.get_mut(service) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.services.remove(service);
+            }
+        }
+        Some(Arc::new(identity))
     }
 
     /// The series of a service behind `cursor`, by id.
@@ -278,28 +293,17 @@ impl Shard {
             series.close(id, boundary, listened, &lived, &self.plan, &mut self.desk);
             if now.since(series.last_seen) > idle {
                 self.desk.ended.extend(series.signal_ids(id));
-                gone.push((id, Arc::clone(&series.identity)));
+                gone.push(id);
             }
             position += 1;
         }
-        for (id, identity) in &gone {
-            self.series.remove(id);
-            self.order.remove(id);
-            self.edges.remove(id);
-            let service = &identity.resource.service;
-            if let Some(ids) = self.services.get_mut(service) {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.services.remove(service);
-                }
-            }
-        }
+        let gone = gone.into_iter().filter_map(|id| self.remove(id)).collect();
         self.plan.common.tidy();
         self.count_samples();
         Closed {
             observations: std::mem::take(&mut self.desk.observations),
             ended: std::mem::take(&mut self.desk.ended),
-            gone: gone.into_iter().map(|(_, identity)| identity).collect(),
+            gone,
         }
     }
 

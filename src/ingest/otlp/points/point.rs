@@ -11,8 +11,8 @@ use super::{Data, Problem, checked_time, exponential, histogram, summary};
 use crate::ingest::otlp::schema::{EXEMPLAR, HISTOGRAM_POINT, KEY_VALUE, NUMBER_POINT};
 use crate::ingest::otlp::wire::{self, Reader, Value, WireError};
 use crate::model::{
-    Exemplar, Identity, MetricKind, MetricPoint, Place, PointData, Reject, Resource, Scope,
-    SeriesId, SeriesIdentity, Timestamp,
+    Exemplar, Identity, Instrument, MetricKind, MetricPoint, Place, PointData, Reject, Resource,
+    Scope, SeriesId, SeriesIdentity, Timestamp,
 };
 
 /// The flag of a point that says: no value here, the series ends.
@@ -224,10 +224,12 @@ impl<'r> Maker<'r> {
         });
         let identity = Arc::new(SeriesIdentity {
             resource: Arc::clone(&self.resource),
-            scope: Arc::clone(&self.scope),
-            metric: Arc::clone(metric),
-            unit: Arc::clone(unit),
-            kind: self.kind,
+            instrument: Arc::new(Instrument {
+                scope: Arc::clone(&self.scope),
+                metric: Arc::clone(metric),
+                unit: Arc::clone(unit),
+                kind: self.kind,
+            }),
             attributes,
         });
         let id = identity.id();

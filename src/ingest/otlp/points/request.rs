@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::attributes::{self, MAX_ATTRIBUTES, Set};
 use super::{Data, Problem};
 use crate::ingest::otlp::wire;
-use crate::model::{Attributes, MetricKind, Names, Place, Resource, Scope, SeriesIdentity};
+use crate::model::{
+    Attributes, Instrument, MetricKind, Names, Place, Resource, Scope, SeriesIdentity,
+};
 
 /// The bytes of a request and where in them its metrics are.
 #[derive(Default)]
@@ -40,10 +42,12 @@ impl Names for Request {
         let attributes = attributes_of(rest.get(..place.length as usize)?, head.data).ok()?;
         Some(Arc::new(SeriesIdentity {
             resource: Arc::clone(resource),
-            scope: Arc::clone(scope),
-            metric: text(&head.name)?.into(),
-            unit: attributes::cut(text(&head.unit)?).into(),
-            kind: head.kind,
+            instrument: Arc::new(Instrument {
+                scope: Arc::clone(scope),
+                metric: text(&head.name)?.into(),
+                unit: attributes::cut(text(&head.unit)?).into(),
+                kind: head.kind,
+            }),
             attributes,
         }))
     }
