@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use statrs::distribution::{ContinuousCDF, Gamma, Normal};
 use tidewatch::model::{
-    Attributes, DetectorSpec, Direction, For, Judged, Labels, MetricKind, Observation, Resource,
-    Rule, RuleId, Sample, Scope, Selector, SeriesIdentity, SeverityLabel, SigmaThresholds,
-    SignalId, SignalKind, SignalMeta, Timestamp, Verdict, WindowSpec,
+    Attributes, DetectorSpec, Direction, For, Instrument, Judged, Labels, MetricKind, Observation,
+    Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity, SeverityLabel,
+    SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp, Verdict, WindowSpec,
 };
 use tidewatch::window::Window;
 use tidewatch::{alert, detect};
@@ -163,10 +163,12 @@ fn signal(kind: SignalKind) -> SignalMeta {
             service: "calm".into(),
             attributes: Attributes::default(),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: "noise".into(),
-        unit: "1".into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: "noise".into(),
+            unit: "1".into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: Attributes::default(),
     };
     SignalMeta {

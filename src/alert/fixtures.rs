@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    AttributeValue, Attributes, DetectorSpec, Direction, Evidence, For, Judged, Labels, MetricKind,
-    Observation, Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity, SeverityLabel,
-    SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp,
+    AttributeValue, Attributes, DetectorSpec, Direction, Evidence, For, Instrument, Judged, Labels,
+    MetricKind, Observation, Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity,
+    SeverityLabel, SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp,
 };
 
 /// Warning from 4 sigma, critical from 6, above; fires at once; resolves after three samples below 3.
@@ -53,10 +53,12 @@ pub(super) fn signal_of(instance: &str, attributes: &[(&str, &str)]) -> SignalMe
             service: "checkout".into(),
             attributes: set(&[("service.instance.id", instance)]),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: "latency".into(),
-        unit: "s".into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: "latency".into(),
+            unit: "s".into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: set(attributes),
     };
     SignalMeta {

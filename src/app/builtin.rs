@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Attributes, DetectorSpec, Direction, Evidence, For, Judged, Labels, MatchOp, Matcher,
-    MetricKind, Observation, Resource, Rule, RuleId, Sample, Scope, Selector, SeriesIdentity,
-    SeverityLabel, SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp,
+    Attributes, DetectorSpec, Direction, Evidence, For, Instrument, Judged, Labels, MatchOp,
+    Matcher, MetricKind, Observation, Resource, Rule, RuleId, Sample, Scope, Selector,
+    SeriesIdentity, SeverityLabel, SigmaThresholds, SignalId, SignalKind, SignalMeta, Timestamp,
 };
 
 /// What was seen of one thing in one tick, as if it were a signal.
@@ -34,10 +34,12 @@ pub(super) fn observation(seen: Seen<'_>) -> Observation {
             service: seen.service.into(),
             attributes: Attributes::default(),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: seen.metric.into(),
-        unit: seen.unit.into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: seen.metric.into(),
+            unit: seen.unit.into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: seen.attributes,
     };
     let id = SignalId {

@@ -7,8 +7,8 @@ use super::exponential_histogram::tests::exponential;
 use super::histogram::tests::histogram;
 use super::*;
 use crate::model::{
-    Attributes, MetricPoint, PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord,
-    SummaryPoint, Temporality,
+    Attributes, Instrument, MetricPoint, PointData, Resource, Scope, SeriesIdentity, SpanKind,
+    SpanRecord, SummaryPoint, Temporality,
 };
 
 pub(super) const TICK: Duration = Duration::from_secs(10);
@@ -41,10 +41,12 @@ pub(super) fn point(
             service: "shop".into(),
             attributes: Attributes::default(),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: "x".into(),
-        unit: "".into(),
-        kind,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: "x".into(),
+            unit: "".into(),
+            kind,
+        }),
         attributes: Attributes::default(),
     };
     MetricPoint {

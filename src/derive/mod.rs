@@ -118,12 +118,12 @@ pub enum Applied {
 }
 
 /// Everything remembered of one metric series between its points: what the open tick holds, and what
-/// the next point is compared with. 150 to 250 bytes for numbers; histograms keep two more points.
+/// the next point is compared with. Some 100 bytes for numbers; histograms keep two more points.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SeriesState {
     ticks: Ticks,
     /// Of a series that stands for many: the length of a tick, over which their sum counts.
-    shared: Option<Duration>,
+    shared: Option<Box<Duration>>,
     exemplar: Option<Box<Exemplar>>,
     body: Body,
 }
@@ -174,7 +174,7 @@ impl SeriesState {
             | MetricKind::Histogram(temporality)
             | MetricKind::ExponentialHistogram(temporality) => (*temporality == Temporality::Delta)
                 .then(|| Self {
-                    shared: Some(tick),
+                    shared: Some(Box::new(tick)),
                     ..Self::new(kind)
                 }),
             MetricKind::Gauge | MetricKind::Summary | MetricKind::Spans | MetricKind::Edge => None,
@@ -191,7 +191,7 @@ impl SeriesState {
         settings: &Settings,
         out: &mut Vec<Emitted>,
     ) -> Applied {
-        let dropped = match self.shared {
+        let dropped = match &self.shared {
             None => self.ticks.admit(point.time, now, settings.max_age),
             Some(_) => Ticks::default().admit(point.time, now, settings.max_age),
         };
@@ -279,7 +279,7 @@ impl SeriesState {
         self.ticks.closed = Some(end);
         let mut emitter = Emitter {
             time: end,
-            elapsed: self.shared,
+            elapsed: self.shared.as_deref().copied(),
             exemplar: self.exemplar.take().map(|exemplar| exemplar.trace_id),
             out,
         };

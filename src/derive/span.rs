@@ -10,8 +10,8 @@ use super::breakdown::{Breakdown, Sender};
 use super::edge::Joins;
 use super::{Sketch, tick_end};
 use crate::model::{
-    AttributeValue, Attributes, Exemplar, MetricKind, Reject, Resource, Scope, SeriesId,
-    SeriesIdentity, SpanKind, SpanRecord, Timestamp,
+    AttributeValue, Attributes, Exemplar, Instrument, MetricKind, Reject, Resource, Scope,
+    SeriesId, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
 };
 
 /// How spans are gathered, and how much of them is remembered.
@@ -380,10 +380,12 @@ impl Words {
         };
         SeriesIdentity {
             resource: Arc::clone(reporter),
-            scope: Arc::clone(&self.scope),
-            metric: Arc::clone(metric),
-            unit: Arc::clone(&self.seconds),
-            kind,
+            instrument: Arc::new(Instrument {
+                scope: Arc::clone(&self.scope),
+                metric: Arc::clone(metric),
+                unit: Arc::clone(&self.seconds),
+                kind,
+            }),
             attributes,
         }
     }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::notice::Forms;
 use super::plan::{OVERFLOW, Settings, is_overflow};
 use crate::model::{
-    AttributeValue, Attributes, MetricKind, Resource, Scope, SeriesId, SeriesIdentity, ServiceView,
-    Temporality, Timestamp, VersionView,
+    AttributeValue, Attributes, Instrument, MetricKind, Resource, Scope, SeriesId, SeriesIdentity,
+    ServiceView, Temporality, Timestamp, VersionView,
 };
 use crate::telemetry::Telemetry;
 
@@ -200,7 +200,7 @@ impl Census {
     }
 
     /// Counts a series that is there again after a restart, over the limits if need be.
-    pub(super) fn restore(&self, id: SeriesId, identity: &Arc<SeriesIdentity>) {
+    pub(super) fn restore(&self, id: SeriesId, identity: &SeriesIdentity) {
         let mut state = self.lock();
         let state = &mut *state;
         let service = state
@@ -212,7 +212,7 @@ impl Census {
         state.series += 1;
         if let Some(key) = overflowing(identity) {
             service.overflow += 1;
-            state.overflow.insert(key, (id, Arc::clone(identity)));
+            state.overflow.insert(key, (id, Arc::new(identity.clone())));
         }
         self.telemetry.series.set(state.series as i64);
         self.telemetry.services.set(state.services.len() as i64);
@@ -432,10 +432,12 @@ fn overflow_identity(identity: &SeriesIdentity) -> SeriesIdentity {
             service,
             attributes: Attributes::from_pairs([("service.name".into(), name)]),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: Arc::clone(&identity.metric),
-        unit: Arc::clone(&identity.unit),
-        kind: identity.kind,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: Arc::clone(&identity.metric),
+            unit: Arc::clone(&identity.unit),
+            kind: identity.kind,
+        }),
         attributes: Attributes::from_pairs([(OVERFLOW.into(), AttributeValue::Bool(true))]),
     }
 }

@@ -1,4 +1,4 @@
-//! What identities have in common, kept once for all of them: resources, scopes, names, units and keys.
+//! What identities have in common, kept once for all of them: resources, instruments and keys.
 //! Saved series come each with their own, and what two encodings of a request say alike is read twice.
 
 use std::hash::{BuildHasher, Hash};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::model::{AttributeKeys, Resource, Scope, SeriesIdentity};
+use crate::model::{AttributeKeys, Instrument, Resource, SeriesIdentity};
 
 /// Parts of a pool, each under a lock and swept on its own, so that nobody waits long.
 const STRIPES: usize = 64;
@@ -19,25 +19,20 @@ const SWEPT_FROM: usize = 64;
 #[derive(Default)]
 pub(super) struct Common {
     resources: Pool<Resource>,
-    scopes: Pool<Scope>,
-    texts: Pool<str>,
+    instruments: Pool<Instrument>,
     keys: Pool<AttributeKeys>,
     /// The stripe that is swept next.
     turn: AtomicUsize,
 }
 
 impl Common {
-    /// `identity` with all that others have, too, replaced by theirs.
-    pub(super) fn share(&self, mut identity: Arc<SeriesIdentity>) -> Arc<SeriesIdentity> {
-        let own = Arc::make_mut(&mut identity);
-        self.resources.share(&mut own.resource);
-        self.scopes.share(&mut own.scope);
-        self.texts.share(&mut own.metric);
-        self.texts.share(&mut own.unit);
-        if let Some(keys) = own.attributes.keys_mut() {
+    /// Replaces what others have, too, by theirs.
+    pub(super) fn share(&self, identity: &mut SeriesIdentity) {
+        self.resources.share(&mut identity.resource);
+        self.instruments.share(&mut identity.instrument);
+        if let Some(keys) = identity.attributes.keys_mut() {
             self.keys.share(keys);
         }
-        identity
     }
 
     /// Lets go of some of what nobody uses any more; all of it within as many calls as there are stripes.
@@ -45,32 +40,30 @@ impl Common {
         // It stands for itself; nothing is read by way of it.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % STRIPES;
         self.resources.sweep(turn);
-        self.scopes.sweep(turn);
-        self.texts.sweep(turn);
+        self.instruments.sweep(turn);
         self.keys.sweep(turn);
     }
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
         self.resources.bytes(Resource::bytes)
-            + self.scopes.bytes(Scope::bytes)
-            + self.texts.bytes(str::len)
+            + self.instruments.bytes(Instrument::bytes)
             + self.keys.bytes(AttributeKeys::bytes)
     }
 }
 
-struct Pool<T: ?Sized> {
+struct Pool<T> {
     seed: RandomState,
     stripes: Box<[Mutex<Stripe<T>>]>,
 }
 
-struct Stripe<T: ?Sized> {
+struct Stripe<T> {
     all: HashTable<(u64, Arc<T>)>,
     /// It is swept when it has grown to this.
     full: usize,
 }
 
-impl<T: ?Sized> Default for Pool<T> {
+impl<T> Default for Pool<T> {
     fn default() -> Self {
         let stripe = |_| {
             Mutex::new(Stripe {
@@ -85,7 +78,7 @@ impl<T: ?Sized> Default for Pool<T> {
     }
 }
 
-impl<T: ?Sized + Hash + Eq> Pool<T> {
+impl<T: Hash + Eq> Pool<T> {
     fn share(&self, mine: &mut Arc<T>) {
         let hash = self.seed.hash_one(&**mine);
         let Some(mut stripe) = self.lock((hash >> 32) as usize % STRIPES) else {
@@ -129,7 +122,7 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
     }
 }
 
-impl<T: ?Sized> Stripe<T> {
+impl<T> Stripe<T> {
     fn sweep(&mut self) {
         // Whoever has one of them could clone it at this moment, but from nowhere else than here.
         self.all.retain(|(_, kept)| Arc::strong_count(kept) > 1);
@@ -143,51 +136,57 @@ impl<T: ?Sized> Stripe<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AttributeValue, Attributes, MetricKind};
+    use crate::model::{AttributeValue, Attributes, Instrument, MetricKind};
 
-    fn identity(metric: usize, value: i64) -> Arc<SeriesIdentity> {
+    fn identity(metric: usize, value: i64) -> SeriesIdentity {
         let text = |text: &str| (text.into(), AttributeValue::from(text));
-        Arc::new(SeriesIdentity {
+        SeriesIdentity {
             resource: Arc::new(Resource {
                 service: "shop".into(),
                 attributes: Attributes::from_pairs([text("service.name")]),
             }),
-            scope: Arc::default(),
-            metric: format!("metric {metric}").into(),
-            unit: "s".into(),
-            kind: MetricKind::Gauge,
+            instrument: Arc::new(Instrument {
+                scope: Arc::default(),
+                metric: format!("metric {metric}").into(),
+                unit: "s".into(),
+                kind: MetricKind::Gauge,
+            }),
             attributes: Attributes::from_pairs([("key".into(), AttributeValue::Int(value))]),
-        })
+        }
     }
 
     #[test]
     fn equal_parts_are_one_and_ids_stay() {
         let common = Common::default();
-        let (one, two) = (common.share(identity(1, 1)), common.share(identity(1, 2)));
+        let shared = |mut identity| {
+            common.share(&mut identity);
+            identity
+        };
+        let (one, two) = (shared(identity(1, 1)), shared(identity(1, 2)));
         assert!(Arc::ptr_eq(&one.resource, &two.resource));
-        assert!(Arc::ptr_eq(&one.scope, &two.scope));
-        assert!(Arc::ptr_eq(&one.metric, &two.metric));
-        assert!(Arc::ptr_eq(&one.unit, &two.unit));
+        assert!(Arc::ptr_eq(&one.instrument, &two.instrument));
         assert_eq!(one, identity(1, 1));
         assert_eq!(one.id(), identity(1, 1).id());
         assert_ne!(one.id(), two.id());
         let bytes = common.bytes();
-        drop(common.share(identity(1, 3)));
+        drop(shared(identity(1, 3)));
         assert_eq!(common.bytes(), bytes);
     }
 
     #[test]
     fn what_nobody_uses_leaves() {
         let common = Common::default();
-        let kept = common.share(identity(0, 0));
+        let mut kept = identity(0, 0);
+        common.share(&mut kept);
         for metric in 0..100_000 {
-            common.share(identity(metric, 0));
+            common.share(&mut identity(metric, 0));
         }
-        let full: usize = common.texts.bytes(|_| 1);
+        let full: usize = common.instruments.bytes(|_| 1);
         assert!(full < 64 * 3 * SWEPT_FROM * 32, "{full}");
         (0..STRIPES).for_each(|_| common.tidy());
-        assert!(common.bytes() < 2_000, "{}", common.bytes());
-        let again = common.share(identity(0, 0));
-        assert!(Arc::ptr_eq(&kept.metric, &again.metric));
+        assert!(common.bytes() < 4_000, "{}", common.bytes());
+        let mut again = identity(0, 0);
+        common.share(&mut again);
+        assert!(Arc::ptr_eq(&kept.instrument, &again.instrument));
     }
 }

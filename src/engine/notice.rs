@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
@@ -56,7 +55,7 @@ pub(super) struct Overlaps(HashMap<SeriesId, Timestamp>);
 
 impl Overlaps {
     /// Warns about an overlap on a series, if that was not done within the hour.
-    pub(super) fn warn(&mut self, id: SeriesId, identity: &Arc<SeriesIdentity>, now: Timestamp) {
+    pub(super) fn warn(&mut self, id: SeriesId, identity: &SeriesIdentity, now: Timestamp) {
         let said = self
             .0
             .get(&id)

@@ -16,8 +16,8 @@ use super::signal::report;
 use super::watch::Watch;
 use crate::detect;
 use crate::model::{
-    AttributeValue, Attributes, LabelSource, MetricKind, Observation, Resource, Rule, RuleId,
-    Sample, Scope, SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, WindowSpec,
+    AttributeValue, Attributes, Instrument, LabelSource, MetricKind, Observation, Resource, Rule,
+    RuleId, Sample, Scope, SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, WindowSpec,
 };
 use crate::window::Window;
 
@@ -234,10 +234,12 @@ impl Pulse {
                 service: Arc::clone(service),
                 attributes: Attributes::from_pairs([("service.name".into(), name)]),
             }),
-            scope: Arc::new(Scope::default()),
-            metric: TELEMETRY.into(),
-            unit: "".into(),
-            kind: MetricKind::Gauge,
+            instrument: Arc::new(Instrument {
+                scope: Arc::new(Scope::default()),
+                metric: TELEMETRY.into(),
+                unit: "".into(),
+                kind: MetricKind::Gauge,
+            }),
             attributes: Attributes::default(),
         };
         let spec = WindowSpec::Samples(2);

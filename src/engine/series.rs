@@ -20,7 +20,7 @@ const MAX_OBSERVATIONS: usize = 100_000;
 
 /// A series and all its state.
 pub(super) struct Series {
-    pub(super) identity: Arc<SeriesIdentity>,
+    pub(super) identity: SeriesIdentity,
     pub(super) source: Source,
     pub(super) signals: Vec<Signal>,
     /// When data of it last arrived, in wall-clock time.
@@ -32,7 +32,7 @@ pub(super) struct Series {
 /// What derives the samples.
 pub(super) enum Source {
     /// From points.
-    Points(Box<SeriesState>),
+    Points(SeriesState),
     /// From spans, an edge among them.
     Spans(Box<SpanSeries>),
 }
@@ -57,7 +57,7 @@ impl Series {
     pub(super) fn new(identity: Arc<SeriesIdentity>, now: Timestamp, plan: &Plan) -> Self {
         let source = match identity.kind {
             MetricKind::Spans | MetricKind::Edge => Source::Spans(Box::default()),
-            kind => Source::Points(Box::new(SeriesState::new(&kind))),
+            kind => Source::Points(SeriesState::new(&kind)),
         };
         Self::with(identity, source, now, plan)
     }
@@ -66,7 +66,7 @@ impl Series {
     /// points cannot be told in it, since nothing is known of the single series.
     pub(super) fn overflow(identity: Arc<SeriesIdentity>, now: Timestamp, plan: &Plan) -> Self {
         match SeriesState::overflow(&identity.kind, plan.settings.tick) {
-            Some(state) => Self::with(identity, Source::Points(Box::new(state)), now, plan),
+            Some(state) => Self::with(identity, Source::Points(state), now, plan),
             None => Self::new(identity, now, plan),
         }
     }
@@ -80,7 +80,7 @@ impl Series {
     ) -> Self {
         let judged = !is_overflow(&identity) && !plan.settings.is_own(&identity.resource);
         Self {
-            identity,
+            identity: Arc::unwrap_or_clone(identity),
             source,
             signals: Vec::new(),
             last_seen,
@@ -229,12 +229,12 @@ impl Series {
     /// Memory it occupies, without what its identity shares with others.
     pub(super) fn bytes(&self) -> usize {
         let source = match &self.source {
-            Source::Points(state) => state.bytes(),
+            Source::Points(state) => state.bytes() - size_of::<SeriesState>(),
             Source::Spans(spans) => spans.bytes(),
         };
         let room = (self.signals.capacity() - self.signals.len()) * size_of::<Signal>();
         size_of::<Self>()
-            + self.identity.bytes()
+            + self.identity.attributes.bytes()
             + source
             + room
             + self.signals.iter().map(Signal::bytes).sum::<usize>()

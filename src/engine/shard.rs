@@ -105,7 +105,7 @@ impl Shard {
 
     /// Adds a series.
     pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
-        series.identity = self.plan.common.share(series.identity);
+        self.plan.common.share(&mut series.identity);
         self.order.insert(id);
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
@@ -127,7 +127,7 @@ impl Shard {
                 self.services.remove(service);
             }
         }
-        Some(identity)
+        Some(Arc::new(identity))
     }
 
     /// The series of a service behind `cursor`, by id.

@@ -319,7 +319,7 @@ fn bare(sample: Sample) -> SampleView {
 #[derive(Clone, Copy)]
 pub(super) struct Owner<'a> {
     pub(super) id: SeriesId,
-    pub(super) identity: &'a Arc<SeriesIdentity>,
+    pub(super) identity: &'a SeriesIdentity,
     /// Whether rules may watch it: not our own telemetry, and no overflow series.
     pub(super) judged: bool,
 }
@@ -331,7 +331,7 @@ impl Owner<'_> {
                 series: self.id,
                 kind,
             },
-            identity: Arc::clone(self.identity),
+            identity: Arc::new(self.identity.clone()),
         }
     }
 }

@@ -88,7 +88,7 @@ pub(super) struct SeriesRecord {
 
 #[derive(Deserialize)]
 enum SourceRecord {
-    Points(Box<SeriesState>),
+    Points(SeriesState),
     Spans(Box<SpanSeries>),
 }
 

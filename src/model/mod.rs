@@ -50,7 +50,7 @@ pub use point::{
 pub use point_view::{DataView, HistogramView, PointView};
 pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
-pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
+pub use series::{Instrument, MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
 pub use signal::{Sample, SignalId, SignalKind, SignalMeta};
 pub use timestamp::Timestamp;
 pub use verdict::{Evidence, Judged, Measure, Observation, Verdict, severity};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -97,12 +98,17 @@ impl Scope {
     }
 }
 
-/// Everything that makes a series this series (OTLP's metrics data model; `description` is not part).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeriesIdentity {
-    /// Who reports.
-    pub resource: Arc<Resource>,
-    /// What inside it reports.
+impl Instrument {
+    /// About how much memory it takes, its scope included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.metric.len() + self.unit.len() + self.scope.bytes()
+    }
+}
+
+/// What many series have in common: a metric as one scope reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Instrument {
+    /// What inside the program reports.
     pub scope: Arc<Scope>,
     /// Name of the metric.
     pub metric: Arc<str>,
@@ -110,15 +116,32 @@ pub struct SeriesIdentity {
     pub unit: Arc<str>,
     /// Kind, temporality and monotonicity.
     pub kind: MetricKind,
+}
+
+/// Everything that makes a series this series (OTLP's metrics data model; `description` is not part).
+/// It is small, since all but the values of its attributes is shared with others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesIdentity {
+    /// Who reports.
+    pub resource: Arc<Resource>,
+    /// What it reports; its fields are read as if they were the identity's own.
+    pub instrument: Arc<Instrument>,
     /// Attributes of the point.
     pub attributes: Attributes,
 }
 
+impl Deref for SeriesIdentity {
+    type Target = Instrument;
+
+    fn deref(&self) -> &Instrument {
+        &self.instrument
+    }
+}
+
 impl SeriesIdentity {
-    /// About how much memory it takes, counts of an `Arc` included, without what identities share: resource,
-    /// scope, name, unit and keys.
+    /// About how much memory it takes, without what identities share: resource, instrument and keys.
     pub fn bytes(&self) -> usize {
-        2 * size_of::<usize>() + size_of::<Self>() + self.attributes.bytes()
+        size_of::<Self>() + self.attributes.bytes()
     }
 
     /// The series' id: the first 128 bits of SHA-256 over the canonical form. It is the same for every

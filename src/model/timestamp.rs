@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,61 +8,72 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// range (the years 1677 and 2262), so that no input can make it overflow.
 ///
 /// In formats for people (JSON) it is an RFC 3339 string, in others a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(i64);
+///
+/// Within an `Option` it takes no more room than alone, since there are very many of them: the nanoseconds
+/// are kept with their sign turned, which keeps their order, and the one that then is zero is left out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(NonZeroU64);
+
+/// The sign of an `i64`.
+const SIGN: u64 = 1 << 63;
 
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
-    pub const EPOCH: Self = Self(0);
+    pub const EPOCH: Self = Self::from_nanos(0);
 
-    /// From nanoseconds since the epoch.
+    /// From nanoseconds since the epoch. The first of all, `i64::MIN`, becomes the one after it.
     pub const fn from_nanos(nanos: i64) -> Self {
-        Self(nanos)
+        match NonZeroU64::new(nanos as u64 ^ SIGN) {
+            Some(turned) => Self(turned),
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// From whole seconds since the epoch.
     pub const fn from_secs(seconds: i64) -> Self {
-        Self(seconds.saturating_mul(1_000_000_000))
+        Self::from_nanos(seconds.saturating_mul(1_000_000_000))
     }
 
     /// From seconds with a fraction since the epoch; NaN becomes the epoch.
     pub fn from_secs_f64(seconds: f64) -> Self {
-        Self((seconds * 1e9) as i64)
+        Self::from_nanos((seconds * 1e9) as i64)
     }
 
     /// From OTLP's unsigned nanoseconds; `None` for 0 (absent) and for what no `i64` holds.
     pub fn from_otlp(nanos: u64) -> Option<Self> {
         match i64::try_from(nanos) {
             Ok(0) | Err(_) => None,
-            Ok(nanos) => Some(Self(nanos)),
+            Ok(nanos) => Some(Self::from_nanos(nanos)),
         }
     }
 
     /// Nanoseconds since the epoch.
     pub const fn as_nanos(self) -> i64 {
-        self.0
+        (self.0.get() ^ SIGN) as i64
     }
 
     /// Seconds since the epoch, with a fraction.
     pub fn as_secs_f64(self) -> f64 {
-        self.0 as f64 / 1e9
+        self.as_nanos() as f64 / 1e9
     }
 
     /// The time from `earlier` to this one; zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+        Duration::from_nanos(
+            u64::try_from(self.as_nanos().saturating_sub(earlier.as_nanos())).unwrap_or(0),
+        )
     }
 
     /// Seconds from `earlier` to this one, negative if it is later.
     pub fn seconds_since(self, earlier: Self) -> f64 {
-        (i128::from(self.0) - i128::from(earlier.0)) as f64 / 1e9
+        (i128::from(self.as_nanos()) - i128::from(earlier.as_nanos())) as f64 / 1e9
     }
 
     /// This time and `by`.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(
-            self.0
+        Self::from_nanos(
+            self.as_nanos()
                 .saturating_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)),
         )
     }
@@ -69,16 +81,16 @@ impl Timestamp {
     /// This time less `by`.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
-        Self(
-            self.0
+        Self::from_nanos(
+            self.as_nanos()
                 .saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)),
         )
     }
 
     /// RFC 3339 in UTC, with as many decimals of the second as there are.
     pub fn rfc3339(self) -> String {
-        jiff::Timestamp::from_nanosecond(i128::from(self.0))
-            .map_or_else(|_| self.0.to_string(), |t| t.to_string())
+        jiff::Timestamp::from_nanosecond(i128::from(self.as_nanos()))
+            .map_or_else(|_| self.as_nanos().to_string(), |t| t.to_string())
     }
 
     /// Reads RFC 3339.
@@ -88,7 +100,7 @@ impl Timestamp {
     pub fn parse_rfc3339(text: &str) -> Result<Self, String> {
         let parsed: jiff::Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
         i64::try_from(parsed.as_nanosecond())
-            .map(Self)
+            .map(Self::from_nanos)
             .map_err(|_| format!("{text} is out of range"))
     }
 }
@@ -103,7 +115,19 @@ impl Timestamp {
         let parsed: jiff::Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
         let nanos = parsed.as_nanosecond();
         let nearest = if nanos < 0 { i64::MIN } else { i64::MAX };
-        Ok(Self(i64::try_from(nanos).unwrap_or(nearest)))
+        Ok(Self::from_nanos(i64::try_from(nanos).unwrap_or(nearest)))
+    }
+}
+
+impl Default for Timestamp {
+    fn default() -> Self {
+        Self::EPOCH
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timestamp").field(&self.as_nanos()).finish()
     }
 }
 
@@ -118,7 +142,7 @@ impl Serialize for Timestamp {
         if serializer.is_human_readable() {
             serializer.serialize_str(&self.rfc3339())
         } else {
-            serializer.serialize_i64(self.0)
+            serializer.serialize_i64(self.as_nanos())
         }
     }
 }
@@ -129,7 +153,7 @@ impl<'de> Deserialize<'de> for Timestamp {
             let text = String::deserialize(deserializer)?;
             Self::parse_rfc3339(&text).map_err(serde::de::Error::custom)
         } else {
-            i64::deserialize(deserializer).map(Self)
+            i64::deserialize(deserializer).map(Self::from_nanos)
         }
     }
 }

@@ -9,8 +9,8 @@ use tidewatch::alert;
 use tidewatch::config::Config;
 use tidewatch::engine::{Engine, Handle, Settings};
 use tidewatch::model::{
-    AlertState, AttributeValue, Attributes, Batch, MetricKind, MetricPoint, PointData, Resource,
-    Scope, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
+    AlertState, AttributeValue, Attributes, Batch, Instrument, MetricKind, MetricPoint, PointData,
+    Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
 };
 use tidewatch::telemetry::Telemetry;
 
@@ -204,10 +204,12 @@ fn resource(service: &str) -> Arc<Resource> {
 fn gauge(service: &str) -> Arc<SeriesIdentity> {
     Arc::new(SeriesIdentity {
         resource: resource(service),
-        scope: Arc::new(Scope::default()),
-        metric: "some.level".into(),
-        unit: "1".into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: "some.level".into(),
+            unit: "1".into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: Attributes::default(),
     })
 }

@@ -7,8 +7,8 @@ use tidewatch::app::{Replay, ReplaySettings};
 use tidewatch::config::{self, Known};
 use tidewatch::detect;
 use tidewatch::model::{
-    Alert, AlertState, AttributeValue, Attributes, Batch, MetricKind, MetricPoint, PointData,
-    Resource, Scope, SeriesIdentity, Timestamp,
+    Alert, AlertState, AttributeValue, Attributes, Batch, Instrument, MetricKind, MetricPoint,
+    PointData, Resource, Scope, SeriesIdentity, Timestamp,
 };
 
 const TICK: i64 = 10;
@@ -20,10 +20,12 @@ fn point(service: &str, metric: &str, unit: &str, now: Timestamp, value: f64) ->
             service: service.into(),
             attributes: Attributes::from_pairs([("service.name".into(), name)]),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: metric.into(),
-        unit: unit.into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: metric.into(),
+            unit: unit.into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: Attributes::default(),
     });
     MetricPoint {

@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::{Decisions, Replay, ReplaySettings, Timestamp};
 use crate::config::Config;
 use crate::model::{
-    Acknowledgement, AttributeValue, Attributes, Batch, Effect, Episode, Event, EventBody, Level,
-    MetricKind, MetricPoint, ModeChange, ModeStep, PlanRun, PointData, Resource, Scope, Selector,
-    SeriesIdentity,
+    Acknowledgement, AttributeValue, Attributes, Batch, Effect, Episode, Event, EventBody,
+    Instrument, Level, MetricKind, MetricPoint, ModeChange, ModeStep, PlanRun, PointData, Resource,
+    Scope, Selector, SeriesIdentity,
 };
 use crate::modes::{
     EffectSettings, Machine, Otherwise, Parts, PlanStepSettings, Policy, ServiceTemplate, Settings,
@@ -71,10 +71,12 @@ fn depth(service: &str, now: Timestamp, value: f64) -> MetricPoint {
             service: service.into(),
             attributes: Attributes::from_pairs([("service.name".into(), name)]),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: "queue.depth".into(),
-        unit: "".into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: "queue.depth".into(),
+            unit: "".into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: Attributes::default(),
     });
     MetricPoint {

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use crate::engine::{Engine, Handle, Settings, TickReport};
 use crate::model::{
-    AttributeValue, Attributes, Batch, DetectorSpec, Direction, For, Labels, MetricKind,
-    MetricPoint, PointData, Query, Rejections, Resource, Rule, Scope, Selector, SeriesIdentity,
-    SigmaThresholds, SignalView, SpanKind, SpanRecord, Temporality, Timestamp,
+    AttributeValue, Attributes, Batch, DetectorSpec, Direction, For, Instrument, Labels,
+    MetricKind, MetricPoint, PointData, Query, Rejections, Resource, Rule, Scope, Selector,
+    SeriesIdentity, SigmaThresholds, SignalView, SpanKind, SpanRecord, Temporality, Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -85,10 +85,12 @@ fn resource(service: &str, more: &[(&str, &str)]) -> Arc<Resource> {
 pub(super) fn identity(service: &str, instance: u32, kind: MetricKind) -> Arc<SeriesIdentity> {
     Arc::new(SeriesIdentity {
         resource: resource(service, &[("host.name", "h")]),
-        scope: Arc::new(Scope::default()),
-        metric: "m".into(),
-        unit: "s".into(),
-        kind,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: "m".into(),
+            unit: "s".into(),
+            kind,
+        }),
         attributes: Attributes::from_pairs([(
             "instance".into(),
             AttributeValue::Int(i64::from(instance)),

@@ -8,6 +8,7 @@ const BAD: i64 = 4;
 
 /// A gauge of one of the ten pods of `shop`.
 fn of_pod(metric: &str, pod: u32, version: &str, seconds: i64, value: f64) -> MetricPoint {
+    let usual = identity("shop", 0, MetricKind::Gauge);
     let identity = Arc::new(SeriesIdentity {
         resource: resource(
             "shop",
@@ -16,8 +17,11 @@ fn of_pod(metric: &str, pod: u32, version: &str, seconds: i64, value: f64) -> Me
                 ("service.version", version),
             ],
         ),
-        metric: metric.into(),
-        ..(*identity("shop", 0, MetricKind::Gauge)).clone()
+        instrument: Arc::new(Instrument {
+            metric: metric.into(),
+            ..(*usual.instrument).clone()
+        }),
+        ..(*usual).clone()
     });
     point(&identity, at(seconds), PointData::Number(value))
 }

@@ -191,7 +191,9 @@ async fn a_large_engine_is_saved_in_many_chunks() {
     for batch in 0..20u32 {
         let series = (0..500).map(|i| {
             let mut identity = (*identity("a", batch * 500 + i, MetricKind::Gauge)).clone();
-            identity.metric = long.as_str().into();
+            let mut instrument = (*identity.instrument).clone();
+            instrument.metric = long.as_str().into();
+            identity.instrument = Arc::new(instrument);
             point(&Arc::new(identity), at(5), PointData::Number(1.0))
         });
         apply(&handle, 5, points(series)).await;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{AttributeValue, Attributes, MetricKind, Resource, SeriesId, SeriesIdentity};
+use crate::model::{
+    AttributeValue, Attributes, Instrument, MetricKind, Resource, SeriesId, SeriesIdentity,
+};
 use crate::model::{Scope, Temporality};
 
 /// How the series of one input are called where it does not say so itself.
@@ -51,10 +53,12 @@ pub(super) fn series(
             service: service.into(),
             attributes: Attributes::from_pairs([("service.name".into(), text(service))]),
         }),
-        scope: Arc::new(Scope::default()),
-        metric: metric.into(),
-        unit: "".into(),
-        kind,
+        instrument: Arc::new(Instrument {
+            scope: Arc::new(Scope::default()),
+            metric: metric.into(),
+            unit: "".into(),
+            kind,
+        }),
         attributes: Attributes::from_pairs(pairs),
     };
     Named {

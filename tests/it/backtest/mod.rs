@@ -11,8 +11,8 @@ use tidewatch::app::{Replay, ReplaySettings};
 use tidewatch::config::Config;
 use tidewatch::ingest::{Format, decode_metrics};
 use tidewatch::model::{
-    AlertState, AttributeValue, Attributes, Batch, EventBody, MetricKind, MetricPoint, PointData,
-    Query as _, Resource, Selector, SeriesIdentity, Timestamp,
+    AlertState, AttributeValue, Attributes, Batch, EventBody, Instrument, MetricKind, MetricPoint,
+    PointData, Query as _, Resource, Selector, SeriesIdentity, Timestamp,
 };
 
 use crate::harness::otlp;
@@ -132,10 +132,12 @@ fn gauge(service: &str) -> Arc<SeriesIdentity> {
             service: service.into(),
             attributes: Attributes::from_pairs([("service.name".into(), name)]),
         }),
-        scope: Arc::default(),
-        metric: "queue.depth".into(),
-        unit: "1".into(),
-        kind: MetricKind::Gauge,
+        instrument: Arc::new(Instrument {
+            scope: Arc::default(),
+            metric: "queue.depth".into(),
+            unit: "1".into(),
+            kind: MetricKind::Gauge,
+        }),
         attributes: Attributes::default(),
     })
 }

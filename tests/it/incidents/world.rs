@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use tidewatch::model::{
-    AttributeValue, Attributes, Batch, HistogramPoint, MetricKind, MetricPoint, PointData,
-    Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Temporality, Timestamp,
+    AttributeValue, Attributes, Batch, HistogramPoint, Instrument, MetricKind, MetricPoint,
+    PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Temporality, Timestamp,
 };
 
 use super::noise::Noise;
@@ -522,10 +522,12 @@ fn metrics(
     let point = |metric: &str, unit: &str, kind, attributes, start, data| {
         let identity = Arc::new(SeriesIdentity {
             resource: Arc::clone(&resource),
-            scope: Arc::clone(&scope),
-            metric: metric.into(),
-            unit: unit.into(),
-            kind,
+            instrument: Arc::new(Instrument {
+                scope: Arc::clone(&scope),
+                metric: metric.into(),
+                unit: unit.into(),
+                kind,
+            }),
             attributes,
         });
         MetricPoint {

@@ -1,7 +1,7 @@
 //! From a request's envelopes down to its metrics: one pass over the bytes, which are checked where they
 //! are read. What was met before, by its bytes, was checked then.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::known::{Known, Look, Print};
 use super::point::Maker;
@@ -322,6 +322,7 @@ impl<'r> Reading<'r, '_> {
             unit: range(unit),
             data,
             kind,
+            instrument: OnceLock::new(),
         });
         Ok(Maker {
             print: printer.finish(),

@@ -1,14 +1,16 @@
 //! A request that is kept until its points are applied, so that it can be asked about them.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::attributes::{self, MAX_ATTRIBUTES, Set};
 use super::point::POINT;
 use super::{Data, Problem};
 use crate::ingest::otlp::schema::KEY_VALUE;
 use crate::ingest::otlp::wire;
-use crate::model::{Attributes, MetricKind, Names, Place, Reject, Resource, Scope, SeriesIdentity};
+use crate::model::{
+    Attributes, Instrument, MetricKind, Names, Place, Reject, Resource, Scope, SeriesIdentity,
+};
 
 /// The bytes of a request and where in them its metrics are.
 #[derive(Default)]
@@ -28,6 +30,8 @@ pub(super) struct Head {
     pub(super) unit: Range<u32>,
     pub(super) data: Data,
     pub(super) kind: MetricKind,
+    /// Made for the first series that is asked for.
+    pub(super) instrument: OnceLock<Arc<Instrument>>,
 }
 
 impl Request {
@@ -53,14 +57,23 @@ impl Names for Request {
     fn identity(&self, place: Place) -> Option<Arc<SeriesIdentity>> {
         let head = self.metrics.get(place.metric as usize)?;
         let (resource, scope) = self.origins.get(head.origin as usize)?;
+        let instrument = match head.instrument.get() {
+            Some(made) => made,
+            None => {
+                let made = Arc::new(Instrument {
+                    scope: Arc::clone(scope),
+                    metric: self.text(&head.name)?.into(),
+                    unit: attributes::cut(self.text(&head.unit)?).into(),
+                    kind: head.kind,
+                });
+                head.instrument.get_or_init(|| made)
+            }
+        };
         let (point, data) = self.point(place)?;
         let attributes = attributes_of(point, data).ok()?;
         Some(Arc::new(SeriesIdentity {
             resource: Arc::clone(resource),
-            scope: Arc::clone(scope),
-            metric: self.text(&head.name)?.into(),
-            unit: attributes::cut(self.text(&head.unit)?).into(),
-            kind: head.kind,
+            instrument: Arc::clone(instrument),
             attributes,
         }))
     }
