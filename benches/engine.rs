@@ -94,7 +94,7 @@ fn apply_200_points(bencher: Bencher<'_, '_>, shards: usize) {
             now += 10;
             let point = |identity: &Arc<SeriesIdentity>| MetricPoint {
                 series: identity.id(),
-                identity: Arc::clone(identity),
+                identity: Arc::clone(identity).into(),
                 start: None,
                 time: Timestamp::from_secs(now),
                 data: PointData::Number(value(now)),

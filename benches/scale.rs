@@ -306,7 +306,7 @@ fn point(
     let within = (number as i64 % 9_000) * 1_000_000 + later_nanos;
     MetricPoint {
         series,
-        identity: Arc::clone(identity),
+        identity: Arc::clone(identity).into(),
         start: (number % 4 == 3).then(|| at(-1)),
         time: Timestamp::from_nanos(at(tick).as_nanos() - TICK * 1_000_000_000 + 1 + within),
         data: PointData::Number(value),

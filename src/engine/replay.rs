@@ -201,17 +201,15 @@ impl Handle {
                 };
                 ticks.note(point.time);
                 *now = at;
-                let resource = &point.identity.resource;
-                if !heard
-                    .as_ref()
-                    .is_some_and(|last| Arc::ptr_eq(last, resource))
+                if let Some(sender) = point.identity.sender()
+                    && !heard.as_ref().is_some_and(|last| Arc::ptr_eq(last, sender))
                 {
-                    inner.census.hear(resource, at);
-                    heard = Some(Arc::clone(resource));
+                    inner.census.hear(sender, at);
+                    heard = Some(Arc::clone(sender));
                 }
-                match shard.apply_point(point, at, rejections) {
-                    Ok(applied) => counted += applied,
-                    Err(unknown) => return Stop::Unknown(Box::new(unknown)),
+                match shard.apply_point(point.series, &point, at, rejections) {
+                    Some(applied) => counted += applied,
+                    None => return Stop::Unknown(Box::new(point)),
                 }
             }
         });

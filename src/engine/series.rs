@@ -86,20 +86,20 @@ impl Series {
         }
     }
 
-    /// Takes in a point.
+    /// Takes in a point; `id` is the series' own.
     pub(super) fn apply(
         &mut self,
-        point: MetricPoint,
+        id: SeriesId,
+        point: &MetricPoint,
         now: Timestamp,
         plan: &Plan,
         desk: &mut Desk,
     ) -> Applied {
-        let id = point.series;
         let Source::Points(state) = &mut self.source else {
             // Ids are hashes over the kind too: points do not come to series of spans.
             return Applied::Overlap;
         };
-        let applied = state.apply(point, now, &plan.derive, &mut desk.emitted);
+        let applied = state.apply(point.view(), now, &plan.derive, &mut desk.emitted);
         match applied {
             // Also a series that only sends late points is there: its clock may catch up.
             Applied::Counted | Applied::Late | Applied::Repeated | Applied::Overlap => {

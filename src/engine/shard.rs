@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::notice::Overlaps;
 use super::plan::Plan;
+use super::router::Part;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    MetricKind, MetricPoint, PointData, Reject, Rejections, RuleId, SeriesId, SeriesIdentity,
-    SignalId, SpanRecord, Timestamp,
+    Batch, MetricKind, MetricPoint, PointData, Reject, Rejections, RuleId, SeriesId,
+    SeriesIdentity, SignalId, Timestamp,
 };
 
 /// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
@@ -51,14 +52,18 @@ pub(super) struct Shard {
 pub(super) struct Answer {
     pub(super) rejections: Rejections,
     /// Points of series that nobody knows yet; nothing of them was applied.
-    pub(super) unknown: Vec<MetricPoint>,
+    pub(super) unknown: Vec<u32>,
     /// Series that were counted as new, but were here already: two requests brought them at once.
     pub(super) counted_twice: Vec<Arc<SeriesIdentity>>,
 }
 
 /// A point of a series that was unknown.
 pub(super) struct Newcomer {
-    pub(super) point: MetricPoint,
+    /// Its position in the batch.
+    pub(super) point: u32,
+    /// The series that it counts in.
+    pub(super) series: SeriesId,
+    pub(super) identity: Arc<SeriesIdentity>,
     pub(super) as_what: Admitted,
 }
 
@@ -144,24 +149,19 @@ impl Shard {
     }
 
     /// Applies points of known series, and spans.
-    pub(super) fn apply(
-        &mut self,
-        points: Vec<MetricPoint>,
-        spans: Vec<SpanRecord>,
-        now: Timestamp,
-    ) -> Answer {
+    pub(super) fn apply(&mut self, part: &Part, now: Timestamp) -> Answer {
         let mut answer = Answer::default();
         let mut counted = 0;
-        for point in points {
-            match self.apply_point(point, now, &mut answer.rejections) {
-                Ok(applied) => counted += applied,
-                Err(unknown) => answer.unknown.push(unknown),
+        for (at, point) in part.points() {
+            match self.apply_point(point.series, point, now, &mut answer.rejections) {
+                Some(applied) => counted += applied,
+                None => answer.unknown.push(at),
             }
         }
         self.plan.telemetry.points.inc_by(counted);
         let mut counted = 0;
-        for span in spans {
-            match self.spans.apply(&span, now) {
+        for span in part.spans() {
+            match self.spans.apply(span, now) {
                 SpanApplied::Counted => counted += 1,
                 SpanApplied::Repeated => self.plan.repeated.inc(),
                 SpanApplied::Late => self.plan.late.inc(),
@@ -175,48 +175,59 @@ impl Shard {
         answer
     }
 
-    /// Applies a point of a known series, and says whether it counted (1) or not (0); gives back one
-    /// of an unknown series.
+    /// Applies a point of `series`, and says whether it counted (1) or not (0); `None` if the series is
+    /// unknown.
     pub(super) fn apply_point(
         &mut self,
-        point: MetricPoint,
+        id: SeriesId,
+        point: &MetricPoint,
         now: Timestamp,
         rejections: &mut Rejections,
-    ) -> Result<u64, MetricPoint> {
-        let Some(series) = self.series.get_mut(&point.series) else {
-            return Err(point);
-        };
-        let id = point.series;
-        let applied = series.apply(point, now, &self.plan, &mut self.desk);
+    ) -> Option<u64> {
+        let series = self.series.get_mut(&id)?;
+        let applied = series.apply(id, point, now, &self.plan, &mut self.desk);
         if applied == Applied::Overlap {
             self.overlaps.warn(id, &series.identity, now);
         }
-        Ok(note(applied, series, &self.plan, rejections))
+        Some(note(applied, series, &self.plan, rejections))
     }
 
-    /// Applies points whose series were new to the engine.
-    pub(super) fn admit(&mut self, newcomers: Vec<Newcomer>, now: Timestamp) -> Answer {
+    /// Applies points of `batch` whose series were new to the engine.
+    pub(super) fn admit(
+        &mut self,
+        batch: &Batch,
+        newcomers: Vec<Newcomer>,
+        now: Timestamp,
+    ) -> Answer {
         let mut answer = Answer::default();
         let mut counted = 0;
-        for Newcomer { point, as_what } in newcomers {
+        for newcomer in newcomers {
+            let Newcomer {
+                point,
+                series: id,
+                identity,
+                as_what,
+            } = newcomer;
+            let Some(point) = batch.points.get(point as usize) else {
+                continue;
+            };
             if as_what == Admitted::Folded && matches!(point.data, PointData::End) {
                 // One of many has ended; what they are folded into goes on.
                 counted += 1;
                 continue;
             }
-            if !self.series.contains_key(&point.series) {
-                let identity = Arc::clone(&point.identity);
+            if !self.series.contains_key(&id) {
                 let series = match as_what {
                     Admitted::Counted | Admitted::Along => Series::new(identity, now, &self.plan),
                     Admitted::Folded => Series::overflow(identity, now, &self.plan),
                 };
-                self.insert(point.series, series);
+                self.insert(id, series);
             } else if as_what == Admitted::Counted {
-                answer.counted_twice.push(Arc::clone(&point.identity));
+                answer.counted_twice.push(identity);
             }
             // It is here now.
             counted += self
-                .apply_point(point, now, &mut answer.rejections)
+                .apply_point(id, point, now, &mut answer.rejections)
                 .unwrap_or_default();
         }
         self.plan.telemetry.points.inc_by(counted);
@@ -285,7 +296,10 @@ fn note(applied: Applied, series: &Series, plan: &Plan, rejections: &mut Rejecti
 
 /// Counts one refusal, with the series as the example.
 pub(super) fn reject(rejections: &mut Rejections, reason: Reject, identity: &SeriesIdentity) {
-    rejections.add(reason, || {
-        format!("{} of {}", identity.metric, identity.resource.service)
-    });
+    rejections.add(reason, || example(identity));
+}
+
+/// A series as the example of a refusal.
+pub(super) fn example(identity: &SeriesIdentity) -> String {
+    format!("{} of {}", identity.metric, identity.resource.service)
 }

@@ -12,6 +12,7 @@ mod labels;
 mod matchers;
 mod mode;
 mod point;
+mod point_view;
 mod rule;
 mod selector;
 mod sentence;
@@ -42,9 +43,10 @@ pub use mode::{
     Instruction, Level, Levels, ModeChange, ModeReason, ModeState, ModeStep, Override, Priority,
 };
 pub use point::{
-    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
-    Rejections, SpanKind, SpanRecord, SummaryPoint,
+    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, Identity, MetricPoint, Names,
+    Place, PointData, Reject, Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
+pub use point_view::{DataView, HistogramView, PointView};
 pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};

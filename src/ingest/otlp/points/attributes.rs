@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Problem;
 use super::known::{Look, Print};
+use crate::ingest::otlp::schema::{RESOURCE, SCOPE};
 use crate::ingest::otlp::wire::{self, Value, WireError};
 use crate::model::{AttributeValue, Attributes, Reject, Resource, Scope};
 
@@ -24,48 +25,47 @@ const MAX_SORTED: usize = 1024;
 /// The name of a service that does not say its name.
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
-/// What was made, or why it was refused, with the print of its bytes.
-type Printed<T> = (Print, Result<Arc<T>, Reject>);
+/// What was made, or why it was refused.
+type Made<T> = Result<Arc<T>, Reject>;
 
-/// The resource in field 1 of an envelope, made anew only if its bytes are new.
+/// The resource in field 1 of an envelope, whose bytes have this print. They are checked, and it is made,
+/// only if they are new.
 pub(super) fn known_resource(
     envelope: &[u8],
+    print: Print,
     look: &mut Look<'_>,
-) -> Result<Printed<Resource>, WireError> {
-    let print = print(envelope, look)?;
+) -> Result<Made<Resource>, WireError> {
     if let Some(resource) = look.resource(print) {
-        return Ok((print, Ok(resource)));
+        return Ok(Ok(resource));
+    }
+    for message in wire::all(envelope, 1) {
+        wire::check(message?, &RESOURCE, 2)?;
     }
     let made = reason(resource(envelope))?;
     if let Ok(resource) = &made {
         look.note_resource(print, resource);
     }
-    Ok((print, made))
+    Ok(made)
 }
 
-/// The scope in field 1 of an envelope, made anew only if its bytes are new.
+/// The scope in field 1 of an envelope, whose bytes have this print. They are checked, and it is made,
+/// only if they are new.
 pub(super) fn known_scope(
     envelope: &[u8],
+    print: Print,
     look: &mut Look<'_>,
-) -> Result<Printed<Scope>, WireError> {
-    let print = print(envelope, look)?;
+) -> Result<Made<Scope>, WireError> {
     if let Some(scope) = look.scope(print) {
-        return Ok((print, Ok(scope)));
+        return Ok(Ok(scope));
+    }
+    for message in wire::all(envelope, 1) {
+        wire::check(message?, &SCOPE, 3)?;
     }
     let made = reason(scope(envelope))?;
     if let Ok(scope) = &made {
         look.note_scope(print, scope);
     }
-    Ok((print, made))
-}
-
-/// The print of all of field 1: protobuf merges a message that occurs twice.
-fn print(envelope: &[u8], look: &Look<'_>) -> Result<Print, WireError> {
-    let mut printer = look.printer();
-    for message in wire::all(envelope, 1) {
-        printer.add(message?);
-    }
-    Ok(printer.finish())
+    Ok(made)
 }
 
 /// A refusal as a value; bytes that cannot be read stay an error.

@@ -104,8 +104,8 @@ fn of_repeated_keys_the_last_wins() {
         .iter()
         .map(|point| {
             (
-                &*point.identity.metric,
-                &*point.identity.unit,
+                &*point.identity.here().unwrap().metric,
+                &*point.identity.here().unwrap().unit,
                 format!("{:?}", point.data),
             )
         })
@@ -286,7 +286,11 @@ fn the_examples_of_the_protocol_parse() {
     )
     .unwrap();
     assert!(batch.rejections.is_empty(), "{:?}", batch.rejections);
-    let names: Vec<_> = batch.points.iter().map(|p| &*p.identity.metric).collect();
+    let names: Vec<_> = batch
+        .points
+        .iter()
+        .map(|p| &*p.identity.here().unwrap().metric)
+        .collect();
     assert_eq!(
         names,
         [

@@ -13,6 +13,8 @@ fn names_row_13() {
     assert_eq!(
         &*accepts(&format!(r#""name":"{name}",{point}"#))
             .identity
+            .here()
+            .unwrap()
             .metric,
         name
     );
@@ -322,7 +324,10 @@ fn long_attributes_are_cut_but_stay_distinct_row_24() {
             .collect();
         with_attributes(&all.join(","))
     };
-    assert_eq!(accepts(&many(64)).identity.attributes.len(), 64);
+    assert_eq!(
+        accepts(&many(64)).identity.here().unwrap().attributes.len(),
+        64
+    );
     rejects(&many(65), Reject::Attributes);
     rejects(&many(10_000), Reject::Attributes);
 }
@@ -343,8 +348,8 @@ fn identity_is_all_that_the_data_model_says() {
         point(&format!("{y},{x}"))
     ));
     assert_eq!(sorted.series, shuffled.series);
-    assert_eq!(sorted.identity, shuffled.identity);
-    assert_eq!(&*sorted.identity.resource.service, "shop");
+    assert_eq!(sorted.identity.here(), shuffled.identity.here());
+    assert_eq!(&*sorted.identity.here().unwrap().resource.service, "shop");
     let text = accepts(&format!(
         r#""name":"m","unit":"s","gauge":{{"dataPoints":[{}]}}"#,
         point(&format!(
@@ -384,8 +389,8 @@ fn identity_is_all_that_the_data_model_says() {
             r#""name":"m",{head}"dataPoints":[{}]}}"#,
             point(x)
         ));
-        assert_eq!(made.identity.kind, kind);
-        assert_eq!(made.series, made.identity.id());
+        assert_eq!(made.identity.here().unwrap().kind, kind);
+        assert_eq!(made.series, made.identity.here().unwrap().id());
         assert!(ids.insert(made.series));
     }
 }
@@ -403,7 +408,7 @@ fn services_without_a_name_are_unknown() {
         );
         let batch = metrics_json(&body).unwrap();
         assert_eq!(
-            &*batch.points[0].identity.resource.service,
+            &*batch.points[0].identity.here().unwrap().resource.service,
             "unknown_service"
         );
     }
