@@ -163,14 +163,17 @@ fn start(runtime: &Runtime, options: &Options, directory: &Path) -> (Handle, Vec
     };
     let rules: Arc<[Rule]> = Config::default().model_rules();
     let _guard = runtime.enter();
-    let mut chunks = Vec::new();
-    snapshot::read(directory, at(0), |chunk| chunks.push(chunk));
-    Engine::start(settings, rules, Telemetry::new(), chunks).expect("threads")
+    let saved = snapshot::Reader::open(directory, at(0));
+    Engine::start(settings, rules, Telemetry::new(), saved).expect("threads")
 }
 
 fn save(runtime: &Runtime, engine: &Handle, directory: &Path) -> u64 {
-    let chunks = runtime.block_on(engine.snapshot());
-    snapshot::write(directory, at(0), chunks).expect("a disk")
+    let (sender, mut chunks) = tokio::sync::mpsc::channel(4);
+    let engine = engine.clone();
+    let saving = runtime.spawn(async move { engine.save(sender).await });
+    let bytes = snapshot::write(directory, at(0), || Ok(chunks.blocking_recv()));
+    assert!(runtime.block_on(saving).expect("no panic"));
+    bytes.expect("a disk")
 }
 
 fn sizes(runtime: &Runtime, engine: &Handle, options: &Options, own: u64) {

@@ -1,16 +1,22 @@
 //! Saving what the detectors have learned: now and then, and at the end.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Clock};
 use crate::engine::Handle;
+use crate::model::Timestamp;
 use crate::storage::snapshot;
 use crate::telemetry::Telemetry;
+
+/// Chunks that wait to be written.
+const WAITING: usize = 4;
 
 /// Writes snapshots of the engine's learning.
 #[derive(Clone)]
@@ -21,6 +27,8 @@ pub(super) struct Learning {
     pub(super) telemetry: Telemetry,
     /// Asks for a snapshot before its time: what a person has taught is not to be asked for again.
     pub(super) soon: Arc<Notify>,
+    /// Held while one is written.
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 impl Learning {
@@ -37,13 +45,11 @@ impl Learning {
 
     /// Saves once. A failure is logged and counted: the earlier snapshot is still there then.
     pub(super) async fn save(&self) {
+        // There is one file beside the old one: who comes second waits.
+        let _turn = self.turn.lock().await;
         let start = clock::instant();
         let now = self.clock.now();
-        let chunks = self.engine.snapshot().await;
-        let directory = self.directory.clone();
-        let written =
-            tokio::task::spawn_blocking(move || snapshot::write(&directory, now, chunks)).await;
-        match written {
+        match self.write(now).await {
             Ok(Ok(bytes)) => {
                 self.telemetry
                     .snapshot_seconds
@@ -65,5 +71,28 @@ impl Learning {
                 tracing::error!(%error, "saving learning failed");
             }
         }
+    }
+
+    /// Writes the snapshot while the engine makes it; a few chunks of it are in memory at a time.
+    async fn write(&self, now: Timestamp) -> Result<io::Result<u64>, JoinError> {
+        let (sender, mut chunks) = mpsc::channel(WAITING);
+        let (whole, is_whole) = oneshot::channel();
+        let directory = self.directory.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut is_whole = Some(is_whole);
+            snapshot::write(&directory, now, || match chunks.blocking_recv() {
+                Some(chunk) => Ok(Some(chunk)),
+                // Half of it must not take the place of an earlier whole one.
+                None => match is_whole.take().map(oneshot::Receiver::blocking_recv) {
+                    Some(Ok(())) => Ok(None),
+                    _ => Err(io::Error::other("it was not made to its end")),
+                },
+            })
+        });
+        if self.engine.save(sender).await {
+            // If nobody hears it, the disk has failed, and `writing` says so.
+            whole.send(()).ok();
+        }
+        writing.await
     }
 }

@@ -96,15 +96,14 @@ impl Daemon {
         let shutdown = Shutdown::default();
         let directory = config.storage.path.clone();
         let (store, mut recovered) = Store::open(&directory, now, &telemetry)?;
-        let mut chunks = Vec::new();
-        let found = snapshot::read(&directory, now, |chunk| chunks.push(chunk));
+        let mut saved = snapshot::Reader::open(&directory, now);
         let rules = config.model_rules();
         let engine_settings = settings::engine(config, own);
         let (engine, unread) = Engine::start(
             engine_settings,
             Arc::clone(&rules),
             telemetry.clone(),
-            chunks,
+            saved.by_ref(),
         )?;
 
         let (dispatcher, d) =
@@ -139,7 +138,7 @@ impl Daemon {
         );
         let warnings = [
             std::mem::take(&mut recovered.warnings),
-            found.warning.into_iter().collect(),
+            saved.found().warning.into_iter().collect(),
             unread,
             p,
             d,
@@ -201,6 +200,7 @@ impl Daemon {
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             soon: save_learning,
+            turn: Arc::default(),
         };
         let sink = Arc::new(EngineSink {
             engine: engine.clone(),

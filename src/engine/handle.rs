@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use tokio::sync::mpsc;
 
 use super::census::{Admission, Census};
 use super::plan::{Placement, Plan, Settings};
 use super::query::{Cursor, Filter};
+use super::restore::restore;
 use super::router;
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
-use super::snapshot::{self, Record};
+use super::snapshot;
 use super::tick::Ticker;
 use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
@@ -87,8 +89,9 @@ pub(super) struct Inner {
 
 impl Engine {
     /// Starts the shards' threads (`tidewatch-shard-N`) with what `restored` holds: chunks of
-    /// [`Handle::snapshot`], whatever the number of shards then. The texts say what of them could not
-    /// be used.
+    /// [`Handle::save`], in any order and whatever the number of shards then. They are taken one after
+    /// the other as they are used. The texts say what of them could not be used. Blocks until all is
+    /// restored.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -96,7 +99,7 @@ impl Engine {
         mut settings: Settings,
         rules: Arc<[Rule]>,
         telemetry: Telemetry,
-        restored: Vec<Vec<u8>>,
+        restored: impl IntoIterator<Item = Vec<u8>>,
     ) -> Result<(Handle, Vec<String>), StartError> {
         if settings.placement == Placement::InPlace {
             settings.shards = NonZeroUsize::MIN;
@@ -109,7 +112,7 @@ impl Engine {
             .map(|_| Shard::new(Arc::clone(&plan)))
             .collect();
         let mut ticker = Ticker::default();
-        let warnings = restore(restored, &mut shards, &census, &mut ticker, &plan);
+        let warnings = restore(restored, &mut shards, &mut ticker.pulses, &census, &plan);
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
             if plan.settings.placement == Placement::InPlace {
@@ -131,52 +134,6 @@ impl Engine {
         }));
         Ok((handle, warnings))
     }
-}
-
-/// Hands the records of all chunks to the shards; says what could not be used.
-fn restore(
-    chunks: Vec<Vec<u8>>,
-    shards: &mut [Shard],
-    census: &Census,
-    ticker: &mut Ticker,
-    plan: &Plan,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (number, chunk) in chunks.into_iter().enumerate() {
-        let (taken, records) = match snapshot::read(&chunk) {
-            Ok((taken, records, unreadable)) => {
-                if unreadable > 0 {
-                    warnings.push(format!(
-                        "{unreadable} bytes of chunk {number} of the saved learning cannot be read"
-                    ));
-                }
-                (taken, records)
-            }
-            Err(error) => {
-                warnings.push(format!(
-                    "chunk {number} of the saved learning cannot be used: {error}"
-                ));
-                continue;
-            }
-        };
-        for record in records {
-            match record {
-                Record::Services(services) => census.restore_services(services),
-                Record::Pulses(pulses) => ticker.pulses.restore(pulses, plan),
-                Record::Series(series) => {
-                    let (id, series) = series.restore(plan);
-                    if let Some(shard) = shards.get_mut(router::owner(id, plan.settings.shards))
-                        && !shard.series.contains_key(&id)
-                    {
-                        census.restore(id, &series.identity);
-                        shard.insert(id, series);
-                        shard.restored(taken);
-                    }
-                }
-            }
-        }
-    }
-    warnings
 }
 
 impl Handle {
@@ -305,24 +262,40 @@ impl Handle {
         parts
     }
 
-    /// Learning as chunks of some 4 MiB each, in any order, for [`Engine::start`]. Shards go on with
-    /// their data between two chunks. Of a shard that has panicked there is none.
-    pub async fn snapshot(&self) -> Vec<Vec<u8>> {
+    /// Hands learning over in chunks of some 256 KiB for [`Engine::start`], the next when there is room for
+    /// it, and says whether all were taken. Shards go on with their data between two chunks; of one that
+    /// has panicked there is nothing.
+    pub async fn save(&self, chunks: mpsc::Sender<Vec<u8>>) -> bool {
         let inner = &*self.0;
         let taken = Timestamp::from_nanos(inner.latest.load(Ordering::Relaxed));
         let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
-        let services = snapshot::write_services(&inner.census.save(), &pulses, taken);
-        let mut chunks = vec![services];
+        let services = inner.census.save();
+        let services = snapshot::write_services(&services, &pulses, taken);
+        let mut taken_all = chunks.send(services).await.is_ok();
         for shard in &inner.shards {
             let mut cursor = None;
-            while let Ok(Some((chunk, last))) =
-                shard.run(move |shard| shard.save(cursor, taken)).await
+            while taken_all
+                && let Ok(Some((chunk, last))) =
+                    shard.run(move |shard| shard.save(cursor, taken)).await
             {
-                chunks.push(chunk);
+                taken_all = chunks.send(chunk).await.is_ok();
                 cursor = Some(last);
             }
         }
-        chunks
+        taken_all
+    }
+
+    /// All chunks of [`Handle::save`] at once, for few series.
+    pub async fn snapshot(&self) -> Vec<Vec<u8>> {
+        let (sender, mut chunks) = mpsc::channel(1);
+        let gather = async {
+            let mut all = Vec::new();
+            while let Some(chunk) = chunks.recv().await {
+                all.push(chunk);
+            }
+            all
+        };
+        join(self.save(sender), gather).await.1
     }
 
     /// The signals that a rule watches with how far they were from their bands in the whole window, and

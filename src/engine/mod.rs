@@ -19,7 +19,7 @@
 //!   request is known to have had none
 //! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
 //! - `trend`: where signals are going, for the report
-//! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
+//! - `query`: views for readers; `snapshot`: learning as bytes; `restore`: taking it back; `report`: what a tick brought
 
 mod carrier;
 mod census;
@@ -35,6 +35,7 @@ mod pulse;
 mod query;
 mod replay;
 mod report;
+mod restore;
 mod router;
 mod series;
 mod shard;

@@ -98,11 +98,6 @@ impl Shard {
         }
     }
 
-    /// Notes that there are series that were saved at `taken`.
-    pub(super) fn restored(&mut self, taken: Timestamp) {
-        self.restored = self.restored.max(Some(taken));
-    }
-
     /// Adds a series.
     pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
         self.plan.common.share(&mut series.identity);

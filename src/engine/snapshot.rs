@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 use super::census::ServicesRecord;
@@ -23,11 +24,13 @@ use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
 const VERSION: u8 = 3;
-/// A chunk is closed when it has grown beyond this, so it is at most one record longer: together some
-/// 4 MiB, a few milliseconds of a shard's time.
-const CHUNK_BYTES: usize = 3 << 20;
+/// A chunk is closed when it has grown beyond this, so it is at most one record longer: about a
+/// millisecond of a shard's time.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Version and time.
 const HEADER_BYTES: usize = 9;
+/// The length before each record.
+const LENGTH_BYTES: usize = 4;
 
 /// One record, as it is written.
 #[derive(Serialize)]
@@ -117,14 +120,38 @@ fn begin(taken: Timestamp) -> Vec<u8> {
     chunk
 }
 
+/// Where postcard writes: at the end of a chunk.
+struct End<'a>(&'a mut Vec<u8>);
+
+impl Flavor for End<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends a record behind its length.
 fn append(chunk: &mut Vec<u8>, record: &RecordRef<'_>) {
+    let at = chunk.len();
+    let begin = at + LENGTH_BYTES;
+    chunk.extend([0; LENGTH_BYTES]);
     // Nothing in a record can fail to be written: no maps of unknown length, no foreign types.
-    let Ok(bytes) = postcard::to_allocvec(record) else {
-        return;
-    };
-    if let Ok(length) = u32::try_from(bytes.len()) {
-        chunk.extend(length.to_le_bytes());
-        chunk.extend(bytes);
+    let written = postcard::serialize_with_flavor(record, End(chunk));
+    let length = u32::try_from(chunk.len() - begin).ok();
+    match (written.ok().and(length), chunk.get_mut(at..begin)) {
+        (Some(length), Some(place)) => place.copy_from_slice(&length.to_le_bytes()),
+        _ => chunk.truncate(at),
     }
 }
 
@@ -142,8 +169,11 @@ pub(super) fn write_services(
     chunk
 }
 
-/// What a chunk holds: when it was taken, its records, and how many bytes of it could not be read.
-pub(super) fn read(chunk: &[u8]) -> Result<(Timestamp, Vec<Record>, usize), String> {
+/// Hands over the records of a chunk; says when it was taken, and how many bytes of it could not be read.
+pub(super) fn read(
+    chunk: &[u8],
+    mut use_it: impl FnMut(Record),
+) -> Result<(Timestamp, usize), String> {
     let (head, mut rest) = chunk
         .split_at_checked(HEADER_BYTES)
         .ok_or("it is too short")?;
@@ -153,22 +183,24 @@ pub(super) fn read(chunk: &[u8]) -> Result<(Timestamp, Vec<Record>, usize), Stri
     }
     let taken = taken.try_into().map_err(|_| "it is too short")?;
     let taken = Timestamp::from_nanos(i64::from_le_bytes(taken));
-    let (mut records, mut unreadable) = (Vec::new(), 0);
+    let mut unreadable = 0;
     while !rest.is_empty() {
-        let record = rest.split_first_chunk::<4>().and_then(|(length, behind)| {
-            behind.split_at_checked(u32::from_le_bytes(*length) as usize)
-        });
+        let record = rest
+            .split_first_chunk::<LENGTH_BYTES>()
+            .and_then(|(length, behind)| {
+                behind.split_at_checked(u32::from_le_bytes(*length) as usize)
+            });
         let Some((record, behind)) = record else {
             unreadable += rest.len();
             break;
         };
         rest = behind;
         match postcard::from_bytes(record) {
-            Ok(record) => records.push(record),
+            Ok(record) => use_it(record),
             Err(_) => unreadable += record.len(),
         }
     }
-    Ok((taken, records, unreadable))
+    Ok((taken, unreadable))
 }
 
 impl Shard {
@@ -181,13 +213,12 @@ impl Shard {
     ) -> Option<(Vec<u8>, SeriesId)> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let mut chunk = begin(taken);
+        chunk.reserve(CHUNK_BYTES + (CHUNK_BYTES >> 4));
         let mut last = None;
         for id in self.order.range((from, Bound::Unbounded)) {
             if let Some(series) = self.series.get(id) {
-                append(
-                    &mut chunk,
-                    &RecordRef::Series(series_ref(series, &self.plan)),
-                );
+                let record = RecordRef::Series(series_ref(series, &self.plan));
+                append(&mut chunk, &record);
             }
             last = Some(*id);
             if chunk.len() > CHUNK_BYTES {

@@ -1,4 +1,4 @@
-//! The snapshot of learning: one file, written whole, read as a stream.
+//! The snapshot of learning: one file, written and read as a stream.
 //!
 //! It is a cache of what the detectors have learned, in chunks whose meaning the engine knows. It is
 //! written beside the old one, synced and renamed, so that a crash leaves one or the other. Losing it
@@ -29,6 +29,9 @@ pub const FILE: &str = "learning.snapshot";
 /// only with the bytes that are there.
 pub const MAX_CHUNK_BYTES: usize = 1 << 30;
 
+/// A chunk may claim so many bytes without having them.
+const BELIEVED_BYTES: usize = 1 << 20;
+
 const MAGIC: &[u8; 8] = b"TWLEARN\n";
 const VERSION: u32 = 1;
 const END: u32 = u32::MAX;
@@ -44,19 +47,21 @@ pub struct Found {
     pub warning: Option<String>,
 }
 
-/// Writes `chunks` as the snapshot in `directory` (which exists), in place of an earlier one, and
-/// returns its size in bytes. Blocks; it is on the disk when this returns.
+/// Writes the chunks that `next` gives, until it gives `None`, as the snapshot in `directory` (which
+/// exists), in place of an earlier one, and returns its size in bytes. Blocks; it is on the disk when this
+/// returns.
 ///
 /// # Errors
-/// The disk's; or a chunk is longer than [`MAX_CHUNK_BYTES`]. The earlier snapshot is still there then.
+/// The disk's and those of `next`; or a chunk is longer than [`MAX_CHUNK_BYTES`]. The earlier snapshot is
+/// still there then.
 pub fn write<C: AsRef<[u8]>>(
     directory: &Path,
     created: Timestamp,
-    chunks: impl IntoIterator<Item = C>,
+    next: impl FnMut() -> io::Result<Option<C>>,
 ) -> io::Result<u64> {
     let path = directory.join(FILE);
     let new = directory.join(format!("{FILE}.new"));
-    let size = write_file(&new, created, chunks).inspect_err(|_| {
+    let size = write_file(&new, created, next).inspect_err(|_| {
         // A full disk needs the room; what cannot be removed is overwritten next time.
         drop(std::fs::remove_file(&new));
     })?;
@@ -68,7 +73,7 @@ pub fn write<C: AsRef<[u8]>>(
 fn write_file<C: AsRef<[u8]>>(
     path: &Path,
     created: Timestamp,
-    chunks: impl IntoIterator<Item = C>,
+    mut next: impl FnMut() -> io::Result<Option<C>>,
 ) -> io::Result<u64> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut header = Vec::from(MAGIC);
@@ -78,7 +83,7 @@ fn write_file<C: AsRef<[u8]>>(
     file.write_all(&header)?;
 
     let (mut count, mut bytes) = (0_u64, 0_u64);
-    for chunk in chunks {
+    while let Some(chunk) = next()? {
         let chunk = chunk.as_ref();
         let length = u32::try_from(chunk.len())
             .ok()
@@ -112,35 +117,89 @@ fn checksum(position: u64, length: u32, chunk: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Reads the snapshot in `directory`, handing over each chunk as it comes. A damaged one is set aside
-/// as `learning.snapshot.damaged-SECONDS` (of `now`), after its good chunks. Blocks.
-pub fn read(directory: &Path, now: Timestamp, mut chunk: impl FnMut(Vec<u8>)) -> Found {
-    let path = directory.join(FILE);
-    let mut found = Found::default();
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return found,
-        Err(e) => {
-            found.warning = Some(format!("{} cannot be read: {e}", path.display()));
-            return found;
+/// The snapshot of a directory, read chunk by chunk.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    /// When it is read, for the name of one that is set aside.
+    now: Timestamp,
+    /// `None`: it was read to its end, or is not there.
+    file: Option<BufReader<File>>,
+    found: Found,
+    /// Of all chunks so far.
+    bytes: u64,
+}
+
+impl Reader {
+    /// Opens the snapshot in `directory`, if there is one. A damaged one is set aside as
+    /// `learning.snapshot.damaged-SECONDS` (of `now`), after its good chunks. Blocks, and so does each
+    /// chunk.
+    pub fn open(directory: &Path, now: Timestamp) -> Self {
+        let mut reader = Self {
+            path: directory.join(FILE),
+            now,
+            file: None,
+            found: Found::default(),
+            bytes: 0,
+        };
+        match File::open(&reader.path) {
+            Ok(file) => {
+                let mut file = BufReader::with_capacity(1 << 20, file);
+                match read_header(&mut file) {
+                    Ok(created) => {
+                        reader.found.created = Some(created);
+                        reader.file = Some(file);
+                    }
+                    Err(problem) => reader.set_aside(problem),
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => {
+                let warning = format!("{} cannot be read: {e}", reader.path.display());
+                reader.found.warning = Some(warning);
+            }
         }
-    };
-    let problem = match read_stream(
-        BufReader::with_capacity(1 << 20, file),
-        &mut found,
-        &mut chunk,
-    ) {
-        Ok(()) => return found,
-        Err(Problem::Damage(what)) => what.to_owned(),
-        Err(Problem::Disk(error)) => error.to_string(),
-    };
-    found.warning = Some(describe(
-        &path,
-        &problem,
-        found.chunks,
-        set_aside(&path, now),
-    ));
-    found
+        reader
+    }
+
+    /// What was found so far; all there is to say once there are no more chunks.
+    pub fn found(self) -> Found {
+        self.found
+    }
+
+    fn set_aside(&mut self, problem: Problem) {
+        self.file = None;
+        let problem = match problem {
+            Problem::Damage(what) => what.to_owned(),
+            Problem::Disk(error) => error.to_string(),
+        };
+        let aside = set_aside(&self.path, self.now);
+        let warning = describe(&self.path, &problem, self.found.chunks, aside);
+        self.found.warning = Some(warning);
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let file = self.file.as_mut()?;
+        match read_chunk(file, self.found.chunks, self.bytes) {
+            Ok(Some(chunk)) => {
+                self.found.chunks += 1;
+                self.bytes += chunk.len() as u64;
+                Some(chunk)
+            }
+            Ok(None) => {
+                self.file = None;
+                None
+            }
+            Err(problem) => {
+                self.set_aside(problem);
+                None
+            }
+        }
+    }
 }
 
 fn describe(path: &Path, problem: &str, chunks: u64, aside: io::Result<PathBuf>) -> String {
@@ -168,12 +227,9 @@ impl From<io::Error> for Problem {
     }
 }
 
-fn read_stream(
-    mut from: impl Read,
-    found: &mut Found,
-    chunk: &mut impl FnMut(Vec<u8>),
-) -> Result<(), Problem> {
-    let header: [u8; 24] = array(&mut from)?;
+/// When the snapshot was written.
+fn read_header(from: &mut impl Read) -> Result<Timestamp, Problem> {
+    let header: [u8; 24] = array(from)?;
     let (fields, crc) = header.split_at(20);
     if crc32fast::hash(fields).to_le_bytes() != crc || !fields.starts_with(MAGIC) {
         return Err(Problem::Damage("its header makes no sense"));
@@ -183,37 +239,33 @@ fn read_stream(
         return Err(Problem::Damage("another version of Tidewatch wrote it"));
     }
     let created = created.try_into().map_or(0, i64::from_le_bytes);
-    found.created = Some(Timestamp::from_nanos(created));
-
-    let mut bytes = 0_u64;
-    loop {
-        let length = u32::from_le_bytes(array(&mut from)?);
-        if length == END {
-            return read_end(&mut from, found.chunks, bytes);
-        }
-        if length as usize > MAX_CHUNK_BYTES {
-            return Err(Problem::Damage("a chunk's length makes no sense"));
-        }
-        let crc = u32::from_le_bytes(array(&mut from)?);
-        let mut data = Vec::new();
-        // Grows with what is there, not with what the length claims.
-        from.by_ref()
-            .take(u64::from(length))
-            .read_to_end(&mut data)?;
-        if data.len() < length as usize {
-            return Err(Problem::Damage("it ends too early"));
-        }
-        if checksum(found.chunks, length, &data) != crc {
-            return Err(Problem::Damage("a chunk's checksum is wrong"));
-        }
-        found.chunks += 1;
-        bytes += u64::from(length);
-        chunk(data);
-    }
+    Ok(Timestamp::from_nanos(created))
 }
 
-fn read_end(mut from: impl Read, chunks: u64, bytes: u64) -> Result<(), Problem> {
-    let end: [u8; 20] = array(&mut from)?;
+/// The chunk behind `chunks` others of `bytes` together; `None` at the end.
+fn read_chunk(from: &mut impl Read, chunks: u64, bytes: u64) -> Result<Option<Vec<u8>>, Problem> {
+    let length = u32::from_le_bytes(array(from)?);
+    if length == END {
+        return read_end(from, chunks, bytes).map(|()| None);
+    }
+    if length as usize > MAX_CHUNK_BYTES {
+        return Err(Problem::Damage("a chunk's length makes no sense"));
+    }
+    let crc = u32::from_le_bytes(array(from)?);
+    // Grows with what is there, not with what the length claims.
+    let mut data = Vec::with_capacity(BELIEVED_BYTES.min(length as usize));
+    from.take(u64::from(length)).read_to_end(&mut data)?;
+    if data.len() < length as usize {
+        return Err(Problem::Damage("it ends too early"));
+    }
+    if checksum(chunks, length, &data) != crc {
+        return Err(Problem::Damage("a chunk's checksum is wrong"));
+    }
+    Ok(Some(data))
+}
+
+fn read_end(from: &mut impl Read, chunks: u64, bytes: u64) -> Result<(), Problem> {
+    let end: [u8; 20] = array(from)?;
     let mut expected = Vec::from(END.to_le_bytes());
     expected.extend(chunks.to_le_bytes());
     expected.extend(bytes.to_le_bytes());
@@ -239,15 +291,23 @@ mod tests {
 
     use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
-    use super::{FILE, Found, read, write};
+    use super::{FILE, Found, Reader};
     use crate::model::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
+    fn write<C: AsRef<[u8]>>(
+        directory: &Path,
+        chunks: impl IntoIterator<Item = C>,
+    ) -> std::io::Result<u64> {
+        let mut chunks = chunks.into_iter();
+        super::write(directory, NOW, || Ok(chunks.next()))
+    }
+
     fn read_all(directory: &Path) -> (Vec<Vec<u8>>, Found) {
-        let mut chunks = Vec::new();
-        let found = read(directory, NOW, |chunk| chunks.push(chunk));
-        (chunks, found)
+        let mut reader = Reader::open(directory, NOW);
+        let chunks = reader.by_ref().collect();
+        (chunks, reader.found())
     }
 
     #[test]
@@ -261,7 +321,7 @@ mod tests {
             &[vec![7; 3_000_000], Vec::new(), vec![9]],
         ];
         for chunks in cases {
-            let size = write(directory.path(), NOW, chunks).unwrap();
+            let size = write(directory.path(), chunks).unwrap();
             let on_disk = std::fs::metadata(directory.path().join(FILE)).unwrap();
             assert_eq!(size, on_disk.len());
             let (again, found) = read_all(directory.path());
@@ -276,11 +336,26 @@ mod tests {
     #[test]
     fn a_snapshot_that_cannot_be_written_leaves_the_old_one() {
         let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), NOW, [b"old"]).unwrap();
+        write(directory.path(), [b"old"]).unwrap();
         // A directory in the place of the temporary file makes every write fail, even root's.
         std::fs::create_dir(directory.path().join(format!("{FILE}.new"))).unwrap();
-        write(directory.path(), NOW, [b"new"]).unwrap_err();
+        write(directory.path(), [b"new"]).unwrap_err();
         assert_eq!(read_all(directory.path()).0, [b"old"]);
+    }
+
+    #[test]
+    fn one_that_is_not_finished_leaves_the_old_one() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), [b"old"]).unwrap();
+        let mut chunks = [b"new"].into_iter();
+        let next = || match chunks.next() {
+            Some(chunk) => Ok(Some(chunk)),
+            None => Err(std::io::Error::other("interrupted")),
+        };
+        super::write(directory.path(), NOW, next).unwrap_err();
+        assert_eq!(read_all(directory.path()).0, [b"old"]);
+        let entries = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(entries, 1, "no temporary file is left");
     }
 
     #[test]
@@ -288,7 +363,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
         for round in 0..2 {
-            write(directory.path(), NOW, [vec![1; 100], vec![2; 100]]).unwrap();
+            write(directory.path(), [vec![1; 100], vec![2; 100]]).unwrap();
             let mut bytes = std::fs::read(&path).unwrap();
             // Header 24, first chunk 8 + 100, second chunk's frame 8.
             bytes[24 + 108 + 8 + 50] ^= 1;
@@ -312,7 +387,7 @@ mod tests {
     fn a_length_that_lies_takes_no_memory() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
-        write(directory.path(), NOW, [vec![1; 100]]).unwrap();
+        write(directory.path(), [vec![1; 100]]).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[24..28].copy_from_slice(&0x3fff_ffff_u32.to_le_bytes());
         std::fs::write(&path, bytes).unwrap();
@@ -332,7 +407,7 @@ mod tests {
         ) {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join(FILE);
-            write(directory.path(), NOW, &chunks).unwrap();
+            write(directory.path(), &chunks).unwrap();
             let mut bytes = std::fs::read(&path).unwrap();
             let at = at.index(bytes.len());
             bytes[at] ^= mask;
@@ -350,7 +425,7 @@ mod tests {
         ) {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join(FILE);
-            write(directory.path(), NOW, &chunks).unwrap();
+            write(directory.path(), &chunks).unwrap();
             let mut bytes = std::fs::read(&path).unwrap();
             match more {
                 Some(byte) => bytes.push(byte),
@@ -366,7 +441,8 @@ mod tests {
         fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join(FILE), bytes).unwrap();
-            prop_assert!(read_all(directory.path()).1.warning.is_some());
+            let (chunks, found) = read_all(directory.path());
+            prop_assert!(chunks.is_empty() && found.warning.is_some());
         }
     }
 }
