@@ -12,15 +12,7 @@ command -v valgrind > /dev/null || {
   DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends valgrind > /dev/null
 }
 runs=20
-stages=${STAGES:-}
-if [ -z "$stages" ]; then
-  stages=$(cargo bench --bench stages --no-run --message-format json 2> /dev/null | python3 -c '
-import json, sys
-for line in sys.stdin:
-    built = json.loads(line)
-    if built.get("executable") and built["target"]["name"] == "stages":
-        print(built["executable"])')
-fi
+build
 
 echo "| stage | item | instructions an item |"
 echo "|---|---|---|"

@@ -8,10 +8,6 @@ cd "$(dirname "$0")/.."
 . benches/lib.sh
 ticks=${1:-12} tick=${2:-10}
 build
-if [ -z "${LATENCY:-}" ]; then
-  cargo build --release --quiet --example latency
-fi
-latency=${LATENCY:-${CARGO_TARGET_DIR:-target}/release/examples/latency}
 hook=127.0.0.1:$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 # Everything that the load sends is judged as by the built-in rules.
 RUST_LOG=error start latency << YAML

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # What the scripts in this directory have in common; sourced by them from the top of the repository.
 #
-# They build what they measure, or take TIDEWATCH=/path/to/tidewatch and LOAD=/path/to/load. Ports are
-# free ones, data lies in a directory of its own, and whatever was started ends with the script.
+# They build what they measure, or take what is there: TIDEWATCH=, LOAD=, LATENCY= and STAGES= are paths of the
+# daemon, of the examples `load` and `latency`, and of the benchmark `stages`. Ports are free ones, data lies in a directory of its own, and whatever was started ends with the script.
 
 work=$(mktemp -d)
 pids=()
@@ -17,18 +17,22 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Sets $tidewatch and $load.
+# Sets $tidewatch, $load, $latency and $stages. All at once, since what is built alone is built with other
+# features, and that takes minutes each time.
 build() {
-  local target=${CARGO_TARGET_DIR:-target}/release
-  if [ -z "${TIDEWATCH:-}" ]; then
-    cargo build --release --quiet --bin tidewatch
-  fi
-  if [ -z "${LOAD:-}" ]; then
-    cargo build --release --quiet --example load
+  local target=${CARGO_TARGET_DIR:-target}/release built=
+  if [ -z "${TIDEWATCH:-}" ] || [ -z "${LOAD:-}" ] || [ -z "${STAGES:-}" ]; then
+    built=$(cargo build --release --quiet --bin tidewatch --example load --example latency --bench stages \
+      --message-format json | python3 -c '
+import json, sys
+for line in sys.stdin:
+    artifact = json.loads(line)
+    if artifact.get("executable") and artifact["target"]["name"] == "stages":
+        print(artifact["executable"])')
   fi
   tidewatch=${TIDEWATCH:-$target/tidewatch}
   # shellcheck disable=SC2034
-  load=${LOAD:-$target/examples/load}
+  load=${LOAD:-$target/examples/load} latency=${LATENCY:-$target/examples/latency} stages=${STAGES:-$built}
 }
 
 # start NAME: starts a daemon with the rest of its configuration on standard input, waits until it is
@@ -93,7 +97,7 @@ value() {
 import json, sys
 found = json.load(open(sys.argv[1]))
 for key in sys.argv[2:]:
-    found = found[key]
+    found = found[int(key) if isinstance(found, list) else key]
 print(found)
 PYTHON
 }

@@ -1,74 +1,76 @@
 #!/usr/bin/env bash
 # Tidewatch with its built-in rules beside rotel 0.0.1a15 that receives and throws away, on the same
-# bytes, in turns. Prints a table in Markdown: medians over the rounds, and their ratio.
+# bytes, in turns. Prints a table in Markdown: medians over the rounds, and the median of their ratios.
 #
 #   benches/peer.sh [ROUNDS] [SECONDS]
+#
+# ROTEL=/path/to/rotel-agent takes one that is there, instead of installing it from PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. benches/lib.sh
 rounds=${1:-5} seconds=${2:-8}
-work=$(mktemp -d)
-pids=()
-trap 'kill "${pids[@]}" 2>/dev/null || true; wait; rm -rf "$work"' EXIT
+build
+if [ -z "${ROTEL:-}" ]; then
+  python3 -m venv "$work/venv"
+  "$work/venv/bin/pip" install --quiet --disable-pip-version-check rotel==0.0.1a15
+  ROTEL=$(find "$work/venv" -name rotel-agent -type f)
+fi
 
-python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet rotel==0.0.1a15
-rotel=$(find "$work/venv" -name rotel-agent -type f)
-cargo build --release --quiet --bin tidewatch --example load
-target=${CARGO_TARGET_DIR:-target}/release
-
-cat > "$work/tidewatch.yaml" <<YAML
-otlp: {grpc: "127.0.0.1:24317", http: "127.0.0.1:24318"}
-http: {listen: "127.0.0.1:29517"}
-storage: {path: "$work/data"}
-YAML
-"$target/tidewatch" run --config "$work/tidewatch.yaml" > "$work/tidewatch.log" 2>&1 &
-ours=$!
-pids+=("$ours")
-"$rotel" start --exporter blackhole --pid-file "$work/rotel.pid" --log-file "$work/rotel.out" \
-  --otlp-grpc-endpoint 127.0.0.1:14317 --otlp-http-endpoint 127.0.0.1:14318 \
-  > "$work/rotel.log" 2>&1 &
+start tidewatch <<< "storage: {path: '$work/data'}"
+ours=$pid
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+their_grpc=127.0.0.1:$(free_port)
+their_http=127.0.0.1:$(free_port)
+"$ROTEL" start --exporter blackhole --pid-file "$work/rotel.pid" --log-file "$work/rotel.out" \
+  --otlp-grpc-endpoint "$their_grpc" --otlp-http-endpoint "$their_http" > "$work/rotel.log" 2>&1 &
 theirs=$!
 pids+=("$theirs")
-for port in 24317 24318 14317 14318; do
-  for _ in $(seq 100); do
-    (exec 3<> "/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+for address in "$their_grpc" "$their_http"; do
+  until (exec 3<> "/dev/tcp/${address%:*}/${address#*:}") 2> /dev/null; do
+    kill -0 "$theirs"
     sleep 0.1
   done
 done
 
-measure() { # name, pid, port, signal, transport
-  "$target/examples/load" --json --pid "$2" --signal "$4" --transport "$5" \
-    --endpoint "http://127.0.0.1:$3" --seconds "$seconds" > "$work/one.json"
-  python3 - "$work/one.json" "$1" "$4" "$5" >> "$work/all.tsv" <<'PYTHON'
+measure() { # name, pid, address, signal, transport
+  "$load" --json --pid "$2" --signal "$4" --transport "$5" --endpoint "http://$3" \
+    --seconds "$seconds" > "$work/one.json"
+  python3 - "$work/one.json" "$1" "$4" "$5" >> "$work/all.tsv" << 'PYTHON'
 import json, sys
 run = json.load(open(sys.argv[1]))
-print(*sys.argv[2:], run["items_per_cpu_second"], run["resident_bytes"], run["rejected_items"], sep="\t")
+print(*sys.argv[2:], run["items_per_cpu_second"], run["resident_bytes"],
+      run["rejected_items"] + run["failed"], run["retryable"], sep="\t")
 PYTHON
 }
 
+machine
 for _ in $(seq "$rounds"); do
   for signal in metrics traces; do
-    for transport in grpc http; do
-      grpc=$([ "$transport" = grpc ] && echo 7 || echo 8)
-      measure rotel "$theirs" "1431$grpc" "$signal" "$transport"
-      measure tidewatch "$ours" "2431$grpc" "$signal" "$transport"
-    done
+    measure rotel "$theirs" "$their_grpc" "$signal" grpc
+    measure tidewatch "$ours" "$grpc" "$signal" grpc
+    measure rotel "$theirs" "$their_http" "$signal" http
+    measure tidewatch "$ours" "$http" "$signal" http
   done
 done
 
-python3 - "$work/all.tsv" <<'PYTHON'
+python3 - "$work/all.tsv" << 'PYTHON'
 import statistics, sys
 runs = {}
 for line in open(sys.argv[1]):
-    name, signal, transport, rate, resident, rejected = line.rstrip("\n").split("\t")
-    runs.setdefault((signal, transport), {}).setdefault(name, []).append(
-        (float(rate), int(resident), int(rejected)))
-print("| items per CPU-second | rotel 0.0.1a15, receive and discard | Tidewatch, built-in rules | ratio | resident MiB | rejected |")
-print("|---|---|---|---|---|---|")
+    name, signal, transport, *numbers = line.rstrip("\n").split("\t")
+    runs.setdefault((signal, transport), {}).setdefault(name, []).append([float(n) for n in numbers])
+print("| items per CPU-second | rotel 0.0.1a15, receive and discard | Tidewatch, built-in rules | ratio | resident MiB | rejected or failed | asked to try again |")
+print("|---|---|---|---|---|---|---|")
+rate = {}
 for (signal, transport), both in runs.items():
     median = {name: statistics.median(run[0] for run in all) for name, all in both.items()}
+    rate[signal, transport] = median["tidewatch"]
     ratio = statistics.median(b[0] / a[0] for a, b in zip(both["rotel"], both["tidewatch"]))
-    resident = max(run[1] for run in both["tidewatch"]) / 2**20
-    rejected = sum(run[2] for run in both["tidewatch"])
-    print(f"| {signal}, {transport} | {median['rotel']:,.0f} | {median['tidewatch']:,.0f} | {ratio:.2f} | {resident:.0f} | {rejected} |")
+    ours = both["tidewatch"]
+    print(f"| {signal}, {transport} | {median['rotel']:,.0f} | {median['tidewatch']:,.0f} | {ratio:.2f} "
+          f"| {max(run[1] for run in ours) / 2**20:.0f} | {sum(run[2] for run in ours):.0f} | {sum(run[3] for run in ours):.0f} |")
+print("\nHTTP beside gRPC: " + ", ".join(
+    f"{signal} {rate[signal, 'http'] / rate[signal, 'grpc'] - 1:+.0%}" for signal in ("metrics", "traces")))
 PYTHON

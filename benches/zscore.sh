@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
 evaluations=${1:-8}
+build
 command -v prometheus > /dev/null || {
   as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
   as_root apt-get update -qq
@@ -118,8 +119,7 @@ if [ "$found" != 10000 ]; then
 fi
 kill "$peer"
 
-ours=$(if [ -n "${STAGES:-}" ]; then "$STAGES" --table zscore_hour; else
-  cargo bench --quiet --bench stages -- --table zscore_hour; fi |
+ours=$("$stages" --table zscore_hour |
   awk -F '|' '/zscore_hour/ {print $4 * 10000 / 1e9}')
 version=$(prometheus --version 2>&1 | awk 'NR == 1 {print $3}')
 echo "| z-scores of 10,000 series over an hour at 15 s | CPU-seconds an evaluation |"

@@ -11,7 +11,8 @@ use super::engine::World;
 use super::{Size, Stage};
 
 /// Everything that has a value is beyond the bound; and one tick later nothing is expected to be.
-const RULES: &str = "rules: [{alert: Bench, detector: threshold, upper: -1.0, for: 1 of 1}]";
+const RULES: &str =
+    r#"rules: [{alert: Bench, match: "{}", detector: threshold, upper: -1.0, for: 1 of 1}]"#;
 /// Ticks that are recorded.
 const TICKS: usize = 8;
 
