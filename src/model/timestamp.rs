@@ -54,7 +54,10 @@ impl Timestamp {
 
     /// Seconds from `earlier` to this one, negative if it is later.
     pub fn seconds_since(self, earlier: Self) -> f64 {
-        (i128::from(self.0) - i128::from(earlier.0)) as f64 / 1e9
+        match self.0.checked_sub(earlier.0) {
+            Some(nanos) => nanos as f64 / 1e9,
+            None => (i128::from(self.0) - i128::from(earlier.0)) as f64 / 1e9,
+        }
     }
 
     /// This time and `by`.
