@@ -7,6 +7,7 @@
 //! are depends neither on the order of spans nor on how they were split among aggregators, and what is
 //! counted of those that stay is exact, however many others there were (a bottom-k sample).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -28,30 +29,26 @@ const ENOUGH: u32 = 10;
 /// A value without spans for so many ticks leaves: an hour of ticks of 10 s.
 const MAX_IDLE: u32 = 360;
 
-/// Who sent a span, as far as its parts go by it.
+/// Who sent spans, as far as their parts go by it: the value of each attribute, with its hash.
 #[derive(Debug)]
-pub(super) struct Sender {
-    resource: Arc<Resource>,
-    values: [Option<(u64, Arc<str>)>; ATTRIBUTES.len()],
+pub(super) struct Sender<'a>([Option<(u64, Cow<'a, str>)>; ATTRIBUTES.len()]);
+
+impl<'a> Sender<'a> {
+    /// Looks up the attributes.
+    pub(super) fn of(resource: &'a Resource) -> Self {
+        let value = |(name, _): (&str, usize)| {
+            let text = cut(resource.attributes.get(name)?.as_text());
+            (!text.is_empty()).then(|| (hash(&text), text))
+        };
+        Self(ATTRIBUTES.map(value))
+    }
 }
 
-impl Sender {
-    /// Looks up the attributes, once for all neighbours that share a resource.
-    pub(super) fn of(resource: &Arc<Resource>) -> Self {
-        let value = |(name, _): (&str, usize)| {
-            let text = resource.attributes.get(name)?.as_text();
-            let text: String = text.chars().take(MAX_VALUE_CHARS).collect();
-            (!text.is_empty()).then(|| (hash(&text), Arc::from(text)))
-        };
-        Self {
-            resource: Arc::clone(resource),
-            values: ATTRIBUTES.map(value),
-        }
-    }
-
-    /// Whether it stands for `resource`.
-    pub(super) fn is(&self, resource: &Arc<Resource>) -> bool {
-        Arc::ptr_eq(&self.resource, resource)
+/// The text up to the longest that is kept.
+fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text.chars().nth(MAX_VALUE_CHARS) {
+        Some(_) => Cow::Owned(text.chars().take(MAX_VALUE_CHARS).collect()),
+        None => text,
     }
 }
 
@@ -64,14 +61,23 @@ fn hash(text: &str) -> u64 {
 
 /// Spans of one value in one tick. Whole microseconds, so that sums do not depend on their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Cell {
+pub(super) struct Cell {
     count: u32,
     errors: u32,
     micros: u64,
 }
 
 impl Cell {
-    fn add(&mut self, other: Self) {
+    /// One span that took so many nanoseconds.
+    pub(super) fn of(nanos: u64, error: bool) -> Self {
+        Self {
+            count: 1,
+            errors: u32::from(error),
+            micros: nanos / 1000 + u64::from(nanos % 1000 >= 500),
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
         self.count = self.count.saturating_add(other.count);
         self.errors = self.errors.saturating_add(other.errors);
         self.micros = self.micros.saturating_add(other.micros);
@@ -95,7 +101,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, hash: u64, value: &Arc<str>, cell: Cell, most: usize) {
+    /// Adds `cell` to the value of `hash`; `value` is asked for if it is new.
+    fn add(&mut self, hash: u64, value: impl FnOnce() -> Arc<str>, cell: Cell, most: usize) {
         match self.parts.binary_search_by_key(&hash, |part| part.0) {
             Ok(at) => {
                 if let Some((_, _, known)) = self.parts.get_mut(at) {
@@ -105,7 +112,7 @@ impl Parts {
             Err(at) => {
                 self.beyond |= self.parts.len() >= most;
                 if at < most {
-                    self.parts.insert(at, (hash, Arc::clone(value), cell));
+                    self.parts.insert(at, (hash, value(), cell));
                     self.parts.truncate(most);
                 }
             }
@@ -118,16 +125,11 @@ impl Parts {
 pub(super) struct Breakdown([Parts; ATTRIBUTES.len()]);
 
 impl Breakdown {
-    /// Counts a span. Some 30 ns with one instance, 40 with 32.
-    pub(super) fn add(&mut self, sender: &Sender, seconds: f64, error: bool) {
-        let cell = Cell {
-            count: 1,
-            errors: u32::from(error),
-            micros: (seconds.max(0.0) * 1e6).round() as u64,
-        };
-        for ((parts, value), (_, most)) in self.0.iter_mut().zip(&sender.values).zip(ATTRIBUTES) {
+    /// Adds spans of one sender.
+    pub(super) fn add(&mut self, sender: &Sender<'_>, cell: Cell) {
+        for ((parts, value), (_, most)) in self.0.iter_mut().zip(&sender.0).zip(ATTRIBUTES) {
             if let Some((hash, value)) = value {
-                parts.add(*hash, value, cell, most);
+                parts.add(*hash, || Arc::from(&**value), cell, most);
             }
         }
     }
@@ -139,7 +141,7 @@ impl Breakdown {
                 continue;
             }
             for (hash, value, cell) in other.parts {
-                parts.add(hash, &value, cell, most);
+                parts.add(hash, || value, cell, most);
             }
             parts.beyond |= other.beyond;
         }
@@ -449,15 +451,17 @@ mod tests {
     use super::*;
     use crate::model::{AttributeValue, Attributes};
 
-    fn sender(instance: &str, version: &str) -> Sender {
+    fn add(all: &mut Breakdown, instance: &str, version: &str, seconds: f64, error: bool) {
         let text = |name: &str, value: &str| (name.into(), AttributeValue::from(value));
-        Sender::of(&Arc::new(Resource {
+        let resource = Resource {
             service: "shop".into(),
             attributes: Attributes::from_pairs([
                 text("service.instance.id", instance),
                 text("service.version", version),
             ]),
-        }))
+        };
+        let cell = Cell::of((seconds * 1e9).round() as u64, error);
+        all.add(&Sender::of(&resource), cell);
     }
 
     fn tick(number: i64) -> Timestamp {
@@ -472,9 +476,8 @@ mod tests {
             for pod in 0..10 {
                 let calm = (20, 0.1 + 0.002 * (number % 3) as f64, false);
                 let (count, seconds, error) = if number > 30 { later(pod) } else { calm };
-                let sender = sender(&format!("pod-{pod}"), "1.0");
                 for _ in 0..count {
-                    breakdown.add(&sender, seconds, error);
+                    add(&mut breakdown, &format!("pod-{pod}"), "1.0", seconds, error);
                 }
             }
             history.push(tick(number), breakdown);
@@ -522,8 +525,8 @@ mod tests {
         for number in 36..=38 {
             let mut breakdown = Breakdown::default();
             for _ in 0..20 {
-                breakdown.add(&sender("pod-a", "1.0"), 0.1, false);
-                breakdown.add(&sender("pod-b", "2.0"), 0.4, false);
+                add(&mut breakdown, "pod-a", "1.0", 0.1, false);
+                add(&mut breakdown, "pod-b", "2.0", 0.4, false);
             }
             history.push(tick(number), breakdown);
         }
@@ -546,7 +549,8 @@ mod tests {
         for number in 0..1_000 {
             let mut breakdown = Breakdown::default();
             for pod in 0..50 {
-                breakdown.add(&sender(&format!("pod-{number}-{pod}"), "1"), 0.1, false);
+                let pod = format!("pod-{number}-{pod}");
+                add(&mut breakdown, &pod, "1", 0.1, false);
             }
             history.push(tick(number), breakdown);
         }
@@ -569,8 +573,8 @@ mod tests {
             let gather = |spans: &mut dyn Iterator<Item = &(u32, u32, u32)>| {
                 let mut all = Breakdown::default();
                 for (instance, millis, error) in spans {
-                    let sender = sender(&instance.to_string(), &(instance % 12).to_string());
-                    all.add(&sender, f64::from(*millis) / 1e3, *error == 1);
+                    let (pod, version) = (instance.to_string(), (instance % 12).to_string());
+                    add(&mut all, &pod, &version, f64::from(*millis) / 1e3, *error == 1);
                 }
                 all
             };

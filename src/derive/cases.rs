@@ -7,7 +7,8 @@ use super::exponential_histogram::tests::exponential;
 use super::histogram::tests::histogram;
 use super::*;
 use crate::model::{
-    Attributes, Instrument, MetricPoint, PointData, Resource, Scope, SeriesIdentity, SpanKind,
+    Attributes, Instrument, MetricPoint, Operation, PointData, Resource, Scope, SeriesIdentity,
+    SpanKind,
     SpanRecord, SummaryPoint, Temporality,
 };
 
@@ -412,22 +413,45 @@ fn a_series_is_small() {
     assert!(sizes[2] <= 80 && sizes[3] <= 320, "{sizes:?}");
 }
 
+/// A span with what it is of.
+#[derive(Debug, Clone)]
+pub(super) struct Spoken {
+    pub(super) operation: Operation,
+    pub(super) span: SpanRecord,
+}
+
+impl Spoken {
+    /// Applies it alone.
+    pub(super) fn apply(&self, aggregator: &mut SpanAggregator, now: Timestamp) -> SpanApplied {
+        let mut became = None;
+        let operations = std::slice::from_ref(&self.operation);
+        aggregator.apply(operations, [&self.span], now, |_, applied| {
+            became = Some(applied);
+        });
+        became.unwrap()
+    }
+}
+
 /// A span of one second, unless told otherwise.
-pub(super) fn span(service: &str, name: &str, trace: u128, id: u64, end: i64) -> SpanRecord {
-    SpanRecord {
+pub(super) fn span(service: &str, name: &str, trace: u128, id: u64, end: i64) -> Spoken {
+    let operation = Operation {
         resource: Arc::new(Resource {
             service: service.into(),
             attributes: Attributes::default(),
         }),
         name: name.into(),
         kind: SpanKind::Server,
-        start: Timestamp::from_nanos(end - 1_000_000_000),
-        end: Timestamp::from_nanos(end),
-        error: false,
+    };
+    let span = SpanRecord {
         trace_id: trace,
         span_id: id,
         parent_id: None,
-    }
+        start: Timestamp::from_nanos(end - 1_000_000_000),
+        end: Timestamp::from_nanos(end),
+        operation: 0,
+        error: false,
+    };
+    Spoken { operation, span }
 }
 
 #[test]
@@ -435,14 +459,14 @@ fn spans_become_rate_error_ratio_and_percentiles() {
     let now = Timestamp::from_nanos(at(10.0));
     let mut aggregator = SpanAggregator::new(SpanSettings::default());
     for id in 1..=4 {
-        let mut span = span("shop", "pay", 7, id, at(3.0));
-        span.error = id == 2;
-        span.start = Timestamp::from_nanos(at(3.0 - id as f64));
-        assert_eq!(aggregator.apply(&span, now), SpanApplied::Counted);
-        assert_eq!(aggregator.apply(&span, now), SpanApplied::Repeated);
+        let mut it = span("shop", "pay", 7, id, at(3.0));
+        it.span.error = id == 2;
+        it.span.start = Timestamp::from_nanos(at(3.0 - id as f64));
+        assert_eq!(it.apply(&mut aggregator, now), SpanApplied::Counted);
+        assert_eq!(it.apply(&mut aggregator, now), SpanApplied::Repeated);
     }
     let old = span("shop", "pay", 7, 9, at(-90_000.0));
-    assert_eq!(aggregator.apply(&old, now), SpanApplied::Late);
+    assert_eq!(old.apply(&mut aggregator, now), SpanApplied::Late);
     let taken = aggregator.take();
     let [partial] = &taken[..] else {
         panic!("one series and one tick: {taken:?}")
@@ -516,10 +540,10 @@ fn calls_between_services_become_edges() {
     let now = Timestamp::from_nanos(at(10.0));
     let mut aggregator = SpanAggregator::new(SpanSettings::default());
     let mut child = span("cart", "add", 7, 2, at(3.0));
-    child.parent_id = Some(1);
-    child.error = true;
-    aggregator.apply(&child, now);
-    aggregator.apply(&span("shop", "pay", 7, 1, at(14.0)), now);
+    child.span.parent_id = Some(1);
+    child.span.error = true;
+    child.apply(&mut aggregator, now);
+    span("shop", "pay", 7, 1, at(14.0)).apply(&mut aggregator, now);
     let taken = aggregator.take();
     let edges: Vec<_> = taken
         .iter()
@@ -553,7 +577,7 @@ fn series_beyond_the_room_are_counted_in_the_overflow_of_their_service() {
     for id in 1..=1000 {
         let service = format!("s{}", id % 20);
         let span = span(&service, &format!("n{id}"), 1, id, at(3.0));
-        match aggregator.apply(&span, now) {
+        match span.apply(&mut aggregator, now) {
             SpanApplied::Counted => counts[0] += 1,
             SpanApplied::Rejected(_) => counts[1] += 1,
             other => panic!("{other:?}"),
@@ -568,7 +592,7 @@ fn series_beyond_the_room_are_counted_in_the_overflow_of_their_service() {
         .filter(|p| p.identity.attributes.get("otel.metric.overflow").is_some());
     assert_eq!(overflow.count(), 4);
     assert_eq!(
-        aggregator.apply(&span("new", "n", 2, 1, at(3.0)), now),
+        span("new", "n", 2, 1, at(3.0)).apply(&mut aggregator, now),
         SpanApplied::Counted,
         "after that there is room again"
     );
@@ -580,7 +604,7 @@ fn series_beyond_the_room_are_counted_in_the_overflow_of_their_service() {
     let mut apply = |service: &str, id, minutes: i64| {
         let end = at(minutes as f64 * 60.0);
         aggregator.take();
-        aggregator.apply(&span(service, "n", 1, id, end), Timestamp::from_nanos(end))
+        span(service, "n", 1, id, end).apply(&mut aggregator, Timestamp::from_nanos(end))
     };
     assert_eq!(apply("a", 1, 0), SpanApplied::Counted);
     assert_eq!(apply("b", 2, 0), SpanApplied::Counted);
@@ -598,7 +622,7 @@ fn a_playback_of_hours_keeps_a_bounded_number_of_ticks() {
     for tick in 0..500 {
         let end = at(f64::from(tick) * 10.0 + 5.0);
         let span = span("shop", "pay", 1, tick as u64 + 1, end);
-        aggregator.apply(&span, span.end);
+        span.apply(&mut aggregator, Timestamp::from_nanos(end));
     }
     for partial in aggregator.take() {
         let late = series.absorb(partial, Timestamp::from_nanos(at(5000.0)), TICK, &mut out);

@@ -4,168 +4,109 @@
 //! remembered for a while by a fingerprint of trace and span; children wait as long for a parent that
 //! was not seen. The same memory tells spans that were seen before.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::SharedSeed;
-use foldhash::fast::FixedState;
 use foldhash::quality::SeedableRandomState;
+use hashbrown::{HashTable, hash_table};
 
-use crate::model::{Resource, SpanRecord, Timestamp};
+use crate::model::{SpanRecord, Timestamp};
 
-/// So many parents are followed upwards to see whether a span is its own ancestor.
-const MAX_ANCESTORS: usize = 32;
+/// So many steps are made upwards to see whether a span is its own ancestor.
+const MAX_STEPS: usize = 32;
+/// A table grows by copying itself. This many small ones copy less at a time than one large one.
+const TABLES: usize = 64;
 
 /// Stands for a trace and a span of it. 64 bits of a seeded hash: two of a million remembered spans
 /// meet once in ten million such millions, and then one span is not counted.
 type Print = u64;
+/// No span.
+const NOBODY: Print = 0;
+/// The service of a span that was not seen yet.
+const UNSEEN: u32 = u32::MAX;
+/// No call.
+const NOTHING: u32 = u32::MAX;
 
-/// One call, as its callee's span reports it.
-#[derive(Debug, Clone)]
+/// One call, as its callee's span reports it. The trace is that of whoever completes it.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Call {
-    pub(super) callee: Arc<Resource>,
+    /// Number of the service that is called.
+    pub(super) callee: u32,
     pub(super) end: Timestamp,
-    pub(super) seconds: f64,
+    /// How long it took.
+    pub(super) nanos: u64,
     pub(super) error: bool,
-    pub(super) trace: u128,
     pub(super) span: u64,
 }
 
-/// A remembered span.
-#[derive(Debug)]
-struct Seen {
-    service: Arc<Resource>,
-    parent: Option<Print>,
+/// A span that was seen, or one that others name as their parent.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    print: Print,
+    /// The uppermost of its ancestors that was known when it came, be it only by name; or [`NOBODY`].
+    above: Print,
+    /// Number of its service, or [`UNSEEN`].
+    service: u32,
+    /// The newest of the calls that wait for it, or [`NOTHING`].
+    waiting: u32,
 }
 
-/// Remembers spans and joins children to their parents.
+/// A call that waits for its caller.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    span: u64,
+    end: Timestamp,
+    nanos: u64,
+    /// Twice the number of the service, and one more for an error.
+    callee: u32,
+    /// The one before it that waits for the same span, or the next one that is free.
+    next: u32,
+}
+
+/// Remembers spans and joins children to their parents. Services are numbers below 2^31 - 1, which mean
+/// something to the caller only; a number must not get another meaning while
+/// [`forgets`](Self::forgets) does not say that it may.
 #[derive(Debug)]
 pub(super) struct Joins {
     hasher: SeedableRandomState,
-    seen: Rotating<Seen>,
-    /// Calls that wait for their parent, by the parent.
-    waiting: Rotating<Vec<(Print, Call)>>,
-}
-
-impl Joins {
-    /// Remembers at most `max_spans` spans, and lets at most as many calls wait, for at least `window`
-    /// and at most twice as long.
-    pub(super) fn new(window: Duration, max_spans: usize, seed: u64) -> Self {
-        Self {
-            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
-            seen: Rotating::new(window, max_spans / 2, seed),
-            waiting: Rotating::new(window, max_spans / 2, seed),
-        }
-    }
-
-    /// Remembers `span` and hands every call that it completes to `found`, with the caller. Returns
-    /// false, and does nothing, if the span was seen before. `service` is the span's.
-    pub(super) fn join(
-        &mut self,
-        span: &SpanRecord,
-        service: &Arc<Resource>,
-        now: Timestamp,
-        mut found: impl FnMut(&Arc<Resource>, &Call),
-    ) -> bool {
-        self.seen.advance(now);
-        self.waiting.advance(now);
-        let print = |id: u64| self.hasher.hash_one((span.trace_id, id));
-        let own = print(span.span_id);
-        if self.seen.get(own).is_some() {
-            return false;
-        }
-        let parent = span
-            .parent_id
-            .filter(|parent| *parent != span.span_id)
-            .map(print);
-        self.seen.insert(
-            own,
-            Seen {
-                service: Arc::clone(service),
-                parent,
-            },
-        );
-        if let Some(parent) = parent {
-            let call = || Call {
-                callee: Arc::clone(service),
-                end: span.end,
-                seconds: span.end.seconds_since(span.start),
-                error: span.error,
-                trace: span.trace_id,
-                span: span.span_id,
-            };
-            match self.seen.get(parent) {
-                Some(known) if known.service.service == service.service => {}
-                Some(known) => {
-                    if !self.descends(parent, own) {
-                        found(&known.service, &call());
-                    }
-                }
-                None => {
-                    self.waiting.push(parent, (own, call()));
-                }
-            }
-        }
-        for (child, call) in self.waiting.take(own) {
-            if call.callee.service != service.service && !self.descends(own, child) {
-                found(service, &call);
-            }
-        }
-        true
-    }
-
-    /// Whether `ancestor` is among the known ancestors of `span`.
-    fn descends(&self, span: Print, ancestor: Print) -> bool {
-        let mut at = span;
-        for _ in 0..MAX_ANCESTORS {
-            match self.seen.get(at).and_then(|seen| seen.parent) {
-                Some(parent) if parent == ancestor => return true,
-                Some(parent) => at = parent,
-                None => return false,
-            }
-        }
-        false
-    }
-
-    /// About how much memory it takes.
-    pub(super) fn bytes(&self) -> usize {
-        self.seen.bytes(size_of::<Seen>())
-            + self.waiting.bytes(size_of::<Vec<(Print, Call)>>())
-            + self.waiting.held() * size_of::<(Print, Call)>()
-    }
-}
-
-/// A map that forgets: two generations, of which the older is dropped when the younger is as old as
-/// the window or full. So an entry stays at least a window, unless more come than there is room for.
-#[derive(Debug)]
-struct Rotating<V> {
-    young: HashMap<Print, V, FixedState>,
-    old: HashMap<Print, V, FixedState>,
-    /// Entries in `young`, or what its lists hold together.
-    held_young: usize,
-    held_old: usize,
+    /// Two generations, of which the older is dropped when the younger is as old as the window or full.
+    /// So an entry stays at least a window, unless more come than there is room for.
+    young: Generation,
+    old: Generation,
+    /// How often a generation was dropped.
+    dropped: u64,
+    /// When the younger generation began.
     began: Option<Timestamp>,
     window: Duration,
+    /// Most entries of a generation.
     capacity: usize,
 }
 
-impl<V> Rotating<V> {
-    fn new(window: Duration, capacity: usize, seed: u64) -> Self {
-        let map = || HashMap::with_hasher(FixedState::with_seed(seed));
+/// Fingerprints of a span and its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prints {
+    own: Print,
+    parent: Print,
+}
+
+impl Joins {
+    /// Remembers at most `max_spans` spans, those among them that were named but not seen, and lets at
+    /// most as many calls wait, for at least `window` and at most twice as long.
+    pub(super) fn new(window: Duration, max_spans: usize, seed: u64) -> Self {
         Self {
-            young: map(),
-            old: map(),
-            held_young: 0,
-            held_old: 0,
+            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
+            young: Generation::default(),
+            old: Generation::default(),
+            dropped: 0,
             began: None,
             window,
-            capacity: capacity.max(1),
+            capacity: (max_spans / 2).max(1),
         }
     }
 
-    fn advance(&mut self, now: Timestamp) {
+    /// Lets go of what is too old at `now`.
+    pub(super) fn advance(&mut self, now: Timestamp) {
         let began = *self.began.get_or_insert(now);
         if now.since(began) >= self.window {
             // After two windows nothing of the younger generation is worth keeping either.
@@ -183,47 +124,230 @@ impl<V> Rotating<V> {
     fn rotate(&mut self) {
         std::mem::swap(&mut self.young, &mut self.old);
         self.young.clear();
-        self.held_old = std::mem::take(&mut self.held_young);
+        self.dropped += 1;
     }
 
-    fn make_room(&mut self) {
-        if self.held_young >= self.capacity {
+    /// A number that rises; see [`forgets`](Self::forgets).
+    pub(super) fn age(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether nothing is remembered any more of what came when [`age`](Self::age) was `age` or less.
+    pub(super) fn forgets(&self, age: u64) -> bool {
+        self.dropped.saturating_sub(age) >= 2
+    }
+
+    /// The fingerprints by which `span` is known.
+    pub(super) fn prints(&self, span: &SpanRecord) -> Prints {
+        let trace = self.hasher.hash_one(span.trace_id);
+        let parent = span.parent_id.filter(|parent| *parent != span.span_id);
+        Prints {
+            own: self.print(trace, span.span_id),
+            parent: parent.map_or(NOBODY, |parent| self.print(trace, parent)),
+        }
+    }
+
+    fn print(&self, trace: u64, span: u64) -> Print {
+        self.hasher.hash_one((trace, span)).max(NOBODY + 1)
+    }
+
+    /// Remembers `span` and hands every call that it completes to `found`, with the number of the
+    /// caller. Returns false, and does nothing, if the span was seen before. `prints` and `service` are
+    /// the span's.
+    pub(super) fn join(
+        &mut self,
+        span: &SpanRecord,
+        prints: Prints,
+        service: u32,
+        mut found: impl FnMut(u32, Call),
+    ) -> bool {
+        let Prints { own, parent } = prints;
+        // For itself and for its parent.
+        if self.young.len + 2 > self.capacity {
             self.rotate();
         }
-        self.held_young += 1;
+        let (mut waiting, mut waiting_longer) = (NOTHING, NOTHING);
+        match self.young.find_mut(own) {
+            Some(entry) if entry.service != UNSEEN => return false,
+            Some(entry) => waiting = std::mem::replace(&mut entry.waiting, NOTHING),
+            None => {}
+        }
+        match self.old.find_mut(own) {
+            Some(entry) if entry.service != UNSEEN => return false,
+            Some(entry) => waiting_longer = std::mem::replace(&mut entry.waiting, NOTHING),
+            None => {}
+        }
+        let is_parent = waiting != NOTHING || waiting_longer != NOTHING;
+        let caller = self.find(parent);
+        let above = match caller {
+            _ if parent == NOBODY => NOBODY,
+            Some(caller) if caller.above != NOBODY => caller.above,
+            _ => parent,
+        };
+        // Nobody named a span without children: only another can be its own ancestor.
+        let is_cycle = is_parent && caller.is_some() && self.top(above) == own;
+        self.young.remember(Entry {
+            print: own,
+            above: if is_cycle { NOBODY } else { above },
+            service,
+            waiting: NOTHING,
+        });
+        if parent != NOBODY {
+            let call = Call {
+                callee: service,
+                end: span.end,
+                nanos: span.nanos(),
+                error: span.error,
+                span: span.span_id,
+            };
+            match caller {
+                Some(caller) if caller.service == service || is_cycle => {}
+                Some(caller) => found(caller.service, call),
+                None => self.young.push(parent, &call),
+            }
+        }
+        for (longer, mut at) in [(true, waiting_longer), (false, waiting)] {
+            while let Some(call) = self.generation(longer).release(&mut at) {
+                if call.callee != service && !is_cycle {
+                    found(service, call);
+                }
+            }
+        }
+        true
     }
 
-    fn get(&self, key: Print) -> Option<&V> {
-        self.young.get(&key).or_else(|| self.old.get(&key))
+    fn generation(&mut self, longer: bool) -> &mut Generation {
+        if longer {
+            &mut self.old
+        } else {
+            &mut self.young
+        }
     }
 
-    fn insert(&mut self, key: Print, value: V) {
-        self.make_room();
-        self.young.insert(key, value);
+    /// The entry of a span that was seen.
+    fn find(&self, print: Print) -> Option<Entry> {
+        let seen = |entry: &&Entry| entry.service != UNSEEN;
+        let entry = self.young.find(print).filter(seen);
+        entry.or_else(|| self.old.find(print).filter(seen)).copied()
     }
 
-    fn held(&self) -> usize {
-        self.held_young + self.held_old
+    /// The uppermost known ancestor of a span, or itself.
+    fn top(&self, span: Print) -> Print {
+        let mut at = span;
+        for _ in 0..MAX_STEPS {
+            match self.find(at) {
+                Some(entry) if entry.above != NOBODY => at = entry.above,
+                _ => break,
+            }
+        }
+        at
     }
 
-    fn bytes(&self, value: usize) -> usize {
-        (self.young.capacity() + self.old.capacity()) * (size_of::<Print>() + value + 1)
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.young.bytes() + self.old.bytes()
     }
 }
 
-impl<T> Rotating<Vec<T>> {
-    fn push(&mut self, key: Print, item: T) {
-        self.make_room();
-        self.young.entry(key).or_default().push(item);
+/// What came within a window.
+#[derive(Debug, Default)]
+struct Generation {
+    /// By the upper bits of the fingerprint; empty before the first.
+    tables: Vec<HashTable<Entry>>,
+    /// Entries in all of them.
+    len: usize,
+    /// Calls that wait, and places that are free for others.
+    calls: Vec<Waiting>,
+    /// The first free place, or how many there are in all.
+    free: u32,
+}
+
+impl Generation {
+    fn clear(&mut self) {
+        self.tables.iter_mut().for_each(HashTable::clear);
+        self.calls.clear();
+        (self.len, self.free) = (0, 0);
     }
 
-    /// All items of `key`, which leave.
-    fn take(&mut self, key: Print) -> impl Iterator<Item = T> + use<T> {
-        let young = self.young.remove(&key).unwrap_or_default();
-        let old = self.old.remove(&key).unwrap_or_default();
-        self.held_young = self.held_young.saturating_sub(young.len());
-        self.held_old = self.held_old.saturating_sub(old.len());
-        old.into_iter().chain(young)
+    /// Which table. The uppermost 7 bits and the lowest ones serve within it.
+    fn table(print: Print) -> usize {
+        (print >> 48) as usize % TABLES
+    }
+
+    fn find(&self, print: Print) -> Option<&Entry> {
+        let table = self.tables.get(Self::table(print))?;
+        table.find(print, |entry| entry.print == print)
+    }
+
+    fn find_mut(&mut self, print: Print) -> Option<&mut Entry> {
+        let table = self.tables.get_mut(Self::table(print))?;
+        table.find_mut(print, |entry| entry.print == print)
+    }
+
+    /// Adds an entry, or puts it in the place of the one that is there.
+    fn remember(&mut self, entry: Entry) {
+        if self.tables.is_empty() {
+            self.tables.resize_with(TABLES, HashTable::new);
+        }
+        let print = entry.print;
+        if let Some(table) = self.tables.get_mut(Self::table(print)) {
+            match table.entry(print, |entry| entry.print == print, |entry| entry.print) {
+                hash_table::Entry::Occupied(mut known) => *known.get_mut() = entry,
+                hash_table::Entry::Vacant(place) => {
+                    place.insert(entry);
+                    self.len += 1;
+                }
+            }
+        }
+    }
+
+    /// Has `call` wait for `caller`.
+    fn push(&mut self, caller: Print, call: &Call) {
+        let at = self.free;
+        let mut waiting = Waiting {
+            span: call.span,
+            end: call.end,
+            nanos: call.nanos,
+            callee: call.callee << 1 | u32::from(call.error),
+            next: NOTHING,
+        };
+        match self.find_mut(caller) {
+            Some(entry) => waiting.next = std::mem::replace(&mut entry.waiting, at),
+            None => self.remember(Entry {
+                print: caller,
+                above: NOBODY,
+                service: UNSEEN,
+                waiting: at,
+            }),
+        }
+        match self.calls.get_mut(at as usize) {
+            Some(place) => self.free = std::mem::replace(place, waiting).next,
+            None => {
+                self.calls.push(waiting);
+                self.free = self.calls.len() as u32;
+            }
+        }
+    }
+
+    /// Takes out the call at `at`, which goes on to the next.
+    fn release(&mut self, at: &mut u32) -> Option<Call> {
+        let place = self.calls.get_mut(*at as usize)?;
+        let waiting = *place;
+        place.next = std::mem::replace(&mut self.free, *at);
+        *at = waiting.next;
+        Some(Call {
+            callee: waiting.callee >> 1,
+            end: waiting.end,
+            nanos: waiting.nanos,
+            error: waiting.callee & 1 == 1,
+            span: waiting.span,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let entries: usize = self.tables.iter().map(HashTable::allocation_size).sum();
+        let tables = self.tables.capacity() * size_of::<HashTable<Entry>>();
+        entries + tables + self.calls.capacity() * size_of::<Waiting>()
     }
 }
 
@@ -231,14 +355,7 @@ impl<T> Rotating<Vec<T>> {
 mod tests {
     use super::*;
 
-    fn resource(service: &str) -> Arc<Resource> {
-        Arc::new(Resource {
-            service: service.into(),
-            attributes: Default::default(),
-        })
-    }
-
-    /// A joiner and the edges it found.
+    /// A joiner and the edges it found. Services are letters.
     struct Case {
         joins: Joins,
         edges: Vec<String>,
@@ -252,79 +369,114 @@ mod tests {
             }
         }
 
-        fn span(&mut self, at: i64, service: &str, id: u64, parent: Option<u64>) -> bool {
+        fn span(&mut self, at: i64, service: char, id: u64, parent: Option<u64>) -> bool {
             let span = SpanRecord {
-                resource: resource(service),
-                name: "x".into(),
-                kind: crate::model::SpanKind::Server,
-                start: Timestamp::from_secs(at),
-                end: Timestamp::from_secs(at + 1),
-                error: false,
                 trace_id: 1,
                 span_id: id,
                 parent_id: parent,
+                start: Timestamp::from_secs(at),
+                end: Timestamp::from_secs(at + 1),
+                operation: 0,
+                error: id.is_multiple_of(2),
             };
+            self.joins.advance(Timestamp::from_secs(at));
             let edges = &mut self.edges;
-            self.joins.join(
-                &span,
-                &span.resource,
-                Timestamp::from_secs(at),
-                |caller, call| edges.push(format!("{}>{}", caller.service, call.callee.service)),
-            )
+            let prints = self.joins.prints(&span);
+            self.joins
+                .join(&span, prints, service as u32, |caller, call| {
+                    let name = |number| char::from_u32(number).unwrap();
+                    edges.push(format!("{}>{}", name(caller), name(call.callee)));
+                    assert_eq!(call.error, call.span.is_multiple_of(2));
+                    assert_eq!(call.nanos, 1_000_000_000);
+                })
         }
     }
 
     #[test]
     fn children_find_their_parents_in_either_order() {
         let mut case = Case::new(1000);
-        assert!(case.span(0, "shop", 1, None));
-        assert!(case.span(0, "shop", 2, Some(1)));
-        assert!(case.span(0, "cart", 3, Some(2)));
-        assert_eq!(case.edges, ["shop>cart"]);
-        assert!(case.span(0, "db", 11, Some(10)));
-        assert!(case.span(0, "cache", 12, Some(10)));
-        assert!(case.span(0, "cart", 13, Some(10)));
-        assert!(case.span(0, "cart", 10, Some(9)));
-        assert_eq!(case.edges, ["shop>cart", "cart>db", "cart>cache"]);
-        assert!(!case.span(0, "cart", 10, Some(9)), "seen before");
+        assert!(case.span(0, 's', 1, None));
+        assert!(case.span(0, 's', 2, Some(1)));
+        assert!(case.span(0, 'c', 3, Some(2)));
+        assert_eq!(case.edges, ["s>c"]);
+        assert!(case.span(0, 'd', 11, Some(10)));
+        assert!(case.span(0, 'e', 12, Some(10)));
+        assert!(case.span(0, 'c', 13, Some(10)));
+        assert!(case.span(0, 'c', 10, Some(9)));
+        case.edges.sort();
+        assert_eq!(case.edges, ["c>d", "c>e", "s>c"]);
+        assert!(!case.span(0, 'c', 10, Some(9)), "seen before");
         assert_eq!(case.edges.len(), 3);
+    }
+
+    #[test]
+    fn a_parent_is_waited_for_through_a_change_of_generations() {
+        let mut case = Case::new(1000);
+        assert!(case.span(0, 'd', 11, Some(10)));
+        assert!(case.span(61, 'e', 12, Some(10)), "another generation");
+        assert!(case.span(61, 'f', 14, Some(12)));
+        assert!(case.span(62, 'c', 10, Some(9)));
+        case.edges.sort();
+        assert_eq!(case.edges, ["c>d", "c>e", "e>f"]);
+        assert!(
+            case.span(122, 'g', 15, Some(10)),
+            "the parent is in the older"
+        );
+        assert_eq!(case.edges.len(), 4);
+        assert!(!case.span(123, 'c', 10, Some(9)));
+        assert!(case.span(190, 'h', 16, Some(10)), "and is forgotten");
+        assert_eq!(case.edges.len(), 4);
+        // A place that a call left is used again.
+        for id in 100..200 {
+            assert!(case.span(190, 'a', 2 * id + 1, Some(2 * id)));
+            assert!(case.span(190, 'b', 2 * id, None));
+        }
+        assert_eq!(case.edges.len(), 104);
+        assert!(case.joins.young.calls.len() <= 2);
     }
 
     #[test]
     fn no_edge_from_itself_from_a_cycle_or_from_nowhere() {
         let mut case = Case::new(1000);
-        case.span(0, "a", 1, Some(1));
-        case.span(0, "a", 2, Some(99));
-        case.span(0, "a", 3, Some(4));
-        case.span(0, "b", 4, Some(3));
+        case.span(0, 'a', 1, Some(1));
+        case.span(0, 'a', 2, Some(99));
+        case.span(0, 'a', 3, Some(4));
+        case.span(0, 'b', 4, Some(3));
         assert!(case.edges.is_empty(), "{:?}", case.edges);
         // Of a longer cycle the span that closes it makes no edge.
-        case.span(0, "a", 5, Some(6));
-        case.span(0, "b", 6, Some(7));
+        case.span(0, 'a', 5, Some(6));
+        case.span(0, 'b', 6, Some(7));
         let open = case.edges.len();
-        case.span(0, "c", 7, Some(5));
+        case.span(0, 'c', 7, Some(5));
         assert_eq!(case.edges.len(), open);
     }
 
     #[test]
     fn memory_is_bounded_in_time_and_number() {
         let mut case = Case::new(1000);
-        assert!(case.span(0, "a", 1, None));
-        assert!(!case.span(59, "a", 1, None));
-        assert!(!case.span(61, "a", 1, None), "kept for at least the window");
-        assert!(case.span(130, "a", 1, None), "and at most for two");
+        assert!(case.span(0, 'a', 1, None));
+        assert!(!case.span(59, 'a', 1, None));
+        assert!(!case.span(61, 'a', 1, None), "kept for at least the window");
+        assert!(case.span(130, 'a', 1, None), "and at most for two");
         for id in 10..100_000 {
-            assert!(case.span(130, "a", id, Some(id + 1_000_000)));
+            assert!(case.span(130, 'a', id, Some(id + 1_000_000)));
         }
         let before = case.joins.bytes();
         for id in 200_000..300_000 {
-            assert!(case.span(130, "a", id, Some(id + 1_000_000)));
+            assert!(case.span(130, 'a', id, Some(id + 1_000_000)));
         }
-        assert!(case.joins.bytes() <= before);
-        assert!(case.joins.seen.held() <= 1000 && case.joins.waiting.held() <= 1000);
-        assert!(case.span(131, "a", 10, None), "the oldest leave");
+        assert!(case.joins.bytes() <= before + before / 2);
+        let (young, old) = (&case.joins.young, &case.joins.old);
+        assert!(young.len + old.len <= 1000 && young.calls.len() + old.calls.len() <= 1000);
+        assert!(case.span(131, 'a', 10, None), "the oldest leave");
         // The clock is set back by an hour: forgetting goes on.
-        assert!(case.span(-3600, "a", 400_000, None));
-        assert!(case.span(-3400, "a", 400_000, None));
+        assert!(case.span(-3600, 'a', 400_000, None));
+        assert!(case.span(-3400, 'a', 400_000, None));
+    }
+
+    #[test]
+    fn what_is_remembered_is_small() {
+        assert_eq!((size_of::<Entry>(), size_of::<Waiting>()), (24, 32));
+        assert_eq!(size_of::<SpanRecord>(), 64);
     }
 }

@@ -3,12 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::cases::{DELTA_RATE, RATE, TICK, point, span};
+use super::cases::{DELTA_RATE, RATE, Spoken, TICK, point, span};
 use super::exponential_histogram::tests::exponential;
 use super::histogram::tests::histogram;
 use super::*;
 use crate::model::{
-    ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, SpanRecord, SummaryPoint,
+    Batch, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, SummaryPoint,
     Temporality,
 };
 
@@ -230,7 +230,7 @@ fn any_points() -> impl Strategy<Value = Vec<MetricPoint>> {
 }
 
 /// A span among few services, traces and ids, so that repeats, parents and cycles occur.
-fn any_span() -> impl Strategy<Value = SpanRecord> {
+fn any_span() -> impl Strategy<Value = Spoken> {
     let ids = (1..9u128, 1..12u64, prop::option::of(1..12u64));
     (
         ids,
@@ -242,17 +242,22 @@ fn any_span() -> impl Strategy<Value = SpanRecord> {
     )
         .prop_map(|((trace, id, parent), service, name, end, micros, error)| {
             let end = end * 1_000_000;
-            let mut span = span(&format!("s{service}"), &format!("n{name}"), trace, id, end);
-            span.start = Timestamp::from_nanos(end - micros * 1000);
-            span.parent_id = parent;
-            span.error = error;
-            span
+            let mut it = span(&format!("s{service}"), &format!("n{name}"), trace, id, end);
+            it.span.start = Timestamp::from_nanos(end - micros * 1000);
+            it.span.parent_id = parent;
+            it.span.error = error;
+            it
         })
 }
 
-/// The samples of `spans`, split by trace among `parts` aggregators that are emptied every
-/// `take_every` spans.
-fn span_samples(spans: &[SpanRecord], parts: u128, take_every: usize) -> Vec<(u128, Emitted)> {
+/// The samples of `spans`, which come in requests of `request` spans, split by trace among `parts`
+/// aggregators that are emptied every `take_every` requests.
+fn span_samples(
+    spans: &[Spoken],
+    request: usize,
+    parts: u128,
+    take_every: usize,
+) -> Vec<(u128, Emitted)> {
     let mut aggregators: Vec<_> = (0..parts)
         .map(|seed| {
             SpanAggregator::new(SpanSettings {
@@ -268,9 +273,15 @@ fn span_samples(spans: &[SpanRecord], parts: u128, take_every: usize) -> Vec<(u1
             owner.absorb(partial, Timestamp::EPOCH, TICK, &mut Vec::new());
         }
     };
-    for (index, span) in spans.iter().enumerate() {
-        let part = (span.trace_id % parts) as usize;
-        aggregators[part].apply(span, Timestamp::EPOCH);
+    for (index, request) in spans.chunks(request).enumerate() {
+        let mut batch = Batch::default();
+        for spoken in request {
+            batch.add_span(spoken.operation.clone(), spoken.span);
+        }
+        for (part, aggregator) in (0..).zip(&mut aggregators) {
+            let spans = batch.spans.iter().filter(|s| s.trace_id % parts == part);
+            aggregator.apply(&batch.operations, spans, Timestamp::EPOCH, |_, _| {});
+        }
         if index % take_every == 0 {
             absorb(&mut aggregators);
         }
@@ -483,14 +494,16 @@ proptest! {
     }
 
     #[test]
-    fn samples_of_spans_do_not_depend_on_how_traces_are_split(
+    fn samples_of_spans_do_not_depend_on_requests_or_on_how_traces_are_split(
         spans in vec(any_span(), 1..150),
+        request in 1..60usize,
         parts in 2..5u128,
         take_every in 1..40usize,
     ) {
-        let whole = span_samples(&spans, 1, usize::MAX);
+        let whole = span_samples(&spans, 1, 1, usize::MAX);
         prop_assert!(!whole.is_empty());
-        prop_assert_eq!(whole, span_samples(&spans, parts, take_every));
+        prop_assert_eq!(&whole, &span_samples(&spans, request, 1, usize::MAX));
+        prop_assert_eq!(&whole, &span_samples(&spans, request, parts, take_every));
     }
 
     #[test]
@@ -502,8 +515,8 @@ proptest! {
         let mut seen = std::collections::HashSet::new();
         for index in order {
             let span = index.get(&spans);
-            let new = seen.insert((span.trace_id, span.span_id));
-            let applied = aggregator.apply(span, Timestamp::EPOCH);
+            let new = seen.insert((span.span.trace_id, span.span.span_id));
+            let applied = span.apply(&mut aggregator, Timestamp::EPOCH);
             prop_assert_eq!(applied == SpanApplied::Counted, new);
         }
         let taken = aggregator.take();
@@ -520,7 +533,7 @@ proptest! {
         let mut aggregator = SpanAggregator::new(SpanSettings::default());
         let mut series = SpanSeries::new();
         for span in &spans {
-            aggregator.apply(span, Timestamp::EPOCH);
+            span.apply(&mut aggregator, Timestamp::EPOCH);
         }
         let (mut out, mut again) = (Vec::new(), Vec::new());
         for partial in aggregator.take() {

@@ -14,8 +14,9 @@
 //! - `temporality`: delta and cumulative, resets, gaps, two writers on one series;
 //! - `gauge`, `sum`, `summary`, `histogram`, `exponential_histogram`, and `distribution` for what both
 //!   of these emit;
-//! - `span`: spans of many traces gathered by series and tick; `edge`: who calls whom;
-//!   `span_series`: what was gathered in many places becomes samples; `sketch`: their percentiles.
+//! - `span`: spans of many traces gathered by series and tick; `edge`: who calls whom; `services`: as
+//!   small numbers; `breakdown`: by instance and version; `span_series`: what was gathered in many
+//!   places becomes samples; `sketch`: their percentiles.
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ mod summary;
 mod sketch;
 mod edge;
 mod breakdown;
+mod services;
 mod span;
 mod span_series;
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! Spans gathered by series and tick, wherever their trace happens to be handled.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 
-use super::breakdown::{Breakdown, Sender};
-use super::edge::Joins;
+use super::breakdown::{Breakdown, Cell, Sender};
+use super::edge::{Call, Joins, Prints};
+use super::services::Services;
 use super::{Sketch, tick_end};
 use crate::model::{
-    AttributeValue, Attributes, Exemplar, Instrument, MetricKind, Reject, Resource, Scope,
-    SeriesId, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
+    AttributeValue, Attributes, Exemplar, Instrument, MetricKind, Operation, Reject, Resource,
+    Scope, SeriesId, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
 };
 
 /// How spans are gathered, and how much of them is remembered.
@@ -24,7 +26,7 @@ pub struct SpanSettings {
     /// For at least this long a span is known to have been seen, and waits for its parent. Default
     /// 60 s.
     pub window: Duration,
-    /// So many spans are remembered at most; the oldest leave. Some 64 bytes each, twice that for one
+    /// So many spans are remembered at most; the oldest leave. Some 40 bytes each, twice that for one
     /// that waits for its parent. Default 400,000.
     pub max_spans: usize,
     /// So many (series, tick) pairs are gathered at most between two calls of
@@ -109,30 +111,53 @@ pub(super) fn slower(a: Option<Exemplar>, b: Option<Exemplar>) -> Option<Exempla
 pub struct SpanAggregator {
     settings: SpanSettings,
     joins: Joins,
-    /// Services as resources that carry nothing but the name.
-    services: HashMap<Arc<str>, Arc<Resource>, FixedState>,
-    series: HashMap<Key, Gathered, FixedState>,
-    /// (series, tick) pairs in `series`.
-    partials: usize,
+    services: Services,
+    series: Table,
     words: Words,
-    /// Who sent the last span: neighbours mostly share their resource.
-    sender: Option<Sender>,
+    /// The operations of the request in hand, and the calls that a span completes; kept to spare
+    /// allocations.
+    known: Vec<Known>,
+    calls: Vec<(u32, Call)>,
 }
 
-/// What tells a series within the aggregator; cheaper than its id, which takes a SHA-256.
+/// What tells a series within the aggregator; cheaper than its id, which takes a SHA-256. Services are
+/// numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    Spans(Arc<str>, Arc<str>, SpanKind),
-    Edge(Arc<str>, Arc<str>),
-    Overflow(Arc<str>),
+enum Key<Name> {
+    Spans(u32, SpanKind, Name),
+    Edge(u32, u32),
+    Overflow(u32),
+}
+
+/// Series that have spans now, or had some before the last [`SpanAggregator::take`].
+#[derive(Debug)]
+struct Table {
+    hasher: FixedState,
+    /// Positions in `gathered`.
+    table: HashTable<u32>,
+    gathered: Vec<Gathered>,
+    /// (series, tick) pairs in all of them.
+    partials: usize,
+    most: usize,
 }
 
 #[derive(Debug)]
 struct Gathered {
+    key: Key<Arc<str>>,
+    hash: u64,
     id: SeriesId,
     identity: Arc<SeriesIdentity>,
     /// A few ticks at a time, the newest as a rule last.
     ticks: Vec<SpanPartial>,
+}
+
+/// Where spans of one series and tick go.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// To this series and this partial of it.
+    Here(u32, u32),
+    /// To a partial that is to be made.
+    New,
 }
 
 /// Texts that all identities share.
@@ -144,232 +169,394 @@ struct Words {
     seconds: Arc<str>,
 }
 
-/// What one span adds to a series.
-struct Observed {
-    seconds: f64,
-    error: bool,
-    trace: u128,
-    span: u64,
+/// What is known of an operation of a request.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// Number of its service; `None` while nobody asked, and `Some(None)` if there are too many.
+    service: Option<Option<u32>>,
+    /// Where its last span went.
+    last: Option<Run>,
+}
+
+/// Spans of an operation that go to the same place.
+#[derive(Debug, Clone)]
+struct Run {
+    /// Begin and end of the tick.
+    begins: Timestamp,
+    tick: Timestamp,
+    series: u32,
+    partial: u32,
+    /// Those that the partial's breakdown does not hold yet.
+    cell: Cell,
 }
 
 impl SpanAggregator {
     /// Without any span.
     pub fn new(settings: SpanSettings) -> Self {
-        let hasher = FixedState::with_seed(settings.seed);
         Self {
             joins: Joins::new(settings.window, settings.max_spans, settings.seed),
-            services: HashMap::with_hasher(hasher.clone()),
-            series: HashMap::with_hasher(hasher),
-            partials: 0,
-            sender: None,
+            services: Services::new(settings.max_services, settings.seed),
+            series: Table {
+                hasher: FixedState::with_seed(settings.seed),
+                table: HashTable::new(),
+                gathered: Vec::new(),
+                partials: 0,
+                most: settings.max_partials,
+            },
             words: Words {
                 scope: Arc::default(),
                 span_duration: "span.duration".into(),
                 edge_duration: "edge.duration".into(),
                 seconds: "s".into(),
             },
+            known: Vec::new(),
+            calls: Vec::new(),
             settings,
         }
     }
 
-    /// Takes in one span. It may complete calls between services: those whose callee's span this is,
-    /// or whose caller's.
-    pub fn apply(&mut self, span: &SpanRecord, now: Timestamp) -> SpanApplied {
-        if span.end < now.minus(self.settings.max_age) {
-            return SpanApplied::Late;
+    /// Takes in spans of `operations`, and says of each what became of it. A span may complete calls
+    /// between services: those whose callee's span it is, or whose caller's.
+    ///
+    /// A span whose operation is not among them is none.
+    pub fn apply<'a>(
+        &mut self,
+        operations: &[Operation],
+        spans: impl IntoIterator<Item = &'a SpanRecord>,
+        now: Timestamp,
+        mut became: impl FnMut(&'a SpanRecord, SpanApplied),
+    ) {
+        self.joins.advance(now);
+        let oldest = now.minus(self.settings.max_age);
+        let mut known = std::mem::take(&mut self.known);
+        known.clear();
+        known.resize(operations.len(), Known::default());
+        for span in spans {
+            let at = span.operation as usize;
+            let (Some(operation), Some(known)) = (operations.get(at), known.get_mut(at)) else {
+                continue;
+            };
+            let applied = if span.end < oldest {
+                SpanApplied::Late
+            } else {
+                let prints = self.joins.prints(span);
+                self.take_in(operation, known, span, prints)
+            };
+            became(span, applied);
         }
-        let Some(service) = self.service(&span.resource.service) else {
-            return SpanApplied::Rejected(Reject::ServiceLimit);
-        };
-        let name = Arc::clone(&service.service);
-        let mut key = Key::Spans(Arc::clone(&name), Arc::clone(&span.name), span.kind);
-        let tick = tick_end(span.end, self.settings.tick);
-        if !self.has_room(&key, tick, 1) {
-            key = Key::Overflow(name);
-            if !self.has_room(&key, tick, 2) {
-                return SpanApplied::Rejected(Reject::SeriesLimit);
+        let age = self.joins.age();
+        let mut sender: Option<(&Arc<Resource>, Sender<'_>)> = None;
+        for (operation, known) in operations.iter().zip(&mut known) {
+            if let (Some(Some(service)), Some(run)) = (known.service, known.last.take()) {
+                self.services.used(service, age);
+                // Neighbours mostly share their resource.
+                let resource = &operation.resource;
+                let sender = match &sender {
+                    Some((known, sender)) if Arc::ptr_eq(known, resource) => sender,
+                    _ => &sender.insert((resource, Sender::of(resource))).1,
+                };
+                self.series.settle(&run, sender);
             }
         }
-        let mut calls = Vec::new();
-        let new = self.joins.join(span, &service, now, |caller, call| {
-            calls.push((Arc::clone(caller), call.clone()));
+        self.known = known;
+    }
+
+    fn take_in(
+        &mut self,
+        operation: &Operation,
+        known: &mut Known,
+        span: &SpanRecord,
+        prints: Prints,
+    ) -> SpanApplied {
+        let service = *known
+            .service
+            .get_or_insert_with(|| self.services.number(&operation.resource.service));
+        let Some(service) = service else {
+            return SpanApplied::Rejected(Reject::ServiceLimit);
+        };
+        let length = self.settings.tick;
+        // Neighbours mostly end in one tick.
+        let same = known.last.as_ref();
+        let same = same.filter(|run| span.end > run.begins && span.end <= run.tick);
+        let (tick, place, key) = match same {
+            Some(run) => (run.tick, Place::Here(run.series, run.partial), None),
+            None => {
+                let tick = tick_end(span.end, length);
+                let key = Key::Spans(service, operation.kind, &operation.name);
+                match self.series.place(&key, tick, 1) {
+                    Some(place) => (tick, place, Some(key)),
+                    None => {
+                        let key = Key::Overflow(service);
+                        match self.series.place(&key, tick, 2) {
+                            Some(place) => (tick, place, Some(key)),
+                            None => return SpanApplied::Rejected(Reject::SeriesLimit),
+                        }
+                    }
+                }
+            }
+        };
+        let calls = &mut self.calls;
+        calls.clear();
+        let new = self.joins.join(span, prints, service, |caller, call| {
+            calls.push((caller, call));
         });
         if !new {
             return SpanApplied::Repeated;
         }
-        let observed = Observed {
-            seconds: span.end.seconds_since(span.start),
-            error: span.error,
-            trace: span.trace_id,
-            span: span.span_id,
-        };
-        let sender = match self.sender.take() {
-            Some(sender) if sender.is(&span.resource) => sender,
-            _ => Sender::of(&span.resource),
-        };
-        self.gather(key, &service, tick, &observed, Some(&sender));
-        self.sender = Some(sender);
-        for (caller, call) in calls {
-            let key = Key::Edge(
-                Arc::clone(&caller.service),
-                Arc::clone(&call.callee.service),
-            );
-            let tick = tick_end(call.end, self.settings.tick);
-            if self.has_room(&key, tick, 1) {
-                let observed = Observed {
-                    seconds: call.seconds,
-                    error: call.error,
-                    trace: call.trace,
-                    span: call.span,
-                };
-                self.gather(key, &caller, tick, &observed, None);
+        let nanos = span.nanos();
+        if let Some(key) = key {
+            if let Some(run) = known.last.take() {
+                self.series.settle(&run, &Sender::of(&operation.resource));
             }
+            let (series, partial) = match place {
+                Place::Here(series, partial) => (series, partial),
+                Place::New => self.series.make(&key, tick, &self.words, &self.services),
+            };
+            known.last = Some(Run {
+                begins: tick.minus(length),
+                tick,
+                series,
+                partial,
+                cell: Cell::default(),
+            });
+        }
+        if let Some(run) = &mut known.last {
+            run.cell.add(Cell::of(nanos, span.error));
+            if let Some(partial) = self.series.partial(run.series, run.partial) {
+                partial.observe(nanos, span.error, span.trace_id, span.span_id);
+            }
+        }
+        for (caller, call) in std::mem::take(&mut self.calls) {
+            self.gather_call(caller, &call, span.trace_id);
         }
         SpanApplied::Counted
     }
 
+    fn gather_call(&mut self, caller: u32, call: &Call, trace: u128) {
+        let key = Key::Edge(caller, call.callee);
+        let tick = tick_end(call.end, self.settings.tick);
+        let (series, partial) = match self.series.place(&key, tick, 1) {
+            Some(Place::Here(series, partial)) => (series, partial),
+            Some(Place::New) => self.series.make(&key, tick, &self.words, &self.services),
+            None => return,
+        };
+        if let Some(partial) = self.series.partial(series, partial) {
+            partial.observe(call.nanos, call.error, trace, call.span);
+        }
+    }
+
     /// Everything gathered since the last call, by series and tick.
     pub fn take(&mut self) -> Vec<SpanPartial> {
-        let mut taken = Vec::with_capacity(self.partials);
-        // A series without spans since the last call leaves, so the table is bounded by what is
-        // gathered between two calls.
-        self.series.retain(|_, gathered| {
-            let busy = !gathered.ticks.is_empty();
-            taken.append(&mut gathered.ticks);
-            busy
+        let mut taken = self.series.take();
+        let joins = &self.joins;
+        let held = self.series.gathered.iter().map(|gathered| &gathered.key);
+        let held = held.flat_map(|key| match *key {
+            Key::Spans(service, ..) | Key::Overflow(service) => [service, service],
+            Key::Edge(caller, callee) => [caller, callee],
         });
-        self.partials = 0;
-        self.services
-            .retain(|_, resource| Arc::strong_count(resource) > 1);
-        taken.sort_unstable_by_key(|partial| (partial.series, partial.tick_end));
+        self.services.release(held, |age| joins.forgets(age));
+        taken.sort_by_cached_key(|partial| (partial.series, partial.tick_end));
         taken
     }
 
     /// How many (series, tick) pairs [`take`](Self::take) would return; taking early, before
     /// [`SpanSettings::max_partials`] is reached, avoids the overflow series.
     pub fn gathered(&self) -> usize {
-        self.partials
+        self.series.partials
     }
 
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
-        let partials: usize = self
-            .series
-            .values()
-            .flat_map(|gathered| &gathered.ticks)
-            .map(|partial| {
-                size_of::<SpanPartial>() + partial.sketch.bytes() + partial.breakdown.bytes()
-            })
-            .sum();
-        self.joins.bytes() + partials + self.series.capacity() * size_of::<(Key, Gathered)>()
+        self.joins.bytes() + self.series.bytes() + self.services.bytes()
+    }
+}
+
+impl Table {
+    fn hash<Name: Hash>(&self, key: &Key<Name>) -> u64 {
+        self.hasher.hash_one(key)
     }
 
-    /// The service as a resource; `None` if there are too many.
-    fn service(&mut self, name: &Arc<str>) -> Option<Arc<Resource>> {
-        if let Some(known) = self.services.get(name) {
-            return Some(Arc::clone(known));
-        }
-        if self.services.len() >= self.settings.max_services {
-            return None;
-        }
-        let attributes = [("service.name".into(), AttributeValue::from(&**name))];
-        let resource = Arc::new(Resource {
-            service: Arc::clone(name),
-            attributes: Attributes::from_pairs(attributes),
+    fn find(&self, key: &Key<&Arc<str>>) -> Option<u32> {
+        let is_same = |at: &u32| {
+            let known = self.gathered.get(*at as usize);
+            known.is_some_and(|known| known.key.borrow() == *key)
+        };
+        self.table.find(self.hash(key), is_same).copied()
+    }
+
+    /// Where spans of `key` and `tick` go, within `share` times the limit; `None` if there is no room.
+    fn place(&self, key: &Key<&Arc<str>>, tick: Timestamp, share: usize) -> Option<Place> {
+        let known = self.find(key).and_then(|series| {
+            let ticks = &self.gathered.get(series as usize)?.ticks;
+            let partial = ticks.iter().rposition(|partial| partial.tick_end == tick)?;
+            Some(Place::Here(series, partial as u32))
         });
-        self.services
-            .insert(Arc::clone(name), Arc::clone(&resource));
-        Some(resource)
+        let has_room = self.partials < self.most.saturating_mul(share);
+        known.or_else(|| has_room.then_some(Place::New))
     }
 
-    /// Whether `key` can be gathered for `tick` within `share` times the limit.
-    fn has_room(&self, key: &Key, tick: Timestamp, share: usize) -> bool {
-        self.partials < self.settings.max_partials.saturating_mul(share)
-            || self.series.get(key).is_some_and(|gathered| {
-                gathered
-                    .ticks
-                    .iter()
-                    .any(|partial| partial.tick_end == tick)
-            })
-    }
-
-    fn gather(
+    /// Makes the partial that [`place`](Self::place) found room for.
+    fn make(
         &mut self,
-        key: Key,
-        reporter: &Arc<Resource>,
+        key: &Key<&Arc<str>>,
         tick: Timestamp,
-        seen: &Observed,
-        sender: Option<&Sender>,
-    ) {
-        let words = &self.words;
-        let gathered = self.series.entry(key).or_insert_with_key(|key| {
-            let identity = words.identity(key, reporter);
-            Gathered {
+        words: &Words,
+        services: &Services,
+    ) -> (u32, u32) {
+        let series = self.find(key).unwrap_or_else(|| {
+            let identity = words.identity(key, services);
+            let series = self.gathered.len() as u32;
+            let hash = self.hash(key);
+            self.gathered.push(Gathered {
+                key: key.to_owned(),
+                hash,
                 id: identity.id(),
                 identity: Arc::new(identity),
                 ticks: Vec::new(),
-            }
-        });
-        let at = gathered
-            .ticks
-            .iter()
-            .rposition(|partial| partial.tick_end == tick);
-        let at = at.unwrap_or_else(|| {
-            self.partials += 1;
-            gathered.ticks.push(SpanPartial {
-                identity: Arc::clone(&gathered.identity),
-                series: gathered.id,
-                tick_end: tick,
-                count: 0,
-                errors: 0,
-                sketch: Sketch::new(),
-                slowest: None,
-                failed: None,
-                breakdown: Breakdown::default(),
             });
-            gathered.ticks.len() - 1
+            let hash_of = |at: &u32| {
+                self.gathered
+                    .get(*at as usize)
+                    .map_or(0, |known| known.hash)
+            };
+            self.table.insert_unique(hash, series, hash_of);
+            series
         });
-        if let Some(partial) = gathered.ticks.get_mut(at) {
-            partial.observe(seen);
-            if let Some(sender) = sender {
-                partial.breakdown.add(sender, seen.seconds, seen.error);
-            }
+        let Some(gathered) = self.gathered.get_mut(series as usize) else {
+            return (series, 0);
+        };
+        self.partials += 1;
+        gathered.ticks.push(SpanPartial {
+            identity: Arc::clone(&gathered.identity),
+            series: gathered.id,
+            tick_end: tick,
+            count: 0,
+            errors: 0,
+            sketch: Sketch::new(),
+            slowest: None,
+            failed: None,
+            breakdown: Breakdown::default(),
+        });
+        (series, (gathered.ticks.len() - 1) as u32)
+    }
+
+    fn partial(&mut self, series: u32, partial: u32) -> Option<&mut SpanPartial> {
+        let gathered = self.gathered.get_mut(series as usize)?;
+        gathered.ticks.get_mut(partial as usize)
+    }
+
+    /// Has the breakdown hold the spans of a run, too.
+    fn settle(&mut self, run: &Run, sender: &Sender<'_>) {
+        if let Some(partial) = self.partial(run.series, run.partial) {
+            partial.breakdown.add(sender, run.cell);
+        }
+    }
+
+    /// All partials. A series without spans since the last call leaves, so the table is bounded by what
+    /// is gathered between two calls.
+    fn take(&mut self) -> Vec<SpanPartial> {
+        let mut taken = Vec::with_capacity(self.partials);
+        self.gathered.retain_mut(|gathered| {
+            let is_busy = !gathered.ticks.is_empty();
+            taken.append(&mut gathered.ticks);
+            is_busy
+        });
+        self.partials = 0;
+        self.table.clear();
+        for (at, gathered) in (0..).zip(&self.gathered) {
+            let hash_of = |at: &u32| {
+                self.gathered
+                    .get(*at as usize)
+                    .map_or(0, |known| known.hash)
+            };
+            self.table.insert_unique(gathered.hash, at, hash_of);
+        }
+        taken
+    }
+
+    fn bytes(&self) -> usize {
+        let partials = self.gathered.iter().flat_map(|gathered| {
+            let more = gathered.ticks.capacity() - gathered.ticks.len();
+            let inside = |partial: &SpanPartial| {
+                size_of::<SpanPartial>() + partial.sketch.bytes() + partial.breakdown.bytes()
+            };
+            gathered
+                .ticks
+                .iter()
+                .map(inside)
+                .chain([more * size_of::<SpanPartial>()])
+        });
+        let series = self.gathered.capacity() * size_of::<Gathered>();
+        partials.sum::<usize>() + series + self.table.allocation_size()
+    }
+}
+
+impl Key<Arc<str>> {
+    fn borrow(&self) -> Key<&Arc<str>> {
+        match self {
+            Self::Spans(service, kind, name) => Key::Spans(*service, *kind, name),
+            Self::Edge(caller, callee) => Key::Edge(*caller, *callee),
+            Self::Overflow(service) => Key::Overflow(*service),
+        }
+    }
+}
+
+impl Key<&Arc<str>> {
+    fn to_owned(&self) -> Key<Arc<str>> {
+        match self {
+            Self::Spans(service, kind, name) => Key::Spans(*service, *kind, Arc::clone(name)),
+            Self::Edge(caller, callee) => Key::Edge(*caller, *callee),
+            Self::Overflow(service) => Key::Overflow(*service),
         }
     }
 }
 
 impl SpanPartial {
-    fn observe(&mut self, seen: &Observed) {
-        let exemplar = Some(Exemplar {
-            trace_id: seen.trace,
-            span_id: seen.span,
-            value: seen.seconds,
-        });
+    fn observe(&mut self, nanos: u64, error: bool, trace_id: u128, span_id: u64) {
+        let seconds = nanos as f64 / 1e9;
         self.count += 1;
-        self.sketch.add(seen.seconds);
-        self.slowest = slower(self.slowest, exemplar);
-        if seen.error {
+        self.sketch.add(seconds);
+        let exemplar = || {
+            Some(Exemplar {
+                trace_id,
+                span_id,
+                value: seconds,
+            })
+        };
+        let is_slower = |than: Option<Exemplar>| than.is_none_or(|than| seconds >= than.value);
+        if is_slower(self.slowest) {
+            self.slowest = slower(self.slowest, exemplar());
+        }
+        if error {
             self.errors += 1;
-            self.failed = slower(self.failed, exemplar);
+            if is_slower(self.failed) {
+                self.failed = slower(self.failed, exemplar());
+            }
         }
     }
 }
 
 impl Words {
-    fn identity(&self, key: &Key, reporter: &Arc<Resource>) -> SeriesIdentity {
+    fn identity(&self, key: &Key<&Arc<str>>, services: &Services) -> SeriesIdentity {
         let text = |name: &str, value: &str| (name.into(), AttributeValue::from(value));
-        let (metric, kind, attributes) = match key {
-            Key::Spans(_, name, kind) => (
+        let (reporter, metric, kind, attributes) = match *key {
+            Key::Spans(service, kind, name) => (
+                service,
                 &self.span_duration,
                 MetricKind::Spans,
                 Attributes::from_pairs([text("span.name", name), text("span.kind", kind.name())]),
             ),
-            Key::Edge(_, callee) => (
-                &self.edge_duration,
-                MetricKind::Edge,
-                Attributes::from_pairs([text("peer.service", callee)]),
-            ),
-            Key::Overflow(_) => (
+            Key::Edge(caller, callee) => {
+                let callee = &services.resource(callee).service;
+                (
+                    caller,
+                    &self.edge_duration,
+                    MetricKind::Edge,
+                    Attributes::from_pairs([text("peer.service", callee)]),
+                )
+            }
+            Key::Overflow(service) => (
+                service,
                 &self.span_duration,
                 MetricKind::Spans,
                 Attributes::from_pairs([(
@@ -379,7 +566,7 @@ impl Words {
             ),
         };
         SeriesIdentity {
-            resource: Arc::clone(reporter),
+            resource: Arc::clone(services.resource(reporter)),
             instrument: Arc::new(Instrument {
                 scope: Arc::clone(&self.scope),
                 metric: Arc::clone(metric),

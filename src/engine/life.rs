@@ -136,7 +136,8 @@ mod tests {
     fn step(lives: &mut Lives, boundary: i64, heard: bool, spans: &[i64]) -> Option<i64> {
         let mut aggregator = SpanAggregator::new(SpanSettings::default());
         for (id, ended) in (0..).zip(spans) {
-            aggregator.apply(&span("shop", id, 1, None, *ended), at(boundary));
+            let (operation, span) = span("shop", id, 1, None, *ended);
+            aggregator.apply(&[operation], [&span], at(boundary), |_, _| {});
         }
         let present: Vec<Arc<str>> = heard.then(|| "shop".into()).into_iter().collect();
         let lived = lives.step(at(boundary), TICK, &present, &aggregator.take());

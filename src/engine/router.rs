@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::census::VERSION;
 use super::plan::Settings;
 use super::shard;
-use crate::model::{Batch, MetricPoint, Reject, Rejections, Resource, SeriesId, SpanRecord};
+use crate::model::{
+    Batch, MetricPoint, Operation, Reject, Rejections, Resource, SeriesId, SpanRecord,
+};
 
 /// The part of a request that one shard applies: positions in a batch that all shards share.
 pub(super) struct Part {
@@ -53,7 +55,7 @@ fn joiner(trace_id: u128, shards: NonZeroUsize) -> usize {
 pub(super) fn senders(batch: &Batch) -> Vec<&Arc<Resource>> {
     let of_points = batch.points.iter().filter_map(|p| p.identity.sender());
     let resources = batch.senders.iter().chain(of_points);
-    let resources = resources.chain(batch.spans.iter().map(|span| &span.resource));
+    let resources = resources.chain(operations(batch).map(|operation| &operation.resource));
     let mut before: Option<&Arc<Resource>> = None;
     let mut seen = HashSet::new();
     let mut senders = Vec::new();
@@ -69,6 +71,24 @@ pub(super) fn senders(batch: &Batch) -> Vec<&Arc<Resource>> {
         }
     }
     senders
+}
+
+/// What the spans of a batch are of, in the order of the spans. Not all of its operations: a replay may
+/// have taken spans out.
+fn operations(batch: &Batch) -> impl Iterator<Item = &Operation> {
+    let mut seen = vec![false; batch.operations.len()];
+    batch.spans.iter().filter_map(move |span| {
+        let seen = seen.get_mut(span.operation as usize)?;
+        let is_new = !std::mem::replace(seen, true);
+        is_new.then(|| batch.operation(span)).flatten()
+    })
+}
+
+/// What becomes of the spans of an operation.
+enum Allowed {
+    Taken,
+    Refused,
+    LeftOut,
 }
 
 /// Splits a request among the shards. What belongs to a service in `refused` is rejected; spans of our
@@ -98,14 +118,28 @@ pub(super) fn split(
             part.points.push(at);
         }
     }
+    let allowed = |operation: &Operation| {
+        if !refused.is_empty() && is_refused(Some(&operation.resource)) {
+            Allowed::Refused
+        } else if settings.is_own(&operation.resource) {
+            Allowed::LeftOut
+        } else {
+            Allowed::Taken
+        }
+    };
+    let allowed: Vec<_> = batch.operations.iter().map(allowed).collect();
     for (at, span) in (0..).zip(&batch.spans) {
-        if !refused.is_empty() && is_refused(Some(&span.resource)) {
-            let service = &span.resource.service;
-            rejections.add(Reject::ServiceLimit, || format!("span of {service}"));
-        } else if !settings.is_own(&span.resource)
-            && let Some(part) = parts.get_mut(joiner(span.trace_id, settings.shards))
-        {
-            part.spans.push(at);
+        match allowed.get(span.operation as usize) {
+            Some(Allowed::Taken) => {
+                if let Some(part) = parts.get_mut(joiner(span.trace_id, settings.shards)) {
+                    part.spans.push(at);
+                }
+            }
+            Some(Allowed::Refused) => rejections.add(Reject::ServiceLimit, || {
+                let operation = batch.operation(span);
+                operation.map_or_else(String::new, shard::span_example)
+            }),
+            Some(Allowed::LeftOut) | None => {}
         }
     }
     parts

@@ -14,8 +14,8 @@ use super::router::Part;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    Batch, MetricKind, MetricPoint, PointData, Reject, Rejections, RuleId, SeriesId,
-    SeriesIdentity, SignalId, Timestamp,
+    Batch, MetricKind, MetricPoint, Operation, PointData, Reject, Rejections, RuleId, SeriesId,
+    SeriesIdentity, SignalId, SpanRecord, Timestamp,
 };
 
 /// Most spans remembered by all shards together, to know repeated ones and to join them with their
@@ -176,16 +176,18 @@ impl Shard {
         self.desk.places = places;
         self.plan.telemetry.points.inc_by(counted);
         let mut counted = 0;
-        for span in part.spans() {
-            match self.spans.apply(span, now) {
-                SpanApplied::Counted => counted += 1,
-                SpanApplied::Repeated => self.plan.repeated.inc(),
-                SpanApplied::Late => self.plan.late.inc(),
-                SpanApplied::Rejected(reason) => answer
-                    .rejections
-                    .add(reason, || format!("span of {}", span.resource.service)),
-            }
-        }
+        let (batch, plan) = (&*part.batch, &*self.plan);
+        let became = |span: &SpanRecord, applied| match applied {
+            SpanApplied::Counted => counted += 1,
+            SpanApplied::Repeated => plan.repeated.inc(),
+            SpanApplied::Late => plan.late.inc(),
+            SpanApplied::Rejected(reason) => answer.rejections.add(reason, || {
+                let operation = batch.operation(span);
+                operation.map_or_else(String::new, span_example)
+            }),
+        };
+        let operations = &batch.operations;
+        self.spans.apply(operations, part.spans(), now, became);
         self.plan.telemetry.spans.inc_by(counted);
         self.count_samples();
         answer
@@ -324,4 +326,9 @@ pub(super) fn reject(rejections: &mut Rejections, reason: Reject, identity: &Ser
 /// A series as the example of a refusal.
 pub(super) fn example(identity: &SeriesIdentity) -> String {
     format!("{} of {}", identity.metric, identity.resource.service)
+}
+
+/// A span as the example of a refusal.
+pub(super) fn span_example(operation: &Operation) -> String {
+    format!("span of {}", operation.resource.service)
 }

@@ -15,7 +15,7 @@ use crate::ingest::otlp::auth::Gate;
 use crate::ingest::otlp::body::{self, Encoding};
 use crate::ingest::otlp::decode::{DecodeError, Decoder, Format};
 use crate::ingest::{Refused, Settings, Sink};
-use crate::model::{Batch, MetricPoint, Rejections, SeriesIdentity, SpanRecord};
+use crate::model::{Batch, MetricPoint, Operation, Rejections, SeriesIdentity, SpanRecord};
 use crate::telemetry::Telemetry;
 
 /// The two signals of OTLP that have a door here.
@@ -193,7 +193,9 @@ impl Intake {
 /// About how many bytes a batch takes; what its attributes hold is in proportion.
 fn footprint(batch: &Batch) -> usize {
     let point = size_of::<MetricPoint>() + size_of::<SeriesIdentity>() + 64;
-    batch.points.len() * point + batch.spans.len() * size_of::<SpanRecord>()
+    batch.points.len() * point
+        + batch.spans.len() * size_of::<SpanRecord>()
+        + batch.operations.len() * (size_of::<Operation>() + 64)
 }
 
 impl From<NoRoom> for Refusal {

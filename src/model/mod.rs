@@ -19,6 +19,7 @@ mod selector;
 mod sentence;
 mod series;
 mod signal;
+mod span;
 mod timestamp;
 mod verdict;
 mod view;
@@ -45,13 +46,14 @@ pub use mode::{
 };
 pub use point::{
     Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, Identity, MetricPoint, Names,
-    Place, PointData, Reject, Rejections, SpanKind, SpanRecord, SummaryPoint,
+    Place, PointData, Reject, Rejections, SummaryPoint,
 };
 pub use point_view::{DataView, HistogramView, PointView};
 pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{Instrument, MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};
 pub use signal::{Sample, SignalId, SignalKind, SignalMeta};
+pub use span::{Operation, SpanKind, SpanRecord};
 pub use timestamp::Timestamp;
 pub use verdict::{Evidence, Judged, Measure, Observation, Verdict, severity};
 pub use view::{

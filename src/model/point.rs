@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Resource, SeriesId, SeriesIdentity, Timestamp};
+use super::{Operation, Resource, SeriesId, SeriesIdentity, SpanRecord, Timestamp};
 
 /// One OTLP request after decoding: what it says, typed and checked as far as a point can be checked
 /// alone, and what of it was refused.
@@ -12,6 +12,8 @@ use super::{Resource, SeriesId, SeriesIdentity, Timestamp};
 pub struct Batch {
     /// Points of metrics, in the order of the request.
     pub points: Vec<MetricPoint>,
+    /// What the spans are of.
+    pub operations: Vec<Operation>,
     /// Spans, in the order of the request.
     pub spans: Vec<SpanRecord>,
     /// Points and spans refused so far, with reasons.
@@ -184,72 +186,6 @@ pub struct Exemplar {
     pub span_id: u64,
     /// The value observed.
     pub value: f64,
-}
-
-/// The span kinds of OTLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum SpanKind {
-    /// Not given, or not one of the others.
-    Unspecified,
-    /// Inside the service.
-    Internal,
-    /// Handles a request.
-    Server,
-    /// Makes a request.
-    Client,
-    /// Sends a message.
-    Producer,
-    /// Handles a message.
-    Consumer,
-}
-
-impl SpanKind {
-    /// From OTLP's number; what is outside 0 to 5 counts as 0.
-    pub fn from_otlp(number: i32) -> Self {
-        match number {
-            1 => Self::Internal,
-            2 => Self::Server,
-            3 => Self::Client,
-            4 => Self::Producer,
-            5 => Self::Consumer,
-            _ => Self::Unspecified,
-        }
-    }
-
-    /// Its name in lower case: `server`, `client`, …
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unspecified",
-            Self::Internal => "internal",
-            Self::Server => "server",
-            Self::Client => "client",
-            Self::Producer => "producer",
-            Self::Consumer => "consumer",
-        }
-    }
-}
-
-/// One finished span.
-#[derive(Debug, Clone)]
-pub struct SpanRecord {
-    /// Who reports it.
-    pub resource: Arc<Resource>,
-    /// Name of the operation; `unknown` where the client gave none.
-    pub name: Arc<str>,
-    /// Its kind.
-    pub kind: SpanKind,
-    /// When it began.
-    pub start: Timestamp,
-    /// When it ended, not before `start`.
-    pub end: Timestamp,
-    /// Whether its status code is `Error` (2).
-    pub error: bool,
-    /// The trace, not 0.
-    pub trace_id: u128,
-    /// The span, not 0.
-    pub span_id: u64,
-    /// The parent span; `None` for a root.
-    pub parent_id: Option<u64>,
 }
 
 /// Why a point or span was refused. The name is the `reason` label of

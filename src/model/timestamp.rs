@@ -66,7 +66,10 @@ impl Timestamp {
 
     /// Seconds from `earlier` to this one, negative if it is later.
     pub fn seconds_since(self, earlier: Self) -> f64 {
-        (i128::from(self.as_nanos()) - i128::from(earlier.as_nanos())) as f64 / 1e9
+        match self.as_nanos().checked_sub(earlier.as_nanos()) {
+            Some(nanos) => nanos as f64 / 1e9,
+            None => (i128::from(self.as_nanos()) - i128::from(earlier.as_nanos())) as f64 / 1e9,
+        }
     }
 
     /// This time and `by`.

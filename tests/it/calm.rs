@@ -9,7 +9,7 @@ use tidewatch::alert;
 use tidewatch::config::Config;
 use tidewatch::engine::{Engine, Handle, Settings};
 use tidewatch::model::{
-    AlertState, AttributeValue, Attributes, Batch, Instrument, MetricKind, MetricPoint, PointData,
+    AlertState, AttributeValue, Attributes, Batch, Instrument, MetricKind, MetricPoint, Operation, PointData,
     Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
 };
 use tidewatch::telemetry::Telemetry;
@@ -18,6 +18,12 @@ use super::calibration::noise::Noise;
 
 const TICK: i64 = 10;
 const BEGIN: i64 = 1_800_000_000;
+
+fn send(batch: &mut Batch, spans: impl Iterator<Item = (Operation, SpanRecord)>) {
+    for (operation, span) in spans {
+        batch.add_span(operation, span);
+    }
+}
 
 /// One operation of a service.
 #[derive(Clone, Copy)]
@@ -39,7 +45,7 @@ struct Service {
     /// How its client sends spans: at once, or in batches every so many seconds, give or take some
     /// milliseconds, the next of them at this second after the beginning.
     exports: Option<(f64, f64)>,
-    unsent: Vec<SpanRecord>,
+    unsent: Vec<(Operation, SpanRecord)>,
 }
 
 impl Service {
@@ -110,26 +116,32 @@ impl Watched {
                     seconds *= 10.0;
                 }
                 let end = end_of_tick - self.noise.uniform() * TICK as f64;
-                service.unsent.push(SpanRecord {
-                    resource: Arc::clone(&resource),
-                    name: "GET /".into(),
-                    kind: SpanKind::Server,
-                    start: at(end - seconds),
-                    end: at(end),
-                    error: self.noise.uniform() < traffic.errors,
+                let span = SpanRecord {
                     trace_id: u128::from(self.spans),
                     span_id: self.spans,
                     parent_id: None,
-                });
+                    start: at(end - seconds),
+                    end: at(end),
+                    operation: 0,
+                    error: self.noise.uniform() < traffic.errors,
+                };
+                let operation = Operation {
+                    resource: Arc::clone(&resource),
+                    name: "GET /".into(),
+                    kind: SpanKind::Server,
+                };
+                service.unsent.push((operation, span));
             }
             match &mut service.exports {
-                None => batch.spans.append(&mut service.unsent),
+                None => send(&mut batch, service.unsent.drain(..)),
                 Some((every, next)) => {
                     while *next <= end_of_tick {
                         let until = at(*next);
-                        batch
-                            .spans
-                            .extend(service.unsent.extract_if(.., |span| span.end <= until));
+                        let unsent = &mut service.unsent;
+                        send(
+                            &mut batch,
+                            unsent.extract_if(.., |(_, span)| span.end <= until),
+                        );
                         *next += *every + 0.01 * self.noise.normal();
                     }
                 }

@@ -97,7 +97,8 @@ pub(super) fn run(
             Stretch::Batch(at, batch) => {
                 let senders = batch.points.iter().filter_map(|p| batch.sender(p));
                 covered.note(senders.map(|sender| (sender, at)));
-                covered.note(batch.spans.iter().map(|span| (&span.resource, at)));
+                let operations = batch.spans.iter().filter_map(|s| batch.operation(s));
+                covered.note(operations.map(|operation| (&operation.resource, at)));
                 replay.apply(at, batch)?
             }
         };

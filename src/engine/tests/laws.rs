@@ -45,9 +45,8 @@ fn batch(parts: &[Part], now: i64) -> Batch {
                 let trace = u128::from(trace) + 1 + (now as u128) * 100;
                 let (id, parent) = (u64::from(id), parent.map(u64::from));
                 let service = format!("s{}", (s + id as u8) % 4);
-                batch
-                    .spans
-                    .push(span(&service, trace, id, parent, now - back));
+                let (operation, span) = span(&service, trace, id, parent, now - back);
+                batch.add_span(operation, span);
             }
         }
     }

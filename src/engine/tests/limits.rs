@@ -68,9 +68,11 @@ async fn spans_beyond_the_limit_add_up_in_one_series() {
     let (handle, _) = start(limited, &[]);
     for round in 1..=2 {
         let now = round * TICK;
-        let batch = spans((0..30u64).map(|i| SpanRecord {
-            name: format!("op {}", i % 10).as_str().into(),
-            ..span("a", u128::from(i + 1), i + 1 + 1000 * now as u64, None, now)
+        let batch = spans((0..30u64).map(|i| {
+            let id = i + 1 + 1000 * now as u64;
+            let (mut operation, span) = span("a", u128::from(i + 1), id, None, now);
+            operation.name = format!("op {}", i % 10).into();
+            (operation, span)
         }));
         assert!(apply(&handle, now, batch).await.is_empty());
         handle.tick(at(now)).await;
@@ -98,7 +100,9 @@ async fn services_beyond_the_limit_are_refused_points_and_spans_alike() {
     };
     let (handle, telemetry) = start(limited, &[]);
     let mut batch = points((0..4).map(|i| gauge(&format!("s{i}"), 0, 5, 1.0)));
-    batch.spans = vec![span("s0", 1, 1, None, 5), span("s9", 1, 2, None, 5)];
+    for (operation, span) in [span("s0", 1, 1, None, 5), span("s9", 1, 2, None, 5)] {
+        batch.add_span(operation, span);
+    }
     let rejections = apply(&handle, 5, batch).await;
     assert_eq!(counts(&rejections), [(Reject::ServiceLimit, 3)]);
     assert_eq!((telemetry.services.get(), telemetry.series.get()), (2, 2));

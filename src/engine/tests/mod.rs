@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::engine::{Engine, Handle, Settings, TickReport};
 use crate::model::{
     AttributeValue, Attributes, Batch, DetectorSpec, Direction, For, Instrument, Labels,
-    MetricKind, MetricPoint, PointData, Query, Rejections, Resource, Rule, Scope, Selector,
+    MetricKind, MetricPoint, Operation, PointData, Query, Rejections, Resource, Rule, Scope, Selector,
     SeriesIdentity, SigmaThresholds, SignalView, SpanKind, SpanRecord, Temporality, Timestamp,
 };
 use crate::telemetry::Telemetry;
@@ -129,19 +129,23 @@ pub(super) fn span(
     id: u64,
     parent: Option<u64>,
     seconds: i64,
-) -> SpanRecord {
+) -> (Operation, SpanRecord) {
     let end = at(seconds);
-    SpanRecord {
+    let operation = Operation {
         resource: resource(service, &[("host.name", "h")]),
         name: "GET /".into(),
         kind: SpanKind::Server,
-        start: end.minus(Duration::from_millis(100 + id % 7)),
-        end,
-        error: id.is_multiple_of(5),
+    };
+    let span = SpanRecord {
         trace_id: trace,
         span_id: id,
         parent_id: parent,
-    }
+        start: end.minus(Duration::from_millis(100 + id % 7)),
+        end,
+        operation: 0,
+        error: id.is_multiple_of(5),
+    };
+    (operation, span)
 }
 
 fn points(points: impl IntoIterator<Item = MetricPoint>) -> Batch {
@@ -151,11 +155,12 @@ fn points(points: impl IntoIterator<Item = MetricPoint>) -> Batch {
     }
 }
 
-fn spans(spans: impl IntoIterator<Item = SpanRecord>) -> Batch {
-    Batch {
-        spans: spans.into_iter().collect(),
-        ..Batch::default()
+fn spans(spans: impl IntoIterator<Item = (Operation, SpanRecord)>) -> Batch {
+    let mut batch = Batch::default();
+    for (operation, span) in spans {
+        batch.add_span(operation, span);
     }
+    batch
 }
 
 /// Applies one batch at `seconds`; nothing may be busy.

@@ -57,17 +57,17 @@ async fn story(shards: usize) -> Handle {
             ));
             for id in 0..5u64 {
                 let trace = (step as u128) << 16 | u128::from(pod) << 8 | (u128::from(id) + 1);
-                let mut span = span("shop", trace, id + 1, None, now - 5);
+                let (mut operation, mut span) = span("shop", trace, id + 1, None, now - 5);
                 let millis = if bad && pod == 7 { 900 } else { 100 + id };
                 span.start = span.end.minus(Duration::from_millis(millis));
-                span.resource = resource(
+                operation.resource = resource(
                     "shop",
                     &[
                         ("service.instance.id", &format!("pod-{pod}")),
                         ("service.version", version),
                     ],
                 );
-                batch.spans.push(span);
+                batch.add_span(operation, span);
             }
         }
         apply(&handle, now, batch).await;

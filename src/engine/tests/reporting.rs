@@ -161,10 +161,9 @@ async fn our_own_telemetry_is_stored_and_not_judged() {
         point(&identity, at(5), PointData::Number(1.0))
     };
     let mut batch = points([of("me"), of("another")]);
-    batch.spans = vec![SpanRecord {
-        resource: resource("tidewatch", &[("tidewatch.instance", "me")]),
-        ..span("tidewatch", 1, 1, None, 5)
-    }];
+    let (mut operation, span) = span("tidewatch", 1, 1, None, 5);
+    operation.resource = resource("tidewatch", &[("tidewatch.instance", "me")]);
+    batch.add_span(operation, span);
     assert!(apply(&handle, 5, batch).await.is_empty());
     handle.tick(at(10)).await;
     let judged = all_signals(&handle).await.into_iter().map(|view| {

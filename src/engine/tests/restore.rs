@@ -35,8 +35,12 @@ async fn step(handle: &Handle, tick: i64, noise: &[f64]) -> TickReport {
         let total = PointData::Number((tick * 10) as f64 + value.abs());
         batch.points.push(point(&identity, at(now), total));
         let trace = 1 + u128::from(i) + 100 * tick as u128;
-        batch.spans.push(span("a", trace, 1, None, now));
-        batch.spans.push(span("b", trace, 2, Some(1), now));
+        for (operation, span) in [
+            span("a", trace, 1, None, now),
+            span("b", trace, 2, Some(1), now),
+        ] {
+            batch.add_span(operation, span);
+        }
     }
     apply(handle, now, batch).await;
     handle.tick(at(now)).await

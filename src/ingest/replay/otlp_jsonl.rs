@@ -182,6 +182,7 @@ fn leave_out_the_future(batch: &mut Batch) -> Option<Timestamp> {
     }
     let Batch {
         points,
+        operations,
         spans,
         rejections,
         names,
@@ -205,7 +206,9 @@ fn leave_out_the_future(batch: &mut Batch) -> Option<Timestamp> {
         let stays = span.end <= limit;
         if !stays {
             rejections.add(Reject::Future, || {
-                format!("span of {}", span.resource.service)
+                let operation = operations.get(span.operation as usize);
+                let service = operation.map_or("", |operation| &operation.resource.service);
+                format!("span of {service}")
             });
         }
         stays

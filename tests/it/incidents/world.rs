@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tidewatch::model::{
-    AttributeValue, Attributes, Batch, HistogramPoint, Instrument, MetricKind, MetricPoint,
+    AttributeValue, Attributes, Batch, HistogramPoint, Instrument, MetricKind, MetricPoint, Operation,
     PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Temporality, Timestamp,
 };
 
@@ -56,7 +56,7 @@ pub struct Instance {
     jobs: f64,
     next_spans: f64,
     next_metrics: f64,
-    unsent: Vec<SpanRecord>,
+    unsent: Vec<(Operation, SpanRecord)>,
 }
 
 impl Instance {
@@ -399,20 +399,24 @@ impl World {
         let name = self.services[service].name;
         let instance = &mut self.services[service].instances[instance];
         let resource = match instance.unsent.last() {
-            Some(last) if is_of(&last.resource, instance) => Arc::clone(&last.resource),
+            Some((last, _)) if is_of(&last.resource, instance) => Arc::clone(&last.resource),
             _ => instance.resource(name),
         };
-        instance.unsent.push(SpanRecord {
+        let operation = Operation {
             resource,
             name: spoken.name.into(),
             kind: spoken.kind,
-            start: at(spoken.start + instance.clock),
-            end: at(spoken.end + instance.clock),
-            error: spoken.error,
+        };
+        let span = SpanRecord {
             trace_id: spoken.trace,
             span_id: spoken.span,
             parent_id: spoken.parent,
-        });
+            start: at(spoken.start + instance.clock),
+            end: at(spoken.end + instance.clock),
+            operation: 0,
+            error: spoken.error,
+        };
+        instance.unsent.push((operation, span));
     }
 
     /// Sends all that is due until second `until`.
@@ -425,15 +429,13 @@ impl World {
                     let time = instance.next_spans;
                     instance.next_spans += self.rhythm.0 + 0.02 * self.noise.uniform();
                     let finished = at(time + instance.clock);
-                    let spans: Vec<_> = instance
-                        .unsent
-                        .extract_if(.., |span| span.end <= finished)
-                        .collect();
-                    if instance_is_up && !spans.is_empty() {
-                        let batch = Batch {
-                            spans,
-                            ..Batch::default()
-                        };
+                    let mut batch = Batch::default();
+                    let spans = &mut instance.unsent;
+                    for (operation, span) in spans.extract_if(.., |(_, span)| span.end <= finished)
+                    {
+                        batch.add_span(operation, span);
+                    }
+                    if instance_is_up && !batch.spans.is_empty() {
                         sent.push((time, batch));
                     }
                 }

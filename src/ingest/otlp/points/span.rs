@@ -5,23 +5,28 @@ use super::attributes::{self, cut};
 use super::known::Known;
 use super::{checked_time, horizon, shown};
 use crate::ingest::otlp::wire::{self, WireError};
-use crate::model::{Batch, Reject, Resource, SpanKind, SpanRecord, Timestamp};
+use crate::model::{Batch, Operation, Reject, Resource, SpanKind, SpanRecord, Timestamp};
 
 /// The name of a span that has none.
 const UNKNOWN_NAME: &str = "unknown";
 /// The status code that means an error.
 const STATUS_ERROR: i32 = 2;
 
-/// Names of a request's spans: many spans have the same.
-type Names<'a> = HashMap<&'a str, Arc<str>, foldhash::fast::RandomState>;
+/// What a request's spans are of, by the number of the envelope, kind and name: many spans are of the
+/// same.
+#[derive(Default)]
+struct Operations<'a> {
+    numbers: HashMap<(u32, SpanKind, &'a str), u32, foldhash::fast::RandomState>,
+    all: Vec<Operation>,
+}
 
 /// Reads an `ExportTraceServiceRequest` that the check has accepted.
 pub(crate) fn spans(request: &[u8], now: Timestamp, known: &Known) -> Result<Batch, WireError> {
     let mut batch = Batch::default();
     let horizon = horizon(now);
     let mut look = known.look();
-    let mut names = Names::default();
-    for envelope in wire::all(request, 1) {
+    let mut operations = Operations::default();
+    for (number, envelope) in (0..).zip(wire::all(request, 1)) {
         let envelope = envelope?;
         let mut printer = look.printer();
         for resource in wire::all(envelope, 1) {
@@ -31,7 +36,7 @@ pub(crate) fn spans(request: &[u8], now: Timestamp, known: &Known) -> Result<Bat
         for scope_envelope in wire::all(envelope, 2) {
             for span in wire::all(scope_envelope?, 2) {
                 let span = Span::read(span?)?;
-                match span.record(&resource, horizon, &mut names) {
+                match span.record(number, &resource, horizon, &mut operations) {
                     Ok(record) => batch.spans.push(record),
                     Err(reason) => batch
                         .rejections
@@ -40,6 +45,7 @@ pub(crate) fn spans(request: &[u8], now: Timestamp, known: &Known) -> Result<Bat
             }
         }
     }
+    batch.operations = operations.all;
     Ok(batch)
 }
 
@@ -83,11 +89,12 @@ impl<'a> Span<'a> {
 
     fn record(
         &self,
+        envelope: u32,
         resource: &Result<Arc<Resource>, Reject>,
         horizon: u64,
-        names: &mut Names<'a>,
+        operations: &mut Operations<'a>,
     ) -> Result<SpanRecord, Reject> {
-        let resource = Arc::clone(resource.as_ref().map_err(|reason| *reason)?);
+        let resource = resource.as_ref().map_err(|reason| *reason)?;
         let trace_id = self.trace_id.try_into().map(u128::from_be_bytes);
         let trace_id = trace_id.ok().filter(|id| *id != 0).ok_or(Reject::BadId)?;
         let span_id = id(self.span_id)?.ok_or(Reject::BadId)?;
@@ -105,23 +112,36 @@ impl<'a> Span<'a> {
         }
         let end = checked_time(self.end, horizon)?;
         let start = checked_time(self.start, horizon)?;
-        let name = names.entry(self.name).or_insert_with(|| {
-            if self.name.is_empty() {
-                UNKNOWN_NAME.into()
-            } else {
-                cut(self.name).into()
-            }
-        });
         Ok(SpanRecord {
-            resource,
-            name: Arc::clone(name),
-            kind: SpanKind::from_otlp(self.kind),
-            start,
-            end,
-            error: self.status == STATUS_ERROR,
             trace_id,
             span_id,
             parent_id,
+            start,
+            end,
+            operation: operations.number(envelope, resource, self),
+            error: self.status == STATUS_ERROR,
+        })
+    }
+}
+
+impl<'a> Operations<'a> {
+    /// The number of what `span` is of, which came in this envelope from this resource.
+    fn number(&mut self, envelope: u32, resource: &Arc<Resource>, span: &Span<'a>) -> u32 {
+        let kind = SpanKind::from_otlp(span.kind);
+        let all = &mut self.all;
+        let number = self.numbers.entry((envelope, kind, span.name));
+        *number.or_insert_with(|| {
+            let name = if span.name.is_empty() {
+                UNKNOWN_NAME.into()
+            } else {
+                cut(span.name).into()
+            };
+            all.push(Operation {
+                resource: Arc::clone(resource),
+                name,
+                kind,
+            });
+            (all.len() - 1) as u32
         })
     }
 }

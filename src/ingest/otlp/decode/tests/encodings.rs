@@ -304,7 +304,7 @@ fn the_examples_of_the_protocol_parse() {
     )
     .unwrap();
     assert!(batch.rejections.is_empty(), "{:?}", batch.rejections);
-    assert_eq!(&*batch.spans[0].resource.service, "my.service");
+    assert_eq!(&*batch.operations[0].resource.service, "my.service");
     // The others are of a signal that has no door here; as a metrics request they say nothing.
     for other in [
         &include_bytes!("../../testdata/logs.json")[..],

@@ -452,8 +452,12 @@ fn spans_row_29() {
         (good.span_id, good.parent_id, good.error),
         (0xa0b, None, true)
     );
-    assert_eq!((&*good.name, good.kind.name()), ("GET /", "server"));
-    assert_eq!(&*good.resource.service, "unknown_service");
+    let operation = batch.operation(good).unwrap();
+    assert_eq!(
+        (&*operation.name, operation.kind.name()),
+        ("GET /", "server")
+    );
+    assert_eq!(&*operation.resource.service, "unknown_service");
     assert_eq!(good.end.since(good.start).as_secs(), 1);
 
     for bad in [
@@ -501,13 +505,16 @@ fn spans_row_29() {
             .len(),
         1
     );
-    assert_eq!(&*span(r#""name":"""#).spans[0].name, "unknown");
+    assert_eq!(&*span(r#""name":"""#).operations[0].name, "unknown");
     let long = span(&format!(r#""name":"{}""#, "n".repeat(1 << 20)));
-    assert!(long.spans[0].name.len() <= 1024 + 3 + 16);
+    assert!(long.operations[0].name.len() <= 1024 + 3 + 16);
     assert_eq!(
         span(r#""parentSpanId":"0000000000000000""#).spans[0].parent_id,
         None
     );
-    assert_eq!(span(r#""kind":77"#).spans[0].kind.name(), "unspecified");
+    assert_eq!(
+        span(r#""kind":77"#).operations[0].kind.name(),
+        "unspecified"
+    );
     assert!(!span(r#""status":{"code":1}"#).spans[0].error);
 }
