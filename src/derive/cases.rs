@@ -7,7 +7,8 @@ use super::exponential_histogram::tests::exponential;
 use super::histogram::tests::histogram;
 use super::*;
 use crate::model::{
-    Attributes, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, SummaryPoint, Temporality,
+    Attributes, MetricPoint, PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord,
+    SummaryPoint, Temporality,
 };
 
 pub(super) const TICK: Duration = Duration::from_secs(10);
@@ -48,7 +49,7 @@ pub(super) fn point(
     };
     MetricPoint {
         series: crate::model::SeriesId(1),
-        identity: Arc::new(identity),
+        identity: Arc::new(identity).into(),
         start: start.map(Timestamp::from_nanos),
         time: Timestamp::from_nanos(time),
         data,
@@ -85,7 +86,7 @@ impl Case {
         let point = point(self.kind, start, at(time), data);
         let now = Timestamp::from_nanos(at(0.0));
         self.state
-            .apply(point, now, &Settings::default(), &mut self.out)
+            .apply(point.view(), now, &Settings::default(), &mut self.out)
     }
 
     fn number(&mut self, start: f64, time: f64, value: f64) -> Applied {
@@ -349,13 +350,14 @@ fn of_the_exemplars_of_a_tick_the_largest_stays() {
     let mut case = Case::new(MetricKind::Gauge);
     for (time, trace_id, value) in [(1.0, 1, 5.0), (2.0, 2, 9.0), (3.0, 3, 7.0), (11.0, 4, 1.0)] {
         let mut point = point(case.kind, None, at(time), PointData::Number(1.0));
-        point.exemplar = Some(Exemplar {
+        point.exemplar = Some(Box::new(Exemplar {
             trace_id,
             span_id: 0,
             value,
-        });
+        }));
         let (now, settings) = (point.time, Settings::default());
-        case.state.apply(point, now, &settings, &mut case.out);
+        case.state
+            .apply(point.view(), now, &settings, &mut case.out);
     }
     case.number(-1.0, 21.0, 1.0);
     case.close(30.0);

@@ -22,8 +22,10 @@ pub fn tick_end(time: Timestamp, tick: Duration) -> Timestamp {
 
 /// Nanoseconds from `earlier` to `later`, 0 if it is not earlier.
 pub(super) fn nanos_between(earlier: Timestamp, later: Timestamp) -> u64 {
-    let distance = i128::from(later.as_nanos()) - i128::from(earlier.as_nanos());
-    u64::try_from(distance.max(0)).unwrap_or(u64::MAX)
+    if later <= earlier {
+        return 0;
+    }
+    later.as_nanos().abs_diff(earlier.as_nanos())
 }
 
 /// The ticks of one series.

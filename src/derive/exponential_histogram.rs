@@ -6,9 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::distribution::{Buckets, difference_of, extreme_of, sum_of};
-use super::temporality::Total;
-use crate::model::ExponentialHistogramPoint;
+use serde::{Deserialize, Serialize};
+
+use super::distribution::{self, difference_of, extreme_of, sum_of};
+use super::temporality::{Growth, Step, Writers, delta_span};
+use super::{Applied, Arrival, Emitter};
+use crate::model::{ExponentialHistogramPoint, Temporality};
 
 /// Buckets kept a side; above that the scale is lowered. Clients send 160 as a rule. 4,096 buckets
 /// span all doubles at a scale of 0, and 64 octaves within 1 % at a scale of 6.
@@ -16,7 +19,93 @@ const MAX_BUCKETS: usize = 4096;
 
 type Side = BTreeMap<i32, u64>;
 
-impl Total for ExponentialHistogramPoint {
+/// One series of an exponential histogram.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Exponential {
+    /// `None` for deltas, which need no comparison.
+    writers: Option<Writers<ExponentialHistogramPoint>>,
+    /// What the holder reported last.
+    base: Option<ExponentialHistogramPoint>,
+    open: Option<Growth<ExponentialHistogramPoint>>,
+}
+
+impl Exponential {
+    pub(super) fn new(temporality: Temporality) -> Self {
+        Self {
+            writers: (temporality == Temporality::Cumulative).then(Writers::default),
+            base: None,
+            open: None,
+        }
+    }
+
+    pub(super) fn apply(&mut self, at: &Arrival<'_>, point: &ExponentialHistogramPoint) -> Applied {
+        let Some(writers) = &mut self.writers else {
+            let Some(elapsed) = delta_span(at) else {
+                return Applied::Overlap;
+            };
+            self.add(point.clone(), elapsed);
+            return Applied::Counted;
+        };
+        let since = |earlier: Option<&ExponentialHistogramPoint>| {
+            let by = earlier.and_then(|earlier| point.since(earlier));
+            by.unwrap_or_else(|| point.clone())
+        };
+        let grown = match writers.read(at) {
+            Step::Since(elapsed) => Some((since(self.base.as_ref()), elapsed)),
+            Step::SinceRival(elapsed) => Some((since(writers.rival()), elapsed)),
+            Step::Fresh(elapsed) => Some((point.clone(), elapsed)),
+            Step::Base => None,
+            Step::Overlap => {
+                writers.keep_rival(at, || point.clone());
+                return Applied::Overlap;
+            }
+        };
+        writers.keep(at);
+        match &mut self.base {
+            Some(base) => base.clone_from(point),
+            base => *base = Some(point.clone()),
+        }
+        if let Some((by, elapsed)) = grown {
+            self.add(by, elapsed);
+        }
+        Applied::Counted
+    }
+
+    fn add(&mut self, by: ExponentialHistogramPoint, elapsed: u64) {
+        match &mut self.open {
+            Some(open) => {
+                open.elapsed = open.elapsed.saturating_add(elapsed);
+                open.by.merge(by);
+            }
+            None => self.open = Some(Growth { by, elapsed }),
+        }
+    }
+
+    pub(super) fn flush(&mut self, emitter: &mut Emitter<'_>) {
+        if let Some(Growth { by, elapsed }) = self.open.take() {
+            distribution::emit(emitter, elapsed, by.count, by.sum, |q| by.quantile(q));
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        if let Some(writers) = &mut self.writers {
+            writers.end();
+        }
+        self.base = None;
+    }
+
+    /// Memory, itself included.
+    pub(super) fn bytes(&self) -> usize {
+        let inside = ExponentialHistogramPoint::bytes;
+        let writers = self.writers.as_ref().map_or(0, |w| w.bytes(inside));
+        let base = self.base.as_ref().map_or(0, inside);
+        let open = self.open.as_ref().map_or(0, |open| open.by.bytes());
+        size_of::<Self>() + writers + base + open
+    }
+}
+
+impl ExponentialHistogramPoint {
+    /// What came since `earlier`; `None` if this cannot have grown out of it, so that it was reset.
     fn since(&self, earlier: &Self) -> Option<Self> {
         let count = self.count.checked_sub(earlier.count)?;
         let (mut later, mut before) = (Cow::Borrowed(self), Cow::Borrowed(earlier));
@@ -36,17 +125,8 @@ impl Total for ExponentialHistogramPoint {
             negative: difference(&later.negative, &before.negative)?,
         })
     }
-}
 
-impl Buckets for ExponentialHistogramPoint {
-    fn count(&self) -> u64 {
-        self.count
-    }
-
-    fn sum(&self) -> Option<f64> {
-        self.sum
-    }
-
+    /// Adds the observations of `newer`.
     fn merge(&mut self, mut newer: Self) {
         if newer.count == 0 {
             return;
@@ -85,13 +165,12 @@ impl Buckets for ExponentialHistogramPoint {
         Some(self.min.map_or(value, |min| value.max(min)))
     }
 
+    /// About how much memory it takes besides the struct itself.
     fn bytes(&self) -> usize {
         // A B-tree's nodes are two thirds full as a rule, and hold links besides.
         (self.positive.len() + self.negative.len()) * 24
     }
-}
 
-impl ExponentialHistogramPoint {
     fn at_rank(&self, rank: f64) -> Option<f64> {
         let mut below = 0.0;
         let mut value = None;

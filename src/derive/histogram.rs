@@ -1,159 +1,394 @@
 //! Histograms with explicit buckets.
+//!
+//! A series' bounds hardly ever change, and the counts of the open tick and of the newest report lie
+//! beside each other: a point is added where it lies, without allocating.
 
-use super::distribution::{Buckets, difference_of, extreme_of, sum_of};
-use super::temporality::Total;
-use crate::model::HistogramPoint;
+use serde::{Deserialize, Serialize};
 
-impl Total for HistogramPoint {
-    fn since(&self, earlier: &Self) -> Option<Self> {
-        let count = self.count.checked_sub(earlier.count)?;
-        // Bounds that changed while the count went on: how many came is still known, into which
-        // buckets is not. Counting all of them from zero would count the old ones again.
-        let (bounds, counts) = if self.bounds == earlier.bounds {
-            let counts: Option<Vec<u64>> = self
-                .counts
-                .iter()
-                .zip(&earlier.counts)
-                .map(|(later, earlier)| later.checked_sub(*earlier))
-                .collect();
-            (self.bounds.clone(), counts?)
-        } else {
-            (Vec::new(), Vec::new())
-        };
-        Some(Self {
-            count,
-            sum: difference_of(self.sum, earlier.sum),
-            min: self.fresh_min(earlier),
-            max: self.fresh_max(earlier),
-            bounds,
-            counts,
-        })
-    }
+use super::temporality::{Step, Writers, delta_span};
+use super::{Applied, Arrival, Emitter, distribution};
+use crate::model::{HistogramPoint, HistogramView, Temporality};
+
+/// One series of a histogram.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Histogram {
+    /// `None` for deltas, which need no comparison.
+    writers: Option<Writers<HistogramPoint>>,
+    /// What the holder reported last.
+    base: Head,
+    /// What came in the open tick.
+    open: Head,
+    /// Over how many nanoseconds; 0 where nothing came.
+    elapsed: u64,
+    /// Upper bounds, of the newest report.
+    bounds: Box<[f64]>,
+    /// What came in the open tick by buckets, all 0 where that is not known; behind it, unless it is a
+    /// series of deltas, what the holder reported last.
+    counts: Box<[u64]>,
 }
 
-impl HistogramPoint {
+/// A histogram without its buckets.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Head {
+    count: u64,
+    /// This and the others are NaN where they are not known.
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Head {
+    const EMPTY: Self = Self {
+        count: 0,
+        sum: f64::NAN,
+        min: f64::NAN,
+        max: f64::NAN,
+    };
+
+    fn of(point: &HistogramView<'_>) -> Self {
+        Self {
+            count: point.count,
+            sum: point.sum.unwrap_or(f64::NAN),
+            min: point.min.unwrap_or(f64::NAN),
+            max: point.max.unwrap_or(f64::NAN),
+        }
+    }
+
+    /// What came since `earlier`, into buckets of which the first ends at `first`. `None` if fewer were
+    /// counted than before.
+    fn since(&self, earlier: &Self, first: f64) -> Option<Self> {
+        Some(Self {
+            count: self.count.checked_sub(earlier.count)?,
+            sum: finite(self.sum - earlier.sum),
+            min: self.fresh_min(earlier, first),
+            max: self.fresh_max(earlier),
+        })
+    }
+
     /// A lower bound of what came since `earlier`. The smallest since the start is one, but in the
     /// first bucket, which has no lower bound of its own, an old outlier would stretch the bucket; it
     /// is used there if it is new, or at least not below zero, where most buckets begin anyway.
-    fn fresh_min(&self, earlier: &Self) -> Option<f64> {
-        let (min, first) = (self.min?, *self.bounds.first()?);
-        let fresh = earlier.min.is_some_and(|earlier| min < earlier);
-        (fresh || min > first || min >= 0.0).then_some(min)
+    fn fresh_min(&self, earlier: &Self, first: f64) -> f64 {
+        if self.min < earlier.min || self.min > first || self.min >= 0.0 {
+            self.min
+        } else {
+            f64::NAN
+        }
     }
 
     /// The largest of what came since `earlier`, which is known only if it is the largest ever. An older
     /// one would stretch its bucket for good.
-    fn fresh_max(&self, earlier: &Self) -> Option<f64> {
-        let max = self.max?;
-        earlier
-            .max
-            .is_some_and(|earlier| max > earlier)
-            .then_some(max)
-    }
-
-    /// How far bucket `index`, with `count` observations above `lower`, is filled if it is filled evenly
-    /// and all others hold no more than they must: up to twice its mean. In a bucket much wider than the
-    /// data the mean says more than the bounds.
-    fn filled_to(&self, index: usize, lower: f64, count: f64) -> Option<f64> {
-        let mut others = 0.0;
-        for (other, &held) in self.counts.iter().enumerate() {
-            if held > 0 && other != index {
-                let begins = match other.checked_sub(1) {
-                    Some(before) => self.bounds.get(before).copied()?,
-                    // Below zero nothing is known of where it begins.
-                    None => self
-                        .min
-                        .or_else(|| self.bounds.first().filter(|b| **b > 0.0).map(|_| 0.0))?,
-                };
-                others += held as f64 * begins;
-            }
+    fn fresh_max(&self, earlier: &Self) -> f64 {
+        if self.max > earlier.max {
+            self.max
+        } else {
+            f64::NAN
         }
-        let end = 2.0 * (self.sum? - others) / count - lower;
-        (end.is_finite() && end > lower).then_some(end)
-    }
-}
-
-impl Buckets for HistogramPoint {
-    fn count(&self) -> u64 {
-        self.count
     }
 
-    fn sum(&self) -> Option<f64> {
-        self.sum
-    }
-
-    fn merge(&mut self, newer: Self) {
+    /// Adds what came later.
+    fn merge(&mut self, newer: &Self) {
         if newer.count == 0 {
             return;
         }
         if self.count == 0 {
-            *self = newer;
+            *self = *newer;
             return;
         }
+        // What one of both does not know is not known of the whole.
+        let both = |a: f64, b: f64, pick: fn(f64, f64) -> f64| {
+            if a.is_nan() || b.is_nan() {
+                f64::NAN
+            } else {
+                pick(a, b)
+            }
+        };
         self.count = self.count.saturating_add(newer.count);
-        self.sum = sum_of(self.sum, newer.sum);
-        self.min = extreme_of(self.min, newer.min, f64::min);
-        self.max = extreme_of(self.max, newer.max, f64::max);
-        if self.bounds == newer.bounds {
-            for (sum, more) in self.counts.iter_mut().zip(&newer.counts) {
-                *sum = sum.saturating_add(*more);
-            }
-        } else {
-            // Other buckets than before: the percentiles are those of the newer part.
-            self.bounds = newer.bounds;
-            self.counts = newer.counts;
+        self.sum = finite(self.sum + newer.sum);
+        self.min = both(self.min, newer.min, f64::min);
+        self.max = both(self.max, newer.max, f64::max);
+    }
+}
+
+/// NaN for what no double holds.
+fn finite(number: f64) -> f64 {
+    if number.is_finite() { number } else { f64::NAN }
+}
+
+fn known(number: f64) -> Option<f64> {
+    (!number.is_nan()).then_some(number)
+}
+
+/// Whether every count of `later` is at least that of `earlier`.
+fn grew(later: &[u64], earlier: &[u64]) -> bool {
+    let pairs = later.iter().zip(earlier);
+    // Without a way out of the loop it takes several a step.
+    pairs.fold(true, |all, (later, earlier)| all & (later >= earlier))
+}
+
+impl Histogram {
+    pub(super) fn new(temporality: Temporality) -> Self {
+        Self {
+            writers: (temporality == Temporality::Cumulative).then(Writers::default),
+            base: Head::EMPTY,
+            open: Head::EMPTY,
+            elapsed: 0,
+            bounds: Box::default(),
+            counts: Box::default(),
         }
     }
 
-    /// Linear within the bucket that holds the rank, as Prometheus' `histogram_quantile`: the first
-    /// bucket begins at the minimum, else at zero if its bound is positive; the last ends at the
-    /// maximum, else at its own lower bound. Without a maximum no bucket reaches further than the mean
-    /// allows it.
-    fn quantile(&self, q: f64) -> Option<f64> {
-        let (first, last) = (*self.bounds.first()?, *self.bounds.last()?);
-        let total = self
-            .counts
-            .iter()
-            .fold(0u64, |sum, c| sum.saturating_add(*c));
-        if total == 0 {
-            return None;
+    pub(super) fn apply(&mut self, at: &Arrival<'_>, mut point: HistogramView<'_>) -> Applied {
+        if point.bounds.is_empty() || point.counts.len() != point.bounds.len() + 1 {
+            // One bucket says no more than the count does.
+            (point.bounds, point.counts) = (&[], &[]);
         }
-        let rank = q * total as f64;
-        let mut below = 0.0;
-        let filled = |(_, count): &(usize, &u64)| **count > 0;
-        let mut bucket = None;
-        for (index, &count) in self.counts.iter().enumerate().filter(filled) {
-            bucket = Some((index, below, count as f64));
-            if below + count as f64 >= rank {
-                break;
+        let Some(writers) = &mut self.writers else {
+            let Some(elapsed) = delta_span(at) else {
+                return Applied::Overlap;
+            };
+            self.add(None, &point, elapsed);
+            return Applied::Counted;
+        };
+        let step = writers.read(at);
+        match step {
+            Step::Since(elapsed) => self.add_since_base(&point, elapsed),
+            Step::SinceRival(elapsed) => {
+                let rival = writers.take_rival();
+                self.add(rival.as_ref(), &point, elapsed);
             }
-            below += count as f64;
+            Step::Fresh(elapsed) => self.add(None, &point, elapsed),
+            Step::Base => {}
+            Step::Overlap => {
+                writers.keep_rival(at, || point.to_owned());
+                return Applied::Overlap;
+            }
         }
-        let (index, below, count) = bucket?;
-        let lower = match index.checked_sub(1) {
-            Some(before) => self.bounds.get(before).copied().unwrap_or(last),
-            None => self.min.unwrap_or(if first > 0.0 { 0.0 } else { first }),
-        };
-        let upper = match self.bounds.get(index) {
-            Some(bound) => *bound,
-            None => self.max.unwrap_or(last),
-        };
-        // What is known of the whole also holds for each bucket.
-        let lower = self.min.map_or(lower, |min| lower.max(min));
-        let end = self.max.or_else(|| self.filled_to(index, lower, count));
-        let upper = end.map_or(upper, |end| upper.min(end)).max(lower);
-        let part = ((rank - below) / count).clamp(0.0, 1.0);
-        Some(lower * (1.0 - part) + upper * part)
+        if let Some(writers) = &mut self.writers {
+            writers.keep(at);
+        }
+        self.base = Head::of(&point);
+        if !matches!(step, Step::Since(_)) {
+            self.lay_out(point.bounds);
+            self.keep_counts(point.counts);
+        }
+        Applied::Counted
     }
 
-    fn bytes(&self) -> usize {
-        size_of::<f64>() * (self.bounds.capacity() + self.counts.capacity())
+    /// Adds what the holder counted since its last report, and keeps its counts.
+    fn add_since_base(&mut self, point: &HistogramView<'_>, elapsed: u64) {
+        if !self.is_laid_out(point.bounds) {
+            // Bounds that changed while the count went on: how many came is still known, into which
+            // buckets is not. Counting all of them from zero would count the old ones again.
+            let first = point.bounds.first().map_or(f64::NAN, |first| *first);
+            match Head::of(point).since(&self.base, first) {
+                Some(by) => self.grow(&by, elapsed),
+                None => self.add(None, point, elapsed),
+            }
+            self.lay_out(point.bounds);
+            self.keep_counts(point.counts);
+            return;
+        }
+        let first = self.bounds.first().map_or(f64::NAN, |first| *first);
+        let by = Head::of(point).since(&self.base, first);
+        let (open, base) = split(&mut self.counts, point.counts.len());
+        match by {
+            Some(by) if grew(point.counts, base) => {
+                for ((open, base), later) in open.iter_mut().zip(base).zip(point.counts) {
+                    *open = open.saturating_add(later.saturating_sub(*base));
+                    *base = *later;
+                }
+                self.grow(&by, elapsed);
+            }
+            _ => {
+                self.add(None, point, elapsed);
+                self.keep_counts(point.counts);
+            }
+        }
     }
+
+    /// Adds what `point` counts more than `earlier`: everything, if that is not there or cannot have
+    /// become this.
+    fn add(&mut self, earlier: Option<&HistogramPoint>, point: &HistogramView<'_>, elapsed: u64) {
+        let whole = Head::of(point);
+        let first = point.bounds.first().map_or(f64::NAN, |first| *first);
+        let earlier = earlier.and_then(|earlier| {
+            let by = whole.since(&Head::of(&earlier.view()), first)?;
+            let same = earlier.bounds == point.bounds;
+            let counts = same.then_some(&*earlier.counts);
+            counts
+                .is_none_or(|counts| grew(point.counts, counts))
+                .then_some((by, counts))
+        });
+        let (by, before) = match earlier {
+            Some((by, before)) => (by, before),
+            None => (whole, Some(&[][..])),
+        };
+        if by.count > 0 {
+            self.lay_out(point.bounds);
+            let (open, _) = split(&mut self.counts, point.counts.len());
+            match before {
+                Some(before) => {
+                    let before = before.iter().chain(std::iter::repeat(&0));
+                    for ((open, later), before) in open.iter_mut().zip(point.counts).zip(before) {
+                        *open = open.saturating_add(later.saturating_sub(*before));
+                    }
+                }
+                None => open.fill(0),
+            }
+        }
+        self.grow(&by, elapsed);
+    }
+
+    fn grow(&mut self, by: &Head, elapsed: u64) {
+        self.elapsed = self.elapsed.saturating_add(elapsed).max(1);
+        self.open.merge(by);
+    }
+
+    /// Whether `bounds` are those that the counts are of. Compared as bits, which is faster.
+    fn is_laid_out(&self, bounds: &[f64]) -> bool {
+        let pairs = self.bounds.iter().zip(bounds);
+        self.bounds.len() == bounds.len()
+            && pairs.fold(0, |all, (a, b)| all | (a.to_bits() ^ b.to_bits())) == 0
+    }
+
+    /// Has the counts be those of `bounds`. If they were of others, into which buckets the observations
+    /// of the open tick came is forgotten: its percentiles are those of the newer part.
+    fn lay_out(&mut self, bounds: &[f64]) {
+        if self.is_laid_out(bounds) {
+            return;
+        }
+        self.bounds = bounds.into();
+        let buckets = self.buckets();
+        let sets = if self.writers.is_some() { 2 } else { 1 };
+        self.counts = vec![0; buckets * sets].into();
+    }
+
+    fn keep_counts(&mut self, counts: &[u64]) {
+        let (_, base) = split(&mut self.counts, counts.len());
+        for (base, count) in base.iter_mut().zip(counts) {
+            *base = *count;
+        }
+    }
+
+    fn buckets(&self) -> usize {
+        match self.bounds.len() {
+            0 => 0,
+            bounds => bounds + 1,
+        }
+    }
+
+    pub(super) fn flush(&mut self, emitter: &mut Emitter<'_>) {
+        if self.elapsed == 0 {
+            return;
+        }
+        let buckets = self.buckets();
+        let (open, _) = split(&mut self.counts, buckets);
+        let seen = HistogramView {
+            count: self.open.count,
+            sum: known(self.open.sum),
+            min: known(self.open.min),
+            max: known(self.open.max),
+            bounds: &self.bounds,
+            counts: open,
+        };
+        distribution::emit(emitter, self.elapsed, seen.count, seen.sum, |q| {
+            quantile(&seen, q)
+        });
+        open.fill(0);
+        self.open = Head::EMPTY;
+        self.elapsed = 0;
+    }
+
+    pub(super) fn end(&mut self) {
+        if let Some(writers) = &mut self.writers {
+            writers.end();
+        }
+    }
+
+    /// Memory, itself included.
+    pub(super) fn bytes(&self) -> usize {
+        let numbers = |bounds: usize, counts: usize| size_of::<u64>() * (bounds + counts);
+        let rival = |point: &HistogramPoint| numbers(point.bounds.len(), point.counts.len());
+        size_of::<Self>()
+            + numbers(self.bounds.len(), self.counts.len())
+            + self.writers.as_ref().map_or(0, |w| w.bytes(rival))
+    }
+}
+
+/// The counts of the open tick and those of the newest report. They are as many as they should be, but
+/// a saved state is not trusted.
+fn split(counts: &mut [u64], buckets: usize) -> (&mut [u64], &mut [u64]) {
+    let at = buckets.min(counts.len());
+    counts.split_at_mut(at)
+}
+
+/// Linear within the bucket that holds the rank, as Prometheus' `histogram_quantile`: the first bucket
+/// begins at the minimum, else at zero if its bound is positive; the last ends at the maximum, else at
+/// its own lower bound. Without a maximum no bucket reaches further than the mean allows it.
+fn quantile(point: &HistogramView<'_>, q: f64) -> Option<f64> {
+    let (first, last) = (*point.bounds.first()?, *point.bounds.last()?);
+    let total = point
+        .counts
+        .iter()
+        .fold(0u64, |sum, c| sum.saturating_add(*c));
+    if total == 0 {
+        return None;
+    }
+    let rank = q * total as f64;
+    let mut below = 0.0;
+    let filled = |(_, count): &(usize, &u64)| **count > 0;
+    let mut bucket = None;
+    for (index, &count) in point.counts.iter().enumerate().filter(filled) {
+        bucket = Some((index, below, count as f64));
+        if below + count as f64 >= rank {
+            break;
+        }
+        below += count as f64;
+    }
+    let (index, below, count) = bucket?;
+    let lower = match index.checked_sub(1) {
+        Some(before) => point.bounds.get(before).copied().unwrap_or(last),
+        None => point.min.unwrap_or(if first > 0.0 { 0.0 } else { first }),
+    };
+    let upper = match point.bounds.get(index) {
+        Some(bound) => *bound,
+        None => point.max.unwrap_or(last),
+    };
+    // What is known of the whole also holds for each bucket.
+    let lower = point.min.map_or(lower, |min| lower.max(min));
+    let end = point.max.or_else(|| filled_to(point, index, lower, count));
+    let upper = end.map_or(upper, |end| upper.min(end)).max(lower);
+    let part = ((rank - below) / count).clamp(0.0, 1.0);
+    Some(lower * (1.0 - part) + upper * part)
+}
+
+/// How far bucket `index`, with `count` observations above `lower`, is filled if it is filled evenly
+/// and all others hold no more than they must: up to twice its mean. In a bucket much wider than the
+/// data the mean says more than the bounds.
+fn filled_to(point: &HistogramView<'_>, index: usize, lower: f64, count: f64) -> Option<f64> {
+    let mut others = 0.0;
+    for (other, &held) in point.counts.iter().enumerate() {
+        if held > 0 && other != index {
+            let begins = match other.checked_sub(1) {
+                Some(before) => point.bounds.get(before).copied()?,
+                // Below zero nothing is known of where it begins.
+                None => point
+                    .min
+                    .or_else(|| point.bounds.first().filter(|b| **b > 0.0).map(|_| 0.0))?,
+            };
+            others += held as f64 * begins;
+        }
+    }
+    let end = 2.0 * (point.sum? - others) / count - lower;
+    (end.is_finite() && end > lower).then_some(end)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::derive::Settings;
+    use crate::model::Timestamp;
 
     /// A histogram of `values` in the buckets of `bounds`.
     pub(in crate::derive) fn histogram(bounds: &[f64], values: &[f64]) -> HistogramPoint {
@@ -188,7 +423,7 @@ pub(super) mod tests {
             counts: counts.to_vec(),
         };
         edit(&mut point);
-        assert_eq!(point.quantile(q), expected, "{name}");
+        assert_eq!(quantile(&point.view(), q), expected, "{name}");
     }
 
     #[test]
@@ -273,6 +508,39 @@ pub(super) mod tests {
         );
     }
 
+    /// Feeds cumulative reports, one every ten seconds, or deltas; and reads what came in the open tick.
+    fn opened(temporality: Temporality, points: &[HistogramPoint]) -> HistogramPoint {
+        let settings = Settings::default();
+        let mut series = Histogram::new(temporality);
+        for (point, time) in points.iter().zip(1..) {
+            let mut at = Arrival {
+                start: None,
+                time: Timestamp::from_secs(10 * time),
+                last: None,
+                settings: &settings,
+            };
+            if temporality == Temporality::Delta {
+                at.start = Some(Timestamp::from_secs(10 * (time - 1)));
+            }
+            assert_eq!(series.apply(&at, point.view()), Applied::Counted);
+        }
+        let buckets = series.buckets();
+        HistogramPoint {
+            count: series.open.count,
+            sum: known(series.open.sum),
+            min: known(series.open.min),
+            max: known(series.open.max),
+            bounds: series.bounds.to_vec(),
+            counts: series.counts[..buckets].to_vec(),
+        }
+    }
+
+    /// What came between two cumulative reports, the first of which is only what the second is compared
+    /// with.
+    fn between(earlier: &HistogramPoint, later: &HistogramPoint) -> HistogramPoint {
+        opened(Temporality::Cumulative, &[earlier.clone(), later.clone()])
+    }
+
     /// An SDK's default bounds are in milliseconds; with seconds all of it falls into one bucket, and
     /// one slow request long ago must not raise every percentile after it.
     #[test]
@@ -282,10 +550,15 @@ pub(super) mod tests {
         values.push(0.5);
         let earlier = histogram(&bounds, &values);
         values.extend([0.05, 0.06, 0.07, 0.06]);
-        let between = histogram(&bounds, &values).since(&earlier).unwrap();
-        let quantile = |q| between.quantile(q).unwrap();
-        assert!((quantile(0.5) - 0.06).abs() < 1e-9, "{}", quantile(0.5));
-        assert!(quantile(0.99) < 0.121, "{}", quantile(0.99));
+        let between = between(&earlier, &histogram(&bounds, &values));
+        assert_eq!(between.count, 4);
+        let of = |point: &HistogramPoint, q| quantile(&point.view(), q).unwrap();
+        assert!(
+            (of(&between, 0.5) - 0.06).abs() < 1e-9,
+            "{}",
+            of(&between, 0.5)
+        );
+        assert!(of(&between, 0.99) < 0.121, "{}", of(&between, 0.99));
         // Where buckets are as fine as the data, the bounds speak.
         let fine = histogram(&[0.05, 0.06, 0.07], &[0.055, 0.058, 0.065, 0.068]);
         let fine = HistogramPoint {
@@ -293,8 +566,8 @@ pub(super) mod tests {
             max: None,
             ..fine
         };
-        assert!((fine.quantile(0.5).unwrap() - 0.06).abs() < 1e-12);
-        assert!((fine.quantile(1.0).unwrap() - 0.07).abs() < 1e-12);
+        assert!((of(&fine, 0.5) - 0.06).abs() < 1e-12);
+        assert!((of(&fine, 1.0) - 0.07).abs() < 1e-12);
     }
 
     #[test]
@@ -302,36 +575,48 @@ pub(super) mod tests {
         let bounds = [1.0, 2.0, 4.0];
         let earlier = histogram(&bounds, &[0.5, 9.0]);
         let later = histogram(&bounds, &[0.5, 9.0, 1.5, 5.0]);
-        let between = later.since(&earlier).unwrap();
-        assert_eq!(between.counts, [0, 1, 0, 1]);
-        assert_eq!((between.count, between.sum), (2, Some(6.5)));
+        let since = between(&earlier, &later);
+        assert_eq!(since.counts, [0, 1, 0, 1]);
+        assert_eq!((since.count, since.sum), (2, Some(6.5)));
         // 9 was there before: the last bucket must not be stretched to it.
-        assert_eq!(between.quantile(0.99), Some(4.0));
-        assert_eq!(earlier.since(&later), None, "fewer: a reset");
+        assert_eq!(quantile(&since.view(), 0.99), Some(4.0));
+        assert_eq!(between(&later, &earlier), earlier, "fewer: a reset");
         let mut moved = later.clone();
         moved.counts = vec![0, 3, 0, 1];
-        assert_eq!(moved.since(&earlier), None, "a bucket shrank: a reset");
+        assert_eq!(between(&earlier, &moved), moved, "a bucket shrank: a reset");
         let other = histogram(&[3.0], &[0.5, 9.0, 1.0]);
-        let between = other.since(&earlier).unwrap();
+        let since = between(&earlier, &other);
         assert_eq!(
-            (between.count, between.quantile(0.5)),
+            (since.count, quantile(&since.view(), 0.5)),
             (1, None),
             "other buckets"
         );
+        // From there on it is known again, and what was counted before is not counted anew.
+        let mut after = histogram(&[3.0], &[0.5, 9.0, 1.0, 2.0]);
+        after.sum = None;
+        let since = opened(Temporality::Cumulative, &[earlier, other, after]);
+        assert_eq!((since.count, &*since.counts), (2, &[1, 0][..]));
     }
 
     #[test]
     fn merging_keeps_what_all_parts_know() {
         let bounds = [1.0, 2.0];
-        let mut sum = histogram(&bounds, &[0.5, 1.5]);
-        sum.merge(histogram(&bounds, &[]));
-        sum.merge(histogram(&bounds, &[9.0]));
+        let mut parts = vec![
+            histogram(&bounds, &[0.5, 1.5]),
+            histogram(&bounds, &[]),
+            histogram(&[5.0], &[]),
+            histogram(&bounds, &[9.0]),
+        ];
+        let sum = opened(Temporality::Delta, &parts);
         assert_eq!(sum, histogram(&bounds, &[0.5, 1.5, 9.0]));
         let mut unknown = histogram(&bounds, &[1.0]);
         unknown.sum = None;
-        sum.merge(unknown);
+        parts.push(unknown);
+        let sum = opened(Temporality::Delta, &parts);
         assert_eq!((sum.count, sum.sum), (4, None));
-        sum.merge(histogram(&[7.0], &[6.0]));
+        parts.push(histogram(&[7.0], &[6.0]));
+        let sum = opened(Temporality::Delta, &parts);
         assert_eq!((sum.count, &*sum.bounds), (5, &[7.0][..]));
+        assert_eq!(sum.counts, [1, 0]);
     }
 }

@@ -7,7 +7,10 @@ use super::cases::{DELTA_RATE, RATE, TICK, point, span};
 use super::exponential_histogram::tests::exponential;
 use super::histogram::tests::histogram;
 use super::*;
-use crate::model::{SpanRecord, SummaryPoint, Temporality};
+use crate::model::{
+    ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, SpanRecord, SummaryPoint,
+    Temporality,
+};
 
 const S: i64 = 1_000_000_000;
 const BOUNDS: [f64; 4] = [1.0, 5.0, 25.0, 125.0];
@@ -99,8 +102,14 @@ fn run(points: impl IntoIterator<Item = MetricPoint>) -> Vec<Emitted> {
     let mut state: Option<SeriesState> = None;
     let mut out = Vec::new();
     for point in points {
-        let state = state.get_or_insert_with(|| SeriesState::new(&point.identity.kind));
-        state.apply(point, Timestamp::EPOCH, &Settings::default(), &mut out);
+        let state =
+            state.get_or_insert_with(|| SeriesState::new(&point.identity.here().unwrap().kind));
+        state.apply(
+            point.view(),
+            Timestamp::EPOCH,
+            &Settings::default(),
+            &mut out,
+        );
     }
     if let Some(mut state) = state {
         state.close(Timestamp::from_nanos(i64::MAX), &mut out);
@@ -351,7 +360,7 @@ proptest! {
         }
         for index in order {
             let point = points[index].clone();
-            state.apply(point, Timestamp::EPOCH, &settings, &mut Vec::new());
+            state.apply(point.view(), Timestamp::EPOCH, &settings, &mut Vec::new());
         }
         let truth: u32 = lives.iter().flatten().flat_map(|step| &step.values).sum();
         let (increase, elapsed) = counted(&state);
@@ -367,11 +376,11 @@ proptest! {
     ) {
         let settings = Settings { tick: Duration::from_nanos(tick), ..Settings::default() };
         let mut out = Vec::new();
-        let mut state = points.first().map(|point| SeriesState::new(&point.identity.kind));
+        let mut state = points.first().map(|point| SeriesState::new(&point.identity.here().unwrap().kind));
         for point in points {
             if let Some(state) = &mut state {
                 let rate = matches!(point.data, PointData::Number(_));
-                let applied = state.apply(point, Timestamp::from_nanos(now), &settings, &mut out);
+                let applied = state.apply(point.view(), Timestamp::from_nanos(now), &settings, &mut out);
                 prop_assert!(rate || !matches!(applied, Applied::Rejected(_)));
                 prop_assert!(state.bytes() < 10_000);
             }
@@ -395,7 +404,7 @@ proptest! {
     #[test]
     fn a_saved_series_goes_on_as_if_nothing_had_been(points in any_points(), cut in 0..25usize) {
         let settings = Settings::default();
-        let mut kept = points.first().map(|point| SeriesState::new(&point.identity.kind));
+        let mut kept = points.first().map(|point| SeriesState::new(&point.identity.here().unwrap().kind));
         let mut restored = kept.clone();
         let (mut out, mut again) = (Vec::new(), Vec::new());
         for (index, point) in points.into_iter().enumerate() {
@@ -405,8 +414,8 @@ proptest! {
                 *restored = postcard::from_bytes(&bytes).unwrap();
             }
             let now = Timestamp::EPOCH;
-            let applied = kept.apply(point.clone(), now, &settings, &mut out);
-            prop_assert_eq!(applied, restored.apply(point, now, &settings, &mut again));
+            let applied = kept.apply(point.view(), now, &settings, &mut out);
+            prop_assert_eq!(applied, restored.apply(point.view(), now, &settings, &mut again));
         }
         if let (Some(mut kept), Some(mut restored)) = (kept, restored) {
             let end = Timestamp::from_nanos(i64::MAX);

@@ -1,8 +1,8 @@
 //! DERIVE: points and spans of OTLP become samples of signals.
 //!
-//! In: [`MetricPoint`]s of one series ([`SeriesState`]), [`SpanRecord`](crate::model::SpanRecord)s of
-//! whole traces ([`SpanAggregator`]). Out: at most one [`Emitted`] sample a signal and tick, all of
-//! them finite, their times rising within a series.
+//! In: points of one series, borrowed ([`PointView`], to [`SeriesState`]), and
+//! [`SpanRecord`](crate::model::SpanRecord)s of whole traces (to [`SpanAggregator`]). Out: at most one
+//! [`Emitted`] sample a signal and tick, all of them finite, their times rising within a series.
 //!
 //! What always holds: nothing is counted twice, in whatever order or number points arrive; a tick
 //! without data gives no sample (but the rate 0 of a service that is known to be alive); nothing
@@ -12,8 +12,8 @@
 //! The map:
 //! - `event_time`: to which tick a point belongs; what is late or repeated;
 //! - `temporality`: delta and cumulative, resets, gaps, two writers on one series;
-//! - `gauge`, `sum`, `summary`, and `distribution` for both kinds of histograms
-//!   (`histogram`, `exponential_histogram`);
+//! - `gauge`, `sum`, `summary`, `histogram`, `exponential_histogram`, and `distribution` for what both
+//!   of these emit;
 //! - `span`: spans of many traces gathered by series and tick; `edge`: who calls whom;
 //!   `span_series`: what was gathered in many places becomes samples; `sketch`: their percentiles.
 
@@ -22,8 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Exemplar, MetricKind, MetricPoint, PointData, Reject, Sample, SignalKind, Temporality,
-    Timestamp,
+    DataView, Exemplar, MetricKind, PointView, Reject, Sample, SignalKind, Temporality, Timestamp,
 };
 
 mod event_time;
@@ -50,13 +49,12 @@ pub use sketch::Sketch;
 pub use span::{SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 pub use span_series::SpanSeries;
 
-use distribution::Distribution;
 use event_time::Ticks;
+use exponential_histogram::Exponential;
 use gauge::Gauge;
+use histogram::Histogram;
 use sum::Sum;
 use summary::Summary;
-
-use crate::model::{ExponentialHistogramPoint, HistogramPoint};
 
 /// The percentiles that distributions of observations are shown by.
 const PERCENTILES: [(SignalKind, f64); 3] = [
@@ -135,8 +133,8 @@ pub struct SeriesState {
 enum Body {
     Gauge(Gauge),
     Sum(Sum),
-    Histogram(Distribution<HistogramPoint>),
-    Exponential(Distribution<ExponentialHistogramPoint>),
+    Histogram(Box<Histogram>),
+    Exponential(Box<Exponential>),
     Summary(Summary),
     /// Series made here from spans take no points.
     Nothing,
@@ -152,8 +150,8 @@ impl SeriesState {
                 monotonic,
                 temporality,
             } => Body::Sum(Sum::new(monotonic, temporality)),
-            MetricKind::Histogram(t) => Body::Histogram(Distribution::new(t)),
-            MetricKind::ExponentialHistogram(t) => Body::Exponential(Distribution::new(t)),
+            MetricKind::Histogram(t) => Body::Histogram(Box::new(Histogram::new(t))),
+            MetricKind::ExponentialHistogram(t) => Body::Exponential(Box::new(Exponential::new(t))),
             MetricKind::Summary => Body::Summary(Summary::default()),
             MetricKind::Spans | MetricKind::Edge => Body::Nothing,
         };
@@ -188,7 +186,7 @@ impl SeriesState {
     /// already, but newer than the series' last, counts in the next tick.
     pub fn apply(
         &mut self,
-        point: MetricPoint,
+        point: PointView<'_>,
         now: Timestamp,
         settings: &Settings,
         out: &mut Vec<Emitted>,
@@ -213,16 +211,16 @@ impl SeriesState {
         };
         let applied = match (&mut self.body, point.data) {
             // One of many series ended; the others go on.
-            (_, PointData::End) if !known => Applied::Ended,
-            (body, PointData::End) => {
+            (_, DataView::End) if !known => Applied::Ended,
+            (body, DataView::End) => {
                 body.end();
                 Applied::Ended
             }
-            (Body::Gauge(gauge), PointData::Number(value)) => gauge.apply(value),
-            (Body::Sum(sum), PointData::Number(value)) => sum.apply(&arrival, value),
-            (Body::Histogram(it), PointData::Histogram(data)) => it.apply(&arrival, *data),
-            (Body::Exponential(it), PointData::Exponential(data)) => it.apply(&arrival, *data),
-            (Body::Summary(summary), PointData::Summary(data)) => summary.apply(&arrival, *data),
+            (Body::Gauge(gauge), DataView::Number(value)) => gauge.apply(value),
+            (Body::Sum(sum), DataView::Number(value)) => sum.apply(&arrival, value),
+            (Body::Histogram(it), DataView::Histogram(data)) => it.apply(&arrival, data),
+            (Body::Exponential(it), DataView::Exponential(data)) => it.apply(&arrival, data),
+            (Body::Summary(summary), DataView::Summary(data)) => summary.apply(&arrival, data),
             // The identity's kind and the data contradict each other.
             _ => Applied::Rejected(Reject::NoValue),
         };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::temporality::{Amount, Cumulative, Growth, Standing, Step, delta_span};
+use super::temporality::{Growth, Step, Writers, delta_span};
 use super::{Applied, Arrival, Emitter};
 use crate::model::{Reject, SignalKind, Temporality};
 
@@ -11,14 +11,16 @@ use crate::model::{Reject, SignalKind, Temporality};
 pub(super) enum Sum {
     /// Monotonic, as totals.
     CumulativeRate {
-        series: Cumulative<Amount>,
+        writers: Writers<f64>,
+        /// What the holder reported last.
+        total: f64,
         open: Option<Growth<f64>>,
     },
     /// Monotonic, as changes.
     DeltaRate { open: Option<Growth<f64>> },
     /// Up and down, as totals.
     CumulativeValue {
-        series: Cumulative<Standing>,
+        writers: Writers<()>,
         open: Option<f64>,
     },
     /// Up and down, as changes: accumulated from 0, since where it stood before is not known.
@@ -29,12 +31,13 @@ impl Sum {
     pub(super) fn new(monotonic: bool, temporality: Temporality) -> Self {
         match (monotonic, temporality) {
             (true, Temporality::Cumulative) => Self::CumulativeRate {
-                series: Cumulative::default(),
+                writers: Writers::default(),
+                total: 0.0,
                 open: None,
             },
             (true, Temporality::Delta) => Self::DeltaRate { open: None },
             (false, Temporality::Cumulative) => Self::CumulativeValue {
-                series: Cumulative::default(),
+                writers: Writers::default(),
                 open: None,
             },
             (false, Temporality::Delta) => Self::DeltaValue {
@@ -53,24 +56,34 @@ impl Sum {
             Self::CumulativeRate { .. } | Self::DeltaRate { .. } if value < 0.0 => {
                 Applied::Rejected(Reject::Negative)
             }
-            Self::CumulativeRate { series, open } => match series.read(at, &Amount(value)) {
-                Step::Grew(growth) => {
-                    let Some(sum) = added(open.as_ref(), growth.by.0, growth.elapsed) else {
+            Self::CumulativeRate {
+                writers,
+                total,
+                open,
+            } => {
+                let grown = match writers.read(at) {
+                    Step::Since(elapsed) => Some((since(value, *total), elapsed)),
+                    Step::SinceRival(elapsed) => {
+                        let rival = writers.rival().map_or(0.0, |rival| *rival);
+                        Some((since(value, rival), elapsed))
+                    }
+                    Step::Fresh(elapsed) => Some((value, elapsed)),
+                    Step::Base => None,
+                    Step::Overlap => {
+                        writers.keep_rival(at, || value);
+                        return Applied::Overlap;
+                    }
+                };
+                if let Some((by, elapsed)) = grown {
+                    let Some(sum) = added(open.as_ref(), by, elapsed) else {
                         return NON_FINITE;
                     };
                     *open = Some(sum);
-                    series.keep(at, Amount(value));
-                    Applied::Counted
                 }
-                Step::Base => {
-                    series.keep(at, Amount(value));
-                    Applied::Counted
-                }
-                Step::Overlap => {
-                    series.keep_rival(at, Amount(value));
-                    Applied::Overlap
-                }
-            },
+                writers.keep(at);
+                *total = value;
+                Applied::Counted
+            }
             Self::DeltaRate { open } => {
                 let Some(elapsed) = delta_span(at) else {
                     return Applied::Overlap;
@@ -81,12 +94,12 @@ impl Sum {
                 *open = Some(sum);
                 Applied::Counted
             }
-            Self::CumulativeValue { series, open } => {
-                if series.read(at, &Standing) == Step::Overlap {
-                    series.keep_rival(at, Standing);
+            Self::CumulativeValue { writers, open } => {
+                if writers.read(at) == Step::Overlap {
+                    writers.keep_rival(at, || ());
                     return Applied::Overlap;
                 }
-                series.keep(at, Standing);
+                writers.keep(at);
                 *open = Some(value);
                 Applied::Counted
             }
@@ -122,8 +135,8 @@ impl Sum {
 
     pub(super) fn end(&mut self) {
         match self {
-            Self::CumulativeRate { series, .. } => series.end(),
-            Self::CumulativeValue { series, .. } => series.end(),
+            Self::CumulativeRate { writers, .. } => writers.end(),
+            Self::CumulativeValue { writers, .. } => writers.end(),
             Self::DeltaRate { .. } => {}
             Self::DeltaValue { total, .. } => *total = 0.0,
         }
@@ -132,10 +145,19 @@ impl Sum {
     /// Memory besides the struct itself.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::CumulativeRate { series, .. } => series.bytes(|_| 0),
-            Self::CumulativeValue { series, .. } => series.bytes(|_| 0),
+            Self::CumulativeRate { writers, .. } => writers.bytes(|_| 0),
+            Self::CumulativeValue { writers, .. } => writers.bytes(|_| 0),
             Self::DeltaRate { .. } | Self::DeltaValue { .. } => 0,
         }
+    }
+}
+
+/// What came since `earlier`: all of it, if it shrank.
+fn since(total: f64, earlier: f64) -> f64 {
+    if total >= earlier {
+        total - earlier
+    } else {
+        total
     }
 }
 

@@ -2,36 +2,47 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::temporality::{Count, Cumulative, Growth, Step};
+use super::temporality::{Growth, Step, Writers};
 use super::{Applied, Arrival, Emitter};
 use crate::model::{SignalKind, SummaryPoint};
 
 /// One series of a summary.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Summary {
-    series: Cumulative<Count>,
+    writers: Writers<u64>,
+    /// What the holder counted last.
+    count: u64,
     open: Option<Growth<u64>>,
     /// Of the newest point in the open tick.
     quantiles: Vec<(f64, f64)>,
 }
 
 impl Summary {
-    pub(super) fn apply(&mut self, at: &Arrival<'_>, point: SummaryPoint) -> Applied {
-        let count = Count(point.count);
-        match self.series.read(at, &count) {
-            Step::Grew(growth) => {
-                let open = self.open.get_or_insert(Growth { by: 0, elapsed: 0 });
-                open.by = open.by.saturating_add(growth.by.0);
-                open.elapsed = open.elapsed.saturating_add(growth.elapsed);
+    pub(super) fn apply(&mut self, at: &Arrival<'_>, point: &SummaryPoint) -> Applied {
+        // Of a count that shrank, all is new.
+        let since = |earlier| point.count.checked_sub(earlier).unwrap_or(point.count);
+        let grown = match self.writers.read(at) {
+            Step::Since(elapsed) => Some((since(self.count), elapsed)),
+            Step::SinceRival(elapsed) => {
+                let rival = self.writers.rival().map_or(0, |rival| *rival);
+                Some((since(rival), elapsed))
             }
-            Step::Base => {}
+            Step::Fresh(elapsed) => Some((point.count, elapsed)),
+            Step::Base => None,
             Step::Overlap => {
-                self.series.keep_rival(at, count);
+                self.writers.keep_rival(at, || point.count);
                 return Applied::Overlap;
             }
+        };
+        if let Some((by, elapsed)) = grown {
+            let open = self.open.get_or_insert(Growth { by: 0, elapsed: 0 });
+            open.by = open.by.saturating_add(by);
+            open.elapsed = open.elapsed.saturating_add(elapsed);
         }
-        self.series.keep(at, count);
-        self.quantiles = point.quantiles;
+        self.writers.keep(at);
+        self.count = point.count;
+        self.quantiles.clear();
+        self.quantiles.extend_from_slice(&point.quantiles);
         Applied::Counted
     }
 
@@ -42,7 +53,7 @@ impl Summary {
             emitter.emit_rate(growth.by as f64, growth.elapsed, weight);
         }
         let mut before = None;
-        for (q, value) in std::mem::take(&mut self.quantiles) {
+        for (q, value) in self.quantiles.drain(..) {
             // Quantiles closer than a millionth are one signal, and a signal has one sample a tick.
             let kind = SignalKind::quantile(q);
             if let Some(kind) = kind.filter(|_| kind != before) {
@@ -53,11 +64,11 @@ impl Summary {
     }
 
     pub(super) fn end(&mut self) {
-        self.series.end();
+        self.writers.end();
     }
 
     /// Memory besides the struct itself.
     pub(super) fn bytes(&self) -> usize {
-        self.series.bytes(|_| 0) + size_of::<(f64, f64)>() * self.quantiles.capacity()
+        self.writers.bytes(|_| 0) + size_of::<(f64, f64)>() * self.quantiles.capacity()
     }
 }

@@ -15,40 +15,20 @@ use crate::model::Timestamp;
 /// After this long without a word from the writer that holds a series, another one takes it over.
 const WRITER_SILENCE: Duration = Duration::from_secs(300);
 
-/// What a cumulative series totals.
-pub(super) trait Total: Clone {
-    /// What came since `earlier`; `None` if this cannot have grown out of it, so that it was reset.
-    fn since(&self, earlier: &Self) -> Option<Self>;
-}
-
-/// A number that only grows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct Amount(pub(super) f64);
-
-impl Total for Amount {
-    fn since(&self, earlier: &Self) -> Option<Self> {
-        (self.0 >= earlier.0).then_some(Self(self.0 - earlier.0))
-    }
-}
-
-/// A count that only grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Count(pub(super) u64);
-
-impl Total for Count {
-    fn since(&self, earlier: &Self) -> Option<Self> {
-        self.0.checked_sub(earlier.0).map(Self)
-    }
-}
-
-/// A number that may go up and down: it is read as it stands, only its writers are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct Standing;
-
-impl Total for Standing {
-    fn since(&self, _: &Self) -> Option<Self> {
-        Some(Self)
-    }
+/// What a point of a cumulative series means beside those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is compared with what the writer that holds the series reported before, so many nanoseconds
+    /// ago. What the total has more came in that time; of a total that shrank, all of it did.
+    Since(u64),
+    /// The same, but compared with what the rival reported before, who takes the series over.
+    SinceRival(u64),
+    /// All of the total came in so many nanoseconds.
+    Fresh(u64),
+    /// Nothing can be said yet; later points are compared with it.
+    Base,
+    /// Another writer already covers this time.
+    Overlap,
 }
 
 /// What grew, and over how many nanoseconds.
@@ -58,63 +38,52 @@ pub(super) struct Growth<V> {
     pub(super) elapsed: u64,
 }
 
-/// What a point of a cumulative series means beside those before it.
-#[derive(Debug, PartialEq)]
-pub(super) enum Step<V> {
-    /// So much came.
-    Grew(Growth<V>),
-    /// Nothing can be said yet; later points are compared with it.
-    Base,
-    /// Another writer already covers this time.
-    Overlap,
-}
-
-/// One point of a cumulative series.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Reading<V> {
+/// When a writer reported, and since when it counts.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Mark {
     start: Option<Timestamp>,
     time: Timestamp,
-    total: V,
 }
 
-/// Follows one cumulative series.
+/// Follows who writes one cumulative series. The totals that the holder reports are kept by the caller,
+/// where they are at hand; those of a rival (`T`), who is rare, are kept here.
 ///
 /// Two writers under one identity are told apart by their starts. The one that holds the series keeps
 /// it; the other's points are dropped as overlap. The other takes over when it reports twice in a row
 /// (the holder has gone: a rolling deployment), counting only from its first report of the two, or
 /// when the holder has been silent for five minutes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Cumulative<V> {
-    base: Option<Reading<V>>,
-    rival: Option<Box<Reading<V>>>,
+pub(super) struct Writers<T> {
+    holder: Option<Mark>,
+    rival: Option<Box<(Mark, T)>>,
 }
 
-impl<V> Default for Cumulative<V> {
+impl<T> Default for Writers<T> {
     fn default() -> Self {
         Self {
-            base: None,
+            holder: None,
             rival: None,
         }
     }
 }
 
-impl<V: Total> Cumulative<V> {
+impl<T> Writers<T> {
     /// Reads a point. The caller then says by [`keep`](Self::keep) that it took it, or does nothing.
-    pub(super) fn read(&self, at: &Arrival<'_>, total: &V) -> Step<V> {
-        let Some(base) = &self.base else {
-            return Self::read_first(at, total);
+    pub(super) fn read(&self, at: &Arrival<'_>) -> Step {
+        let Some(holder) = &self.holder else {
+            return Self::read_first(at);
         };
-        match (base.start, at.start) {
+        match (holder.start, at.start) {
             // The process began anew after what is known: what it has is all new.
-            (known, Some(start)) if known != at.start && start >= base.time => {
-                Self::from_zero(start, at, total)
+            (known, Some(start)) if known != at.start && start >= holder.time => {
+                Self::from_zero(start, at)
             }
-            (Some(known), Some(start)) if known != start => self.read_rival(base, at, total),
-            _ => Self::difference(base, at, total),
+            (Some(known), Some(start)) if known != start => self.read_rival(holder, at),
+            _ => Step::Since(nanos_between(holder.time, at.time)),
         }
     }
 
-    fn read_first(at: &Arrival<'_>, total: &V) -> Step<V> {
+    fn read_first(at: &Arrival<'_>) -> Step {
         match at.start {
             // What began before a point that was counted earlier may be counted already: the series
             // was ended and goes on.
@@ -122,65 +91,63 @@ impl<V: Total> Cumulative<V> {
                 if at.last.is_none_or(|last| start >= last)
                     && at.time.since(start) <= at.settings.first_window =>
             {
-                Self::from_zero(start, at, total)
+                Self::from_zero(start, at)
             }
             _ => Step::Base,
         }
     }
 
-    fn read_rival(&self, base: &Reading<V>, at: &Arrival<'_>, total: &V) -> Step<V> {
-        if at.time.since(base.time) > WRITER_SILENCE {
+    fn read_rival(&self, holder: &Mark, at: &Arrival<'_>) -> Step {
+        if at.time.since(holder.time) > WRITER_SILENCE {
             return Step::Base;
         }
-        match &self.rival {
-            Some(rival) if rival.start == at.start && rival.time < at.time => {
-                Self::difference(rival, at, total)
+        match self.rival.as_deref() {
+            Some((rival, _)) if rival.start == at.start && rival.time < at.time => {
+                Step::SinceRival(nanos_between(rival.time, at.time))
             }
             _ => Step::Overlap,
         }
     }
 
-    fn difference(earlier: &Reading<V>, at: &Arrival<'_>, total: &V) -> Step<V> {
-        match total.since(&earlier.total) {
-            Some(by) => Step::Grew(Growth {
-                by,
-                elapsed: nanos_between(earlier.time, at.time),
-            }),
-            None => Self::from_zero(earlier.time, at, total),
+    /// All of the total came after `zero`. If that is the point's own time, when it came is not known:
+    /// it contributes nothing.
+    fn from_zero(zero: Timestamp, at: &Arrival<'_>) -> Step {
+        match nanos_between(zero, at.time) {
+            0 => Step::Base,
+            elapsed => Step::Fresh(elapsed),
         }
     }
 
-    /// All of `total` came after `zero`. If that is the point's own time, when it came is not known:
-    /// it contributes nothing.
-    fn from_zero(zero: Timestamp, at: &Arrival<'_>, total: &V) -> Step<V> {
-        match nanos_between(zero, at.time) {
-            0 => Step::Base,
-            elapsed => Step::Grew(Growth {
-                by: total.clone(),
-                elapsed,
-            }),
-        }
+    /// What the rival reported.
+    pub(super) fn rival(&self) -> Option<&T> {
+        self.rival.as_ref().map(|rival| &rival.1)
+    }
+
+    /// What the rival reported, who is forgotten.
+    pub(super) fn take_rival(&mut self) -> Option<T> {
+        self.rival.take().map(|rival| rival.1)
     }
 
     /// The point counted; the next is compared with it.
-    pub(super) fn keep(&mut self, at: &Arrival<'_>, total: V) {
-        self.rival = None;
-        self.base = Some(Reading {
+    pub(super) fn keep(&mut self, at: &Arrival<'_>) {
+        if self.rival.is_some() {
+            self.rival = None;
+        }
+        self.holder = Some(Mark {
             start: at.start,
             time: at.time,
-            total,
         });
     }
 
     /// The point overlapped; its writer is remembered.
-    pub(super) fn keep_rival(&mut self, at: &Arrival<'_>, total: V) {
-        let older = |rival: &Reading<V>| rival.start == at.start && rival.time >= at.time;
+    pub(super) fn keep_rival(&mut self, at: &Arrival<'_>, total: impl FnOnce() -> T) {
+        let older = |rival: &(Mark, T)| rival.0.start == at.start && rival.0.time >= at.time;
         if !self.rival.as_deref().is_some_and(older) {
-            self.rival = Some(Box::new(Reading {
+            let mark = Mark {
                 start: at.start,
                 time: at.time,
-                total,
-            }));
+            };
+            self.rival = Some(Box::new((mark, total())));
         }
     }
 
@@ -190,13 +157,9 @@ impl<V: Total> Cumulative<V> {
     }
 
     /// Memory besides the struct itself, where a total owns `inside` bytes.
-    pub(super) fn bytes(&self, inside: impl Fn(&V) -> usize) -> usize {
-        let base = self.base.as_ref().map_or(0, |base| inside(&base.total));
-        let rival = self
-            .rival
-            .as_ref()
-            .map_or(0, |rival| size_of::<Reading<V>>() + inside(&rival.total));
-        base + rival
+    pub(super) fn bytes(&self, inside: impl Fn(&T) -> usize) -> usize {
+        let rival = self.rival();
+        rival.map_or(0, |rival| size_of::<(Mark, T)>() + inside(rival))
     }
 }
 
@@ -228,8 +191,8 @@ mod tests {
         expected: &[Result<Option<(f64, u64)>, ()>],
     ) {
         let settings = Settings::default();
-        let mut series = Cumulative::default();
-        let mut last = None;
+        let mut writers = Writers::default();
+        let (mut held, mut last) = (f64::NAN, None);
         let mut seen = Vec::new();
         for &(start, time, total) in points {
             let at = Arrival {
@@ -238,19 +201,28 @@ mod tests {
                 last,
                 settings: &settings,
             };
-            let total = Amount(total);
-            let step = series.read(&at, &total);
-            if step == Step::Overlap {
-                series.keep_rival(&at, total);
-            } else {
-                series.keep(&at, total);
-                last = Some(at.time);
-            }
+            let since = |earlier: f64| {
+                if total >= earlier {
+                    total - earlier
+                } else {
+                    total
+                }
+            };
+            let grew = |by, elapsed| Ok(Some((by, elapsed / 1_000_000_000)));
+            let step = writers.read(&at);
             seen.push(match step {
-                Step::Grew(growth) => Ok(Some((growth.by.0, growth.elapsed / 1_000_000_000))),
+                Step::Since(elapsed) => grew(since(held), elapsed),
+                Step::SinceRival(elapsed) => grew(since(*writers.rival().unwrap()), elapsed),
+                Step::Fresh(elapsed) => grew(total, elapsed),
                 Step::Base => Ok(None),
                 Step::Overlap => Err(()),
             });
+            if step == Step::Overlap {
+                writers.keep_rival(&at, || total);
+            } else {
+                writers.keep(&at);
+                (held, last) = (total, Some(at.time));
+            }
         }
         assert_eq!(seen, expected, "{name}");
     }

@@ -11,16 +11,16 @@ use futures_util::future::join_all;
 
 use super::census::{Admission, Census};
 use super::plan::{Placement, Plan, Settings};
-use super::query::{Cursor, Filter, Make, VIEWS};
-use super::router::{self, Part};
+use super::query::{Cursor, Filter};
+use super::router;
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
 use super::snapshot::{self, Record};
 use super::tick::Ticker;
 use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::model::{
-    Batch, BoxFuture, EdgeView, Examined, MetricPoint, Page, Query, Reject, Rejections, Rule,
-    RuleId, SampleView, Selector, ServiceView, SignalId, SignalView, Timestamp,
+    Batch, Examined, Reject, Rejections, Rule, RuleId, SeriesId, SeriesIdentity, SignalId,
+    Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -192,15 +192,12 @@ impl Handle {
         let inner = &*self.0;
         // The time stands for itself; nothing is read by way of it.
         inner.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        let Batch {
-            points,
-            spans,
-            mut rejections,
-        } = batch;
-        let senders = router::senders(&points, &spans);
-        let refused = inner.census.visit(&senders, now);
+        let mut batch = batch;
+        let mut rejections = std::mem::take(&mut batch.rejections);
+        let refused = inner.census.visit(&router::senders(&batch), now);
         let settings = &inner.plan.settings;
-        let parts = router::split(points, spans, &refused, settings, &mut rejections);
+        let batch = Arc::new(batch);
+        let parts = router::split(&batch, &refused, settings, &mut rejections);
         let mut sent = Vec::new();
         for (shard, part) in inner.shards.iter().zip(parts) {
             if !part.is_empty() {
@@ -214,18 +211,17 @@ impl Handle {
         // not leave its batch behind half applied.
         let answers: Vec<_> = sent
             .into_iter()
-            .map(|(permit, Part { points, spans })| {
-                permit.run(move |shard| shard.apply(points, spans, now))
-            })
+            .map(|(permit, part)| permit.run(move |shard| shard.apply(&part, now)))
             .collect();
         let handle = self.clone();
-        let finish = async move { handle.finish(answers, rejections, now).await };
+        let finish = async move { handle.finish(batch, answers, rejections, now).await };
         tokio::spawn(finish).await.unwrap_or(Err(Busy::GONE))
     }
 
     /// Gathers the shards' answers, and lets in the series that are new.
     async fn finish(
         &self,
+        batch: Arc<Batch>,
         answers: Vec<tokio::sync::oneshot::Receiver<Answer>>,
         mut rejections: Rejections,
         now: Timestamp,
@@ -239,11 +235,15 @@ impl Handle {
         if unknown.is_empty() {
             return Ok(rejections);
         }
-        let newcomers = self.admit(unknown, now, &mut rejections);
+        let newcomers = self.admit(&batch, unknown, now, &mut rejections);
         let shards = self.0.shards.iter().zip(newcomers);
-        let answers = shards
-            .filter(|(_, newcomers)| !newcomers.is_empty())
-            .map(|(shard, newcomers)| shard.run(move |shard| shard.admit(newcomers, now)));
+        let answers =
+            shards
+                .filter(|(_, newcomers)| !newcomers.is_empty())
+                .map(|(shard, newcomers)| {
+                    let batch = Arc::clone(&batch);
+                    shard.run(move |shard| shard.admit(&batch, newcomers, now))
+                });
         for answer in join_all(answers).await {
             let answer = answer.map_err(|_: Gone| Busy::GONE)?;
             rejections.merge(answer.rejections);
@@ -255,7 +255,8 @@ impl Handle {
     /// Decides about points whose series no shard knows, and splits them among the shards.
     fn admit(
         &self,
-        mut unknown: Vec<MetricPoint>,
+        batch: &Batch,
+        mut unknown: Vec<u32>,
         now: Timestamp,
         rejections: &mut Rejections,
     ) -> Vec<Vec<Newcomer>> {
@@ -263,35 +264,42 @@ impl Handle {
         let mut parts: Vec<Vec<Newcomer>> = Vec::new();
         parts.resize_with(inner.shards.len(), Vec::new);
         // By id, so that who comes first under a limit does not depend on the shards; the order
-        // within a series stays.
-        unknown.sort_by_key(|point| point.series);
-        let mut decided = None;
-        for mut point in unknown {
-            let (as_what, admission) = match &decided {
-                Some((series, admission)) if *series == point.series => {
-                    (Admitted::Along, admission)
-                }
-                _ => {
-                    let admission = inner.census.admit(&point.identity, now);
-                    let (_, admission) = decided.insert((point.series, admission));
-                    (Admitted::Counted, &*admission)
-                }
+        // within a series is that of the batch.
+        let series = |at: u32| batch.points.get(at as usize).map(|point| point.series);
+        unknown.sort_unstable_by_key(|at| (series(*at), *at));
+        let mut decided: Option<(SeriesId, Arc<SeriesIdentity>, Admission)> = None;
+        for at in unknown {
+            let Some(point) = batch.points.get(at as usize) else {
+                continue;
             };
-            let as_what = match admission {
-                Admission::Welcome => as_what,
-                Admission::Fold(series, identity) => {
-                    point.series = *series;
-                    point.identity = Arc::clone(identity);
-                    Admitted::Folded
-                }
+            let along = matches!(&decided, Some((series, ..)) if *series == point.series);
+            if !along {
+                let Some(identity) = batch.identity(point) else {
+                    continue;
+                };
+                let admission = inner.census.admit(&identity, now);
+                decided = Some((point.series, identity, admission));
+            }
+            let Some((id, identity, admission)) = &decided else {
+                continue;
+            };
+            let (series, identity, as_what) = match admission {
+                Admission::Welcome if along => (id, identity, Admitted::Along),
+                Admission::Welcome => (id, identity, Admitted::Counted),
+                Admission::Fold(series, identity) => (series, identity, Admitted::Folded),
                 Admission::Refused => {
-                    reject(rejections, Reject::SeriesLimit, &point.identity);
+                    reject(rejections, Reject::SeriesLimit, identity);
                     continue;
                 }
             };
-            let owner = router::owner(point.series, inner.plan.settings.shards);
+            let owner = router::owner(*series, inner.plan.settings.shards);
             if let Some(part) = parts.get_mut(owner) {
-                part.push(Newcomer { point, as_what });
+                part.push(Newcomer {
+                    point: at,
+                    series: *series,
+                    identity: Arc::clone(identity),
+                    as_what,
+                });
             }
         }
         parts
@@ -346,9 +354,12 @@ impl Handle {
 
     /// About how much memory series, windows and detectors take, in bytes.
     pub async fn bytes(&self) -> usize {
-        let shards = self.0.shards.iter();
-        let sizes = join_all(shards.map(|shard| shard.run(|shard| shard.bytes()))).await;
-        sizes.into_iter().flatten().sum()
+        let sizes = self.0.shards.iter().map(|shard| {
+            let (mut cursor, mut sum) = (None, 0);
+            shard.work(move |shard| shard.bytes(&mut cursor, &mut sum))
+        });
+        let sizes = join_all(sizes).await.into_iter().flatten();
+        sizes.sum::<usize>() + self.0.plan.common.bytes()
     }
 
     /// Ends the shards' threads once they have done what was asked before. Afterwards batches are
@@ -373,85 +384,5 @@ impl Handle {
     /// Remembers `now` if it is the latest.
     pub(super) fn note(&self, now: Timestamp) {
         self.0.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-    }
-
-    /// The first `limit` signals behind `cursor`, over all shards, by id.
-    async fn list<T: Send + 'static>(
-        &self,
-        filter: Filter,
-        cursor: Cursor,
-        limit: usize,
-        make: Make<T>,
-    ) -> Page<T> {
-        // One more than asked for, to know whether there is a next page.
-        let wanted = limit.saturating_add(1);
-        let of_shard = async |shard: &Mailbox| {
-            let (mut found, mut cursor) = (Vec::new(), cursor);
-            while cursor != Cursor::End && found.len() < wanted {
-                let (filter, missing) = (filter.clone(), wanted - found.len());
-                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing, make);
-                let Ok((more, next)) = shard.run(list).await else {
-                    break;
-                };
-                found.extend(more);
-                cursor = next;
-            }
-            found
-        };
-        let found = join_all(self.0.shards.iter().map(of_shard)).await;
-        let mut found: Vec<_> = found.into_iter().flatten().collect();
-        found.sort_by_key(|(id, _)| *id);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        Page {
-            next: found.last().map(|(id, _)| *id).filter(|_| more),
-            items: found.into_iter().map(|(_, view)| view).collect(),
-        }
-    }
-}
-
-impl Query for Handle {
-    fn signals(
-        &self,
-        selector: Selector,
-        cursor: Option<SignalId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Page<SignalView>> {
-        let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
-        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit, VIEWS))
-    }
-
-    fn samples(
-        &self,
-        id: SignalId,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> BoxFuture<'_, Option<Vec<SampleView>>> {
-        Box::pin(async move {
-            let owner = router::owner(id.series, self.0.plan.settings.shards);
-            let samples = move |shard: &mut Shard| shard.samples(id, from, to);
-            self.0.shards.get(owner)?.run(samples).await.ok()?
-        })
-    }
-
-    fn services(&self) -> BoxFuture<'_, Vec<ServiceView>> {
-        Box::pin(async { self.0.census.views() })
-    }
-
-    fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>> {
-        Box::pin(async {
-            let shards = self.0.shards.iter();
-            let edges = join_all(shards.map(|shard| shard.run(|shard| shard.edge_views()))).await;
-            let mut edges: Vec<_> = edges.into_iter().flatten().flatten().collect();
-            edges.sort_by(|a, b| (&a.caller, &a.callee).cmp(&(&b.caller, &b.callee)));
-            edges
-        })
-    }
-
-    fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
-        Box::pin(async move {
-            let watched = self.list(Filter::Watched, Cursor::Start, limit, VIEWS);
-            watched.await.items
-        })
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::close::Closing;
 use super::handle::{Busy, Handle, Inner};
 use super::pulse::Pulses;
 use super::report::TickReport;
@@ -200,17 +201,15 @@ impl Handle {
                 };
                 ticks.note(point.time);
                 *now = at;
-                let resource = &point.identity.resource;
-                if !heard
-                    .as_ref()
-                    .is_some_and(|last| Arc::ptr_eq(last, resource))
+                if let Some(sender) = point.identity.sender()
+                    && !heard.as_ref().is_some_and(|last| Arc::ptr_eq(last, sender))
                 {
-                    inner.census.hear(resource, at);
-                    heard = Some(Arc::clone(resource));
+                    inner.census.hear(sender, at);
+                    heard = Some(Arc::clone(sender));
                 }
-                match shard.apply_point(point, at, rejections) {
-                    Ok(applied) => counted += applied,
-                    Err(unknown) => return Stop::Unknown(Box::new(unknown)),
+                match shard.apply_point(point.series, &point, at, rejections) {
+                    Some(applied) => counted += applied,
+                    None => return Stop::Unknown(Box::new(point)),
                 }
             }
         });
@@ -234,7 +233,12 @@ impl Handle {
             true => self.listen(pulses, boundary),
             false => (Vec::new(), None),
         };
-        let closed = shard.close(boundary, boundary, Vec::new(), listened, |_| None);
+        let mut closing = Closing::new(boundary, boundary, Vec::new(), listened, |_: &str| None);
+        let closed = loop {
+            if let ControlFlow::Break(closed) = shard.close(&mut closing) {
+                break closed;
+            }
+        };
         let mut here = ClosedHere {
             observations: closed.observations,
             ended: closed.ended,

@@ -6,19 +6,31 @@ use std::sync::Arc;
 
 use super::census::VERSION;
 use super::plan::Settings;
-use super::shard::reject;
-use crate::model::{MetricPoint, Reject, Rejections, Resource, SeriesId, SpanRecord};
+use super::shard;
+use crate::model::{Batch, MetricPoint, Reject, Rejections, Resource, SeriesId, SpanRecord};
 
-/// The part of a request that one shard applies.
-#[derive(Default)]
+/// The part of a request that one shard applies: positions in a batch that all shards share.
 pub(super) struct Part {
-    pub(super) points: Vec<MetricPoint>,
-    pub(super) spans: Vec<SpanRecord>,
+    pub(super) batch: Arc<Batch>,
+    pub(super) points: Vec<u32>,
+    pub(super) spans: Vec<u32>,
 }
 
 impl Part {
     pub(super) fn is_empty(&self) -> bool {
         self.points.is_empty() && self.spans.is_empty()
+    }
+
+    /// Its points, each with its position in the batch.
+    pub(super) fn points(&self) -> impl Iterator<Item = (u32, &MetricPoint)> {
+        let point = |at: &u32| Some((*at, self.batch.points.get(*at as usize)?));
+        self.points.iter().filter_map(point)
+    }
+
+    /// Its spans.
+    pub(super) fn spans(&self) -> impl Iterator<Item = &SpanRecord> {
+        let span = |at: &u32| self.batch.spans.get(*at as usize);
+        self.spans.iter().filter_map(span)
     }
 }
 
@@ -38,14 +50,10 @@ fn joiner(trace_id: u128, shards: NonZeroUsize) -> usize {
 }
 
 /// Who sends a request: its resources, of each service and version one.
-pub(super) fn senders<'a>(
-    points: &'a [MetricPoint],
-    spans: &'a [SpanRecord],
-) -> Vec<&'a Arc<Resource>> {
-    let resources = points
-        .iter()
-        .map(|point| &point.identity.resource)
-        .chain(spans.iter().map(|span| &span.resource));
+pub(super) fn senders(batch: &Batch) -> Vec<&Arc<Resource>> {
+    let of_points = batch.points.iter().filter_map(|p| p.identity.sender());
+    let resources = batch.senders.iter().chain(of_points);
+    let resources = resources.chain(batch.spans.iter().map(|span| &span.resource));
     let mut before: Option<&Arc<Resource>> = None;
     let mut seen = HashSet::new();
     let mut senders = Vec::new();
@@ -66,32 +74,45 @@ pub(super) fn senders<'a>(
 /// Splits a request among the shards. What belongs to a service in `refused` is rejected; spans of our
 /// own are left out, since handling them makes new ones.
 pub(super) fn split(
-    points: Vec<MetricPoint>,
-    spans: Vec<SpanRecord>,
+    batch: &Arc<Batch>,
     refused: &[Arc<str>],
     settings: &Settings,
     rejections: &mut Rejections,
 ) -> Vec<Part> {
     let refused: HashSet<&str> = refused.iter().map(|service| &**service).collect();
-    let is_refused = |service: &str| !refused.is_empty() && refused.contains(service);
-    let mut parts: Vec<Part> = Vec::new();
-    parts.resize_with(settings.shards.get(), Part::default);
-    for point in points {
-        if is_refused(&point.identity.resource.service) {
-            reject(rejections, Reject::ServiceLimit, &point.identity);
+    let is_refused = |sender: Option<&Arc<Resource>>| {
+        sender.is_none_or(|sender| refused.contains(&*sender.service))
+    };
+    let shards = settings.shards.get();
+    let mut parts: Vec<Part> = (0..shards)
+        .map(|_| Part {
+            batch: Arc::clone(batch),
+            points: Vec::with_capacity(batch.points.len().div_ceil(shards)),
+            spans: Vec::with_capacity(batch.spans.len().div_ceil(shards)),
+        })
+        .collect();
+    for (at, point) in (0..).zip(&batch.points) {
+        if !refused.is_empty() && is_refused(batch.sender(point)) {
+            rejections.add(Reject::ServiceLimit, || example(batch, point));
         } else if let Some(part) = parts.get_mut(owner(point.series, settings.shards)) {
-            part.points.push(point);
+            part.points.push(at);
         }
     }
-    for span in spans {
-        if is_refused(&span.resource.service) {
+    for (at, span) in (0..).zip(&batch.spans) {
+        if !refused.is_empty() && is_refused(Some(&span.resource)) {
             let service = &span.resource.service;
             rejections.add(Reject::ServiceLimit, || format!("span of {service}"));
         } else if !settings.is_own(&span.resource)
             && let Some(part) = parts.get_mut(joiner(span.trace_id, settings.shards))
         {
-            part.spans.push(span);
+            part.spans.push(at);
         }
     }
     parts
+}
+
+/// A point as the example of a refusal.
+fn example(batch: &Batch, point: &MetricPoint) -> String {
+    let identity = batch.identity(point);
+    identity.map_or_else(String::new, |identity| shard::example(&identity))
 }

@@ -130,7 +130,7 @@ impl Intake {
         Ok(rejections)
     }
 
-    /// Inflates and decodes; the bytes are gone afterwards and the permit covers the batch.
+    /// Inflates and decodes; afterwards the permit covers the batch, and the bytes if it keeps them.
     fn decode(&self, received: Received) -> Result<(Batch, Permit), Refusal> {
         let limit = self.settings.max_request_bytes;
         let Received {
@@ -141,17 +141,18 @@ impl Intake {
             mut permit,
         } = received;
         let body = body::inflate(encoding, body, limit, &mut permit)?;
+        let length = body.len();
         let now = self.clock.now();
         let batch = match signal {
-            Signal::Metrics => self.decoder.metrics(format, &body, now),
-            Signal::Traces => self.decoder.traces(format, &body, now),
+            Signal::Metrics => self.decoder.metrics(format, body, now),
+            Signal::Traces => self.decoder.traces(format, body, now),
         }
         .map_err(|error| match error {
             DecodeError::Malformed(what) => Refusal::Malformed(what),
             DecodeError::TooLarge => Refusal::TooLarge { limit },
         })?;
-        drop(body);
-        permit.set(footprint(&batch));
+        let kept = if batch.names.is_some() { length } else { 0 };
+        permit.set(footprint(&batch) + kept);
         Ok((batch, permit))
     }
 

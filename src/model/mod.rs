@@ -11,7 +11,9 @@ mod grounds;
 mod labels;
 mod matchers;
 mod mode;
+mod packed;
 mod point;
+mod point_view;
 mod rule;
 mod selector;
 mod sentence;
@@ -22,7 +24,7 @@ mod verdict;
 mod view;
 
 pub use alert::{Alert, AlertState, Fingerprint, PostedAlert, Transition};
-pub use attributes::{AttributeValue, Attributes};
+pub use attributes::{AttributeKeys, AttributeRef, AttributeValue, Attributes, AttributesIter};
 pub use control::{
     Acknowledgement, Action, DEGRADATION_HARMFUL, Effect, EffectVerdict, Episode, EpisodeAction,
     MODE_ALERTS, MODE_NOT_APPLIED, PLAN_UNDONE, PlanRun, PlanState, PlanStep, Proposal,
@@ -42,9 +44,10 @@ pub use mode::{
     Instruction, Level, Levels, ModeChange, ModeReason, ModeState, ModeStep, Override, Priority,
 };
 pub use point::{
-    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, MetricPoint, PointData, Reject,
-    Rejections, SpanKind, SpanRecord, SummaryPoint,
+    Batch, Exemplar, ExponentialHistogramPoint, HistogramPoint, Identity, MetricPoint, Names,
+    Place, PointData, Reject, Rejections, SpanKind, SpanRecord, SummaryPoint,
 };
+pub use point_view::{DataView, HistogramView, PointView};
 pub use rule::{Direction, For, Rule, RuleId, SeverityLabel, SigmaThresholds, WindowSpec};
 pub use selector::{LabelSource, MatchOp, Matcher, Selector, SelectorError};
 pub use series::{MetricKind, Resource, Scope, SeriesId, SeriesIdentity, Temporality};

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use super::{Resource, SeriesId, SeriesIdentity, Timestamp};
 
 /// One OTLP request after decoding: what it says, typed and checked as far as a point can be checked
 /// alone, and what of it was refused.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// Points of metrics, in the order of the request.
     pub points: Vec<MetricPoint>,
@@ -15,15 +16,88 @@ pub struct Batch {
     pub spans: Vec<SpanRecord>,
     /// Points and spans refused so far, with reasons.
     pub rejections: Rejections,
+    /// Who sent the points whose identity is [`Identity::At`] a place.
+    pub senders: Vec<Arc<Resource>>,
+    /// What says which series those are.
+    pub names: Option<Box<dyn Names>>,
+}
+
+impl Batch {
+    /// The identity of the series of one of its points; `None` only for a point of another batch.
+    pub fn identity(&self, point: &MetricPoint) -> Option<Arc<SeriesIdentity>> {
+        match &point.identity {
+            Identity::Here(identity) => Some(Arc::clone(identity)),
+            Identity::At(place) => self.names.as_ref()?.identity(*place),
+        }
+    }
+
+    /// Who sent one of its points; `None` only for a point of another batch.
+    pub fn sender<'a>(&'a self, point: &'a MetricPoint) -> Option<&'a Arc<Resource>> {
+        match &point.identity {
+            Identity::Here(identity) => Some(&identity.resource),
+            Identity::At(place) => self.names.as_ref()?.resource(*place),
+        }
+    }
+}
+
+/// A request that can be asked which series its points belong to. Most points are of series that whoever
+/// applies them knows by their id; to make their identities each time would cost more than all the rest.
+pub trait Names: fmt::Debug + Send + Sync {
+    /// The identity of the series of the point at `place`.
+    fn identity(&self, place: Place) -> Option<Arc<SeriesIdentity>>;
+
+    /// Who sent the point at `place`.
+    fn resource(&self, place: Place) -> Option<&Arc<Resource>>;
+}
+
+/// Where in a request a point is; means something only to the [`Names`] of its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which metric.
+    pub metric: u32,
+    /// Where the point begins, in bytes.
+    pub start: u32,
+    /// How long it is, in bytes.
+    pub length: u32,
+}
+
+/// Which series a point belongs to.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// This one.
+    Here(Arc<SeriesIdentity>),
+    /// The one that the request says.
+    At(Place),
+}
+
+impl Identity {
+    /// The identity, where it is here.
+    pub fn here(&self) -> Option<&Arc<SeriesIdentity>> {
+        match self {
+            Self::Here(identity) => Some(identity),
+            Self::At(_) => None,
+        }
+    }
+
+    /// Who sent the point, where that is here.
+    pub fn sender(&self) -> Option<&Arc<Resource>> {
+        self.here().map(|identity| &identity.resource)
+    }
+}
+
+impl From<Arc<SeriesIdentity>> for Identity {
+    fn from(identity: Arc<SeriesIdentity>) -> Self {
+        Self::Here(identity)
+    }
 }
 
 /// One data point of a metric.
 #[derive(Debug, Clone)]
 pub struct MetricPoint {
-    /// [`SeriesIdentity::id`] of `identity`.
+    /// [`SeriesIdentity::id`] of the identity.
     pub series: SeriesId,
-    /// Which series it belongs to.
-    pub identity: Arc<SeriesIdentity>,
+    /// Which series it belongs to; [`Batch::identity`] tells.
+    pub identity: Identity,
     /// `start_time_unix_nano`; `None` where the client did not say.
     pub start: Option<Timestamp>,
     /// `time_unix_nano`.
@@ -31,7 +105,7 @@ pub struct MetricPoint {
     /// What was measured.
     pub data: PointData,
     /// One exemplar with a trace id, if the point brought any.
-    pub exemplar: Option<Exemplar>,
+    pub exemplar: Option<Box<Exemplar>>,
 }
 
 /// What a point says. Numbers are finite, counts consistent: what is not was refused before.

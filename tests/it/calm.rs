@@ -141,7 +141,7 @@ impl Watched {
             let identity = gauge(service);
             batch.points.push(MetricPoint {
                 series: identity.id(),
-                identity,
+                identity: identity.into(),
                 start: None,
                 time: now,
                 data: PointData::Number(*value),

@@ -28,7 +28,7 @@ fn point(service: &str, metric: &str, unit: &str, now: Timestamp, value: f64) ->
     });
     MetricPoint {
         series: identity.id(),
-        identity,
+        identity: identity.into(),
         start: None,
         time: now,
         data: PointData::Number(value),

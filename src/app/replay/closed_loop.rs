@@ -79,7 +79,7 @@ fn depth(service: &str, now: Timestamp, value: f64) -> MetricPoint {
     });
     MetricPoint {
         series: identity.id(),
-        identity,
+        identity: identity.into(),
         start: None,
         time: now,
         data: PointData::Number(value),

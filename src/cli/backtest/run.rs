@@ -88,11 +88,15 @@ pub(super) fn run(
     while let Some(stretch) = merged.next(STRETCH)? {
         let refused = match stretch {
             Stretch::Points(points) => {
-                covered.note(points.iter().map(|p| (&p.identity.resource, p.time)));
+                let senders = points
+                    .iter()
+                    .filter_map(|p| Some((p.identity.sender()?, p.time)));
+                covered.note(senders);
                 replay.play(points)?
             }
             Stretch::Batch(at, batch) => {
-                covered.note(batch.points.iter().map(|p| (&p.identity.resource, at)));
+                let senders = batch.points.iter().filter_map(|p| batch.sender(p));
+                covered.note(senders.map(|sender| (sender, at)));
                 covered.note(batch.spans.iter().map(|span| (&span.resource, at)));
                 replay.apply(at, batch)?
             }

@@ -99,7 +99,7 @@ pub(super) fn identity(service: &str, instance: u32, kind: MetricKind) -> Arc<Se
 fn point(identity: &Arc<SeriesIdentity>, time: Timestamp, data: PointData) -> MetricPoint {
     MetricPoint {
         series: identity.id(),
-        identity: Arc::clone(identity),
+        identity: Arc::clone(identity).into(),
         start: None,
         time,
         data,

@@ -57,32 +57,34 @@ impl Decoder {
     }
 
     /// Decodes an `ExportMetricsServiceRequest`. `now` is what points are held against that claim to be
-    /// from the future. Two passes over the bytes; memory follows the points that are accepted.
+    /// from the future. One pass over the bytes; memory follows the points that are accepted. The batch
+    /// keeps the bytes if it may have to be asked for the identities of its points.
     ///
     /// # Errors
     /// The request cannot be decoded. Points that can be, but contradict themselves, are counted in the
     /// batch's rejections instead.
-    pub fn metrics(
+    pub fn metrics<'a>(
         &self,
         format: Format,
-        bytes: &[u8],
+        bytes: impl Into<Cow<'a, [u8]>>,
         now: Timestamp,
     ) -> Result<Batch, DecodeError> {
-        let wire = checked(format, bytes, &METRICS_REQUEST)?;
-        Ok(points::metrics(&wire, now, &self.known)?)
+        let wire = wire_form(format, bytes.into(), &METRICS_REQUEST)?;
+        Ok(points::metrics(wire, now, &self.known)?)
     }
 
     /// Decodes an `ExportTraceServiceRequest`; see [`Decoder::metrics`].
     ///
     /// # Errors
     /// The request cannot be decoded.
-    pub fn traces(
+    pub fn traces<'a>(
         &self,
         format: Format,
-        bytes: &[u8],
+        bytes: impl Into<Cow<'a, [u8]>>,
         now: Timestamp,
     ) -> Result<Batch, DecodeError> {
-        let wire = checked(format, bytes, &TRACES_REQUEST)?;
+        let wire = wire_form(format, bytes.into(), &TRACES_REQUEST)?;
+        wire::check(&wire, &TRACES_REQUEST, 0)?;
         Ok(points::spans(&wire, now, &self.known)?)
     }
 }
@@ -103,19 +105,16 @@ pub fn decode_traces(format: Format, bytes: &[u8], now: Timestamp) -> Result<Bat
     Decoder::new(1).traces(format, bytes, now)
 }
 
-/// The wire form of a request, checked through and through before anything is made of it.
-fn checked<'a>(
+/// The wire form of a request. What comes as JSON is put into it, so that both encodings are accepted and
+/// refused alike.
+fn wire_form(
     format: Format,
-    bytes: &'a [u8],
+    bytes: Cow<'_, [u8]>,
     message: &'static Message,
-) -> Result<Cow<'a, [u8]>, DecodeError> {
+) -> Result<Vec<u8>, DecodeError> {
     match format {
-        Format::Protobuf => {
-            wire::check(bytes, message)?;
-            Ok(Cow::Borrowed(bytes))
-        }
-        // Valid by construction.
-        Format::Json => Ok(Cow::Owned(json::to_wire(bytes, message)?)),
+        Format::Protobuf => Ok(bytes.into_owned()),
+        Format::Json => Ok(json::to_wire(&bytes, message)?),
     }
 }
 

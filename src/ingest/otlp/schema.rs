@@ -5,6 +5,8 @@
 pub(crate) struct Message {
     /// Its fields, numbers up to [`MAX_NUMBER`].
     pub(crate) fields: &'static [Field],
+    /// By number: the place of the field in `fields`, or a place beyond its end.
+    places: [u8; MAX_NUMBER + 1],
 }
 
 /// A field of a message.
@@ -60,9 +62,21 @@ pub(crate) enum Kind {
 pub(crate) const MAX_NUMBER: usize = 16;
 
 impl Message {
+    const fn of(fields: &'static [Field]) -> Self {
+        let mut places = [u8::MAX; MAX_NUMBER + 1];
+        let mut place = 0;
+        while place < fields.len() {
+            places[fields[place].number as usize] = place as u8;
+            place += 1;
+        }
+        Self { fields, places }
+    }
+
     /// The field with `number`.
+    #[inline]
     pub(crate) fn field(&self, number: u32) -> Option<&'static Field> {
-        self.fields.iter().find(|field| field.number == number)
+        let place = self.places.get(number as usize)?;
+        self.fields.get(usize::from(*place))
     }
 
     /// The field that JSON calls `key`.
@@ -99,273 +113,218 @@ const fn either(slot: usize, number: u32, json: &'static str, kind: Kind) -> Fie
 const ATTRIBUTES: &str = "attributes";
 const DROPPED: &str = "droppedAttributesCount";
 
-pub(crate) static METRICS_REQUEST: Message = Message {
-    fields: &[many(1, "resourceMetrics", Kind::Message(&RESOURCE_METRICS))],
-};
+pub(crate) static METRICS_REQUEST: Message =
+    Message::of(&[many(1, "resourceMetrics", Kind::Message(&RESOURCE_METRICS))]);
 
-static RESOURCE_METRICS: Message = Message {
-    fields: &[
-        one(1, "resource", Kind::Message(&RESOURCE)),
-        many(2, "scopeMetrics", Kind::Message(&SCOPE_METRICS)),
-        one(3, "schemaUrl", Kind::Text),
-    ],
-};
+pub(crate) static RESOURCE_METRICS: Message = Message::of(&[
+    one(1, "resource", Kind::Message(&RESOURCE)),
+    many(2, "scopeMetrics", Kind::Message(&SCOPE_METRICS)),
+    one(3, "schemaUrl", Kind::Text),
+]);
 
-static SCOPE_METRICS: Message = Message {
-    fields: &[
-        one(1, "scope", Kind::Message(&SCOPE)),
-        many(2, "metrics", Kind::Message(&METRIC)),
-        one(3, "schemaUrl", Kind::Text),
-    ],
-};
+pub(crate) static SCOPE_METRICS: Message = Message::of(&[
+    one(1, "scope", Kind::Message(&SCOPE)),
+    many(2, "metrics", Kind::Message(&METRIC)),
+    one(3, "schemaUrl", Kind::Text),
+]);
 
-static METRIC: Message = Message {
-    fields: &[
-        one(1, "name", Kind::Text),
-        one(2, "description", Kind::Text),
-        one(3, "unit", Kind::Text),
-        either(5, 5, "gauge", Kind::Message(&GAUGE)),
-        either(5, 7, "sum", Kind::Message(&SUM)),
-        either(5, 9, "histogram", Kind::Message(&HISTOGRAM)),
-        either(5, 10, "exponentialHistogram", Kind::Message(&EXPONENTIAL)),
-        either(5, 11, "summary", Kind::Message(&SUMMARY)),
-        many(12, "metadata", Kind::Message(&KEY_VALUE)),
-    ],
-};
+pub(crate) static METRIC: Message = Message::of(&[
+    one(1, "name", Kind::Text),
+    one(2, "description", Kind::Text),
+    one(3, "unit", Kind::Text),
+    either(5, 5, "gauge", Kind::Message(&GAUGE)),
+    either(5, 7, "sum", Kind::Message(&SUM)),
+    either(5, 9, "histogram", Kind::Message(&HISTOGRAM)),
+    either(5, 10, "exponentialHistogram", Kind::Message(&EXPONENTIAL)),
+    either(5, 11, "summary", Kind::Message(&SUMMARY)),
+    many(12, "metadata", Kind::Message(&KEY_VALUE)),
+]);
 
-static GAUGE: Message = Message {
-    fields: &[many(1, "dataPoints", Kind::Message(&NUMBER_POINT))],
-};
+pub(crate) static GAUGE: Message =
+    Message::of(&[many(1, "dataPoints", Kind::Message(&NUMBER_POINT))]);
 
-static SUM: Message = Message {
-    fields: &[
-        many(1, "dataPoints", Kind::Message(&NUMBER_POINT)),
-        one(2, "aggregationTemporality", Kind::Enum),
-        one(3, "isMonotonic", Kind::Bool),
-    ],
-};
+pub(crate) static SUM: Message = Message::of(&[
+    many(1, "dataPoints", Kind::Message(&NUMBER_POINT)),
+    one(2, "aggregationTemporality", Kind::Enum),
+    one(3, "isMonotonic", Kind::Bool),
+]);
 
-static HISTOGRAM: Message = Message {
-    fields: &[
-        many(1, "dataPoints", Kind::Message(&HISTOGRAM_POINT)),
-        one(2, "aggregationTemporality", Kind::Enum),
-    ],
-};
+pub(crate) static HISTOGRAM: Message = Message::of(&[
+    many(1, "dataPoints", Kind::Message(&HISTOGRAM_POINT)),
+    one(2, "aggregationTemporality", Kind::Enum),
+]);
 
-static EXPONENTIAL: Message = Message {
-    fields: &[
-        many(1, "dataPoints", Kind::Message(&EXPONENTIAL_POINT)),
-        one(2, "aggregationTemporality", Kind::Enum),
-    ],
-};
+pub(crate) static EXPONENTIAL: Message = Message::of(&[
+    many(1, "dataPoints", Kind::Message(&EXPONENTIAL_POINT)),
+    one(2, "aggregationTemporality", Kind::Enum),
+]);
 
-static SUMMARY: Message = Message {
-    fields: &[many(1, "dataPoints", Kind::Message(&SUMMARY_POINT))],
-};
+pub(crate) static SUMMARY: Message =
+    Message::of(&[many(1, "dataPoints", Kind::Message(&SUMMARY_POINT))]);
 
-static NUMBER_POINT: Message = Message {
-    fields: &[
-        one(2, "startTimeUnixNano", Kind::Fixed64),
-        one(3, "timeUnixNano", Kind::Fixed64),
-        either(4, 4, "asDouble", Kind::Double),
-        many(5, "exemplars", Kind::Message(&EXEMPLAR)),
-        either(4, 6, "asInt", Kind::Sfixed64),
-        many(7, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(8, "flags", Kind::Uint32),
-    ],
-};
+pub(crate) static NUMBER_POINT: Message = Message::of(&[
+    one(2, "startTimeUnixNano", Kind::Fixed64),
+    one(3, "timeUnixNano", Kind::Fixed64),
+    either(4, 4, "asDouble", Kind::Double),
+    many(5, "exemplars", Kind::Message(&EXEMPLAR)),
+    either(4, 6, "asInt", Kind::Sfixed64),
+    many(7, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(8, "flags", Kind::Uint32),
+]);
 
-static HISTOGRAM_POINT: Message = Message {
-    fields: &[
-        one(2, "startTimeUnixNano", Kind::Fixed64),
-        one(3, "timeUnixNano", Kind::Fixed64),
-        one(4, "count", Kind::Fixed64),
-        one(5, "sum", Kind::Double),
-        many(6, "bucketCounts", Kind::Fixed64),
-        many(7, "explicitBounds", Kind::Double),
-        many(8, "exemplars", Kind::Message(&EXEMPLAR)),
-        many(9, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(10, "flags", Kind::Uint32),
-        one(11, "min", Kind::Double),
-        one(12, "max", Kind::Double),
-    ],
-};
+pub(crate) static HISTOGRAM_POINT: Message = Message::of(&[
+    one(2, "startTimeUnixNano", Kind::Fixed64),
+    one(3, "timeUnixNano", Kind::Fixed64),
+    one(4, "count", Kind::Fixed64),
+    one(5, "sum", Kind::Double),
+    many(6, "bucketCounts", Kind::Fixed64),
+    many(7, "explicitBounds", Kind::Double),
+    many(8, "exemplars", Kind::Message(&EXEMPLAR)),
+    many(9, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(10, "flags", Kind::Uint32),
+    one(11, "min", Kind::Double),
+    one(12, "max", Kind::Double),
+]);
 
-static EXPONENTIAL_POINT: Message = Message {
-    fields: &[
-        many(1, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(2, "startTimeUnixNano", Kind::Fixed64),
-        one(3, "timeUnixNano", Kind::Fixed64),
-        one(4, "count", Kind::Fixed64),
-        one(5, "sum", Kind::Double),
-        one(6, "scale", Kind::Sint32),
-        one(7, "zeroCount", Kind::Fixed64),
-        one(8, "positive", Kind::Message(&BUCKETS)),
-        one(9, "negative", Kind::Message(&BUCKETS)),
-        one(10, "flags", Kind::Uint32),
-        many(11, "exemplars", Kind::Message(&EXEMPLAR)),
-        one(12, "min", Kind::Double),
-        one(13, "max", Kind::Double),
-        one(14, "zeroThreshold", Kind::Double),
-    ],
-};
+pub(crate) static EXPONENTIAL_POINT: Message = Message::of(&[
+    many(1, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(2, "startTimeUnixNano", Kind::Fixed64),
+    one(3, "timeUnixNano", Kind::Fixed64),
+    one(4, "count", Kind::Fixed64),
+    one(5, "sum", Kind::Double),
+    one(6, "scale", Kind::Sint32),
+    one(7, "zeroCount", Kind::Fixed64),
+    one(8, "positive", Kind::Message(&BUCKETS)),
+    one(9, "negative", Kind::Message(&BUCKETS)),
+    one(10, "flags", Kind::Uint32),
+    many(11, "exemplars", Kind::Message(&EXEMPLAR)),
+    one(12, "min", Kind::Double),
+    one(13, "max", Kind::Double),
+    one(14, "zeroThreshold", Kind::Double),
+]);
 
-static BUCKETS: Message = Message {
-    fields: &[
-        one(1, "offset", Kind::Sint32),
-        many(2, "bucketCounts", Kind::Uint64),
-    ],
-};
+static BUCKETS: Message = Message::of(&[
+    one(1, "offset", Kind::Sint32),
+    many(2, "bucketCounts", Kind::Uint64),
+]);
 
-static SUMMARY_POINT: Message = Message {
-    fields: &[
-        one(2, "startTimeUnixNano", Kind::Fixed64),
-        one(3, "timeUnixNano", Kind::Fixed64),
-        one(4, "count", Kind::Fixed64),
-        one(5, "sum", Kind::Double),
-        many(6, "quantileValues", Kind::Message(&QUANTILE)),
-        many(7, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(8, "flags", Kind::Uint32),
-    ],
-};
+pub(crate) static SUMMARY_POINT: Message = Message::of(&[
+    one(2, "startTimeUnixNano", Kind::Fixed64),
+    one(3, "timeUnixNano", Kind::Fixed64),
+    one(4, "count", Kind::Fixed64),
+    one(5, "sum", Kind::Double),
+    many(6, "quantileValues", Kind::Message(&QUANTILE)),
+    many(7, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(8, "flags", Kind::Uint32),
+]);
 
-static QUANTILE: Message = Message {
-    fields: &[
-        one(1, "quantile", Kind::Double),
-        one(2, "value", Kind::Double),
-    ],
-};
+static QUANTILE: Message = Message::of(&[
+    one(1, "quantile", Kind::Double),
+    one(2, "value", Kind::Double),
+]);
 
-static EXEMPLAR: Message = Message {
-    fields: &[
-        one(2, "timeUnixNano", Kind::Fixed64),
-        either(3, 3, "asDouble", Kind::Double),
-        one(4, "spanId", Kind::Hex),
-        one(5, "traceId", Kind::Hex),
-        either(3, 6, "asInt", Kind::Sfixed64),
-        many(7, "filteredAttributes", Kind::Message(&KEY_VALUE)),
-    ],
-};
+pub(crate) static EXEMPLAR: Message = Message::of(&[
+    one(2, "timeUnixNano", Kind::Fixed64),
+    either(3, 3, "asDouble", Kind::Double),
+    one(4, "spanId", Kind::Hex),
+    one(5, "traceId", Kind::Hex),
+    either(3, 6, "asInt", Kind::Sfixed64),
+    many(7, "filteredAttributes", Kind::Message(&KEY_VALUE)),
+]);
 
-pub(crate) static TRACES_REQUEST: Message = Message {
-    fields: &[many(1, "resourceSpans", Kind::Message(&RESOURCE_SPANS))],
-};
+pub(crate) static TRACES_REQUEST: Message =
+    Message::of(&[many(1, "resourceSpans", Kind::Message(&RESOURCE_SPANS))]);
 
-static RESOURCE_SPANS: Message = Message {
-    fields: &[
-        one(1, "resource", Kind::Message(&RESOURCE)),
-        many(2, "scopeSpans", Kind::Message(&SCOPE_SPANS)),
-        one(3, "schemaUrl", Kind::Text),
-    ],
-};
+pub(crate) static RESOURCE_SPANS: Message = Message::of(&[
+    one(1, "resource", Kind::Message(&RESOURCE)),
+    many(2, "scopeSpans", Kind::Message(&SCOPE_SPANS)),
+    one(3, "schemaUrl", Kind::Text),
+]);
 
-static SCOPE_SPANS: Message = Message {
-    fields: &[
-        one(1, "scope", Kind::Message(&SCOPE)),
-        many(2, "spans", Kind::Message(&SPAN)),
-        one(3, "schemaUrl", Kind::Text),
-    ],
-};
+pub(crate) static SCOPE_SPANS: Message = Message::of(&[
+    one(1, "scope", Kind::Message(&SCOPE)),
+    many(2, "spans", Kind::Message(&SPAN)),
+    one(3, "schemaUrl", Kind::Text),
+]);
 
-static SPAN: Message = Message {
-    fields: &[
-        one(1, "traceId", Kind::Hex),
-        one(2, "spanId", Kind::Hex),
-        one(3, "traceState", Kind::Text),
-        one(4, "parentSpanId", Kind::Hex),
-        one(5, "name", Kind::Text),
-        one(6, "kind", Kind::Enum),
-        one(7, "startTimeUnixNano", Kind::Fixed64),
-        one(8, "endTimeUnixNano", Kind::Fixed64),
-        many(9, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(10, DROPPED, Kind::Uint32),
-        many(11, "events", Kind::Message(&EVENT)),
-        one(12, "droppedEventsCount", Kind::Uint32),
-        many(13, "links", Kind::Message(&LINK)),
-        one(14, "droppedLinksCount", Kind::Uint32),
-        one(15, "status", Kind::Message(&STATUS)),
-        one(16, "flags", Kind::Fixed32),
-    ],
-};
+pub(crate) static SPAN: Message = Message::of(&[
+    one(1, "traceId", Kind::Hex),
+    one(2, "spanId", Kind::Hex),
+    one(3, "traceState", Kind::Text),
+    one(4, "parentSpanId", Kind::Hex),
+    one(5, "name", Kind::Text),
+    one(6, "kind", Kind::Enum),
+    one(7, "startTimeUnixNano", Kind::Fixed64),
+    one(8, "endTimeUnixNano", Kind::Fixed64),
+    many(9, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(10, DROPPED, Kind::Uint32),
+    many(11, "events", Kind::Message(&EVENT)),
+    one(12, "droppedEventsCount", Kind::Uint32),
+    many(13, "links", Kind::Message(&LINK)),
+    one(14, "droppedLinksCount", Kind::Uint32),
+    one(15, "status", Kind::Message(&STATUS)),
+    one(16, "flags", Kind::Fixed32),
+]);
 
-static EVENT: Message = Message {
-    fields: &[
-        one(1, "timeUnixNano", Kind::Fixed64),
-        one(2, "name", Kind::Text),
-        many(3, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(4, DROPPED, Kind::Uint32),
-    ],
-};
+static EVENT: Message = Message::of(&[
+    one(1, "timeUnixNano", Kind::Fixed64),
+    one(2, "name", Kind::Text),
+    many(3, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(4, DROPPED, Kind::Uint32),
+]);
 
-static LINK: Message = Message {
-    fields: &[
-        one(1, "traceId", Kind::Hex),
-        one(2, "spanId", Kind::Hex),
-        one(3, "traceState", Kind::Text),
-        many(4, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(5, DROPPED, Kind::Uint32),
-        one(6, "flags", Kind::Fixed32),
-    ],
-};
+static LINK: Message = Message::of(&[
+    one(1, "traceId", Kind::Hex),
+    one(2, "spanId", Kind::Hex),
+    one(3, "traceState", Kind::Text),
+    many(4, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(5, DROPPED, Kind::Uint32),
+    one(6, "flags", Kind::Fixed32),
+]);
 
-static STATUS: Message = Message {
-    fields: &[one(2, "message", Kind::Text), one(3, "code", Kind::Enum)],
-};
+pub(crate) static STATUS: Message =
+    Message::of(&[one(2, "message", Kind::Text), one(3, "code", Kind::Enum)]);
 
-static RESOURCE: Message = Message {
-    fields: &[
-        many(1, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(2, DROPPED, Kind::Uint32),
-        many(3, "entityRefs", Kind::Message(&ENTITY)),
-    ],
-};
+pub(crate) static RESOURCE: Message = Message::of(&[
+    many(1, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(2, DROPPED, Kind::Uint32),
+    many(3, "entityRefs", Kind::Message(&ENTITY)),
+]);
 
-static ENTITY: Message = Message {
-    fields: &[
-        one(1, "schemaUrl", Kind::Text),
-        one(2, "type", Kind::Text),
-        many(3, "idKeys", Kind::Text),
-        many(4, "descriptionKeys", Kind::Text),
-    ],
-};
+static ENTITY: Message = Message::of(&[
+    one(1, "schemaUrl", Kind::Text),
+    one(2, "type", Kind::Text),
+    many(3, "idKeys", Kind::Text),
+    many(4, "descriptionKeys", Kind::Text),
+]);
 
-static SCOPE: Message = Message {
-    fields: &[
-        one(1, "name", Kind::Text),
-        one(2, "version", Kind::Text),
-        many(3, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
-        one(4, DROPPED, Kind::Uint32),
-    ],
-};
+pub(crate) static SCOPE: Message = Message::of(&[
+    one(1, "name", Kind::Text),
+    one(2, "version", Kind::Text),
+    many(3, ATTRIBUTES, Kind::Message(&KEY_VALUE)),
+    one(4, DROPPED, Kind::Uint32),
+]);
 
-static KEY_VALUE: Message = Message {
-    fields: &[
-        one(1, "key", Kind::Text),
-        one(2, "value", Kind::Message(&ANY_VALUE)),
-        one(3, "keyStrindex", Kind::Int32),
-    ],
-};
+pub(crate) static KEY_VALUE: Message = Message::of(&[
+    one(1, "key", Kind::Text),
+    one(2, "value", Kind::Message(&ANY_VALUE)),
+    one(3, "keyStrindex", Kind::Int32),
+]);
 
-static ANY_VALUE: Message = Message {
-    fields: &[
-        either(1, 1, "stringValue", Kind::Text),
-        either(1, 2, "boolValue", Kind::Bool),
-        either(1, 3, "intValue", Kind::Int64),
-        either(1, 4, "doubleValue", Kind::Double),
-        either(1, 5, "arrayValue", Kind::Message(&ARRAY)),
-        either(1, 6, "kvlistValue", Kind::Message(&KEY_VALUE_LIST)),
-        either(1, 7, "bytesValue", Kind::Base64),
-        either(1, 8, "stringValueStrindex", Kind::Int32),
-    ],
-};
+static ANY_VALUE: Message = Message::of(&[
+    either(1, 1, "stringValue", Kind::Text),
+    either(1, 2, "boolValue", Kind::Bool),
+    either(1, 3, "intValue", Kind::Int64),
+    either(1, 4, "doubleValue", Kind::Double),
+    either(1, 5, "arrayValue", Kind::Message(&ARRAY)),
+    either(1, 6, "kvlistValue", Kind::Message(&KEY_VALUE_LIST)),
+    either(1, 7, "bytesValue", Kind::Base64),
+    either(1, 8, "stringValueStrindex", Kind::Int32),
+]);
 
-static ARRAY: Message = Message {
-    fields: &[many(1, "values", Kind::Message(&ANY_VALUE))],
-};
+static ARRAY: Message = Message::of(&[many(1, "values", Kind::Message(&ANY_VALUE))]);
 
-static KEY_VALUE_LIST: Message = Message {
-    fields: &[many(1, "values", Kind::Message(&KEY_VALUE))],
-};
+static KEY_VALUE_LIST: Message = Message::of(&[many(1, "values", Kind::Message(&KEY_VALUE))]);
 
 #[cfg(test)]
 mod tests {

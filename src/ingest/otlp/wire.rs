@@ -2,7 +2,7 @@
 //! request says and not how it is cut up. (Decoding into structs turns each empty two-byte message
 //! into a hundred bytes or more, so that 64 MiB of them would become gigabytes.)
 
-use crate::ingest::otlp::schema::{Field, Kind, Message};
+use crate::ingest::otlp::schema::{Field, KEY_VALUE, Kind, Message};
 
 /// What is wrong with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,7 +107,19 @@ impl<'a> Reader<'a> {
     }
 
     /// The next varint.
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
+        match self.rest {
+            // Tags, lengths and most numbers are one byte.
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut number = 0_u64;
         for (index, byte) in self.rest.iter().enumerate().take(10) {
             // The tenth byte has room for one bit.
@@ -127,6 +139,31 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// The bytes that are not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Skips `tag`, which takes one byte, if it comes next.
+    #[inline(always)]
+    pub(crate) fn skip_tag(&mut self, tag: u8) -> bool {
+        match self.rest {
+            [byte, rest @ ..] if *byte == tag => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next text, bytes or message: a length and so many bytes.
+    #[inline(always)]
+    pub(crate) fn chunk(&mut self) -> Result<&'a [u8], WireError> {
+        let length = self.varint()?;
+        self.take(length)
+    }
+
+    #[inline(always)]
     fn take(&mut self, length: u64) -> Result<&'a [u8], WireError> {
         let length = usize::try_from(length).map_err(|_| WireError::Truncated)?;
         let (head, rest) = self
@@ -137,6 +174,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
         self.rest = rest;
@@ -144,6 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field; `None` at the end.
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -156,10 +195,7 @@ impl<'a> Reader<'a> {
         let value = match key & 7 {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
-            2 => {
-                let length = self.varint()?;
-                Value::Bytes(self.take(length)?)
-            }
+            2 => Value::Bytes(self.chunk()?),
             3 => Value::GroupStart,
             4 => Value::GroupEnd,
             5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
@@ -212,12 +248,33 @@ pub(crate) fn all(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[
 }
 
 /// Whether `bytes` are a `message` in every part, those included that nobody reads: wire types,
-/// lengths, UTF-8 and depth. Accepts exactly what prost accepts, as a property test says.
-pub(crate) fn check(bytes: &[u8], message: &'static Message) -> Result<(), WireError> {
-    check_message(bytes, message, MAX_DEPTH)
+/// lengths, UTF-8 and depth. `level`: so many messages are around it. Accepts exactly what prost accepts,
+/// as a property test says.
+pub(crate) fn check(bytes: &[u8], message: &'static Message, level: u32) -> Result<(), WireError> {
+    check_message(bytes, message, MAX_DEPTH.saturating_sub(level))
+}
+
+/// Whether a field is sound whose message has `level` others around it: one of the table, or one that is
+/// unknown, whose groups are read to their end.
+pub(crate) fn check_field(
+    reader: &mut Reader<'_>,
+    message: &'static Message,
+    number: u32,
+    value: Value<'_>,
+    level: u32,
+) -> Result<(), WireError> {
+    let depth = MAX_DEPTH.saturating_sub(level);
+    match message.field(number) {
+        Some(field) => check_value(field, value, depth),
+        None => skip(reader, number, value, depth),
+    }
 }
 
 fn check_message(bytes: &[u8], message: &'static Message, depth: u32) -> Result<(), WireError> {
+    // Its value is one message deeper.
+    if depth > 0 && std::ptr::eq(message, &KEY_VALUE) && is_plain(bytes) {
+        return Ok(());
+    }
     let mut reader = Reader::new(bytes);
     while let Some((number, value)) = reader.next()? {
         match message.field(number) {
@@ -228,9 +285,46 @@ fn check_message(bytes: &[u8], message: &'static Message, depth: u32) -> Result<
     Ok(())
 }
 
+/// Whether `bytes` are a `KeyValue` as every client writes one: a key and a plain value, both valid. What
+/// is not may still be sound, which takes longer to tell.
+fn is_plain(bytes: &[u8]) -> bool {
+    let mut reader = Reader::new(bytes);
+    let mut parts = || -> Result<bool, WireError> {
+        if !reader.skip_tag(KEY_TAG) || !is_text(reader.chunk()?) || !reader.skip_tag(VALUE_TAG) {
+            return Ok(false);
+        }
+        let mut value = Reader::new(reader.chunk()?);
+        let sound = if value.skip_tag(TEXT_TAG) {
+            is_text(value.chunk()?)
+        } else {
+            // A truth or a number.
+            (value.skip_tag(BOOL_TAG) || value.skip_tag(INT_TAG)) && value.varint().is_ok()
+        };
+        Ok(sound && value.is_empty())
+    };
+    parts().unwrap_or(false) && reader.is_empty()
+}
+
+/// `KeyValue.key` and `.value`; `AnyValue.string_value`, `.bool_value` and `.int_value`.
+const KEY_TAG: u8 = 0x0a;
+const VALUE_TAG: u8 = 0x12;
+const TEXT_TAG: u8 = 0x0a;
+const BOOL_TAG: u8 = 0x10;
+const INT_TAG: u8 = 0x18;
+
+#[inline]
+fn is_text(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
+}
+
+/// `bytes` if they are a text.
+pub(crate) fn checked_text(bytes: &[u8]) -> Result<&[u8], WireError> {
+    is_text(bytes).then_some(bytes).ok_or(WireError::Utf8)
+}
+
 fn check_value(field: &'static Field, value: Value<'_>, depth: u32) -> Result<(), WireError> {
     match (field.kind, value) {
-        (Kind::Text, Value::Bytes(_)) => value.text().map(drop),
+        (Kind::Text, Value::Bytes(bytes)) => checked_text(bytes).map(drop),
         (Kind::Hex | Kind::Base64, Value::Bytes(_))
         | (Kind::Fixed32, Value::Fixed32(_))
         | (Kind::Fixed64 | Kind::Sfixed64 | Kind::Double, Value::Fixed64(_)) => Ok(()),
@@ -291,7 +385,7 @@ mod tests {
 
     #[track_caller]
     fn refused(bytes: &[u8], expected: WireError) {
-        assert_eq!(check(bytes, &METRICS_REQUEST), Err(expected));
+        assert_eq!(check(bytes, &METRICS_REQUEST, 0), Err(expected));
     }
 
     #[test]
@@ -342,7 +436,7 @@ mod tests {
             0x20, 0x01, // a number
             0x0a, 0x00, // resource_metrics
         ];
-        assert_eq!(check(&bytes, &METRICS_REQUEST), Ok(()));
+        assert_eq!(check(&bytes, &METRICS_REQUEST, 0), Ok(()));
         let found: Vec<_> = all(&bytes, 1).map(Result::unwrap).collect();
         assert_eq!(found, [b""]);
     }

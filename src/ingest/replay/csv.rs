@@ -496,7 +496,7 @@ impl Source for Csv {
                 at: cell.time,
                 data: Data::Point(MetricPoint {
                     series: cell.series,
-                    identity: cell.identity,
+                    identity: cell.identity.into(),
                     start: None,
                     time: cell.time,
                     data: PointData::Number(value),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::lines::Lines;
 use super::{Arrival, Data, Error, Notes, Opened, Source};
 use crate::ingest::{Decoder, Format};
-use crate::model::{Batch, PointData, Reject, Timestamp};
+use crate::model::{Batch, Identity, MetricPoint, PointData, Reject, Timestamp};
 
 /// Most bytes of a line: more than a Collector sends in one request by default settings.
 const MAX_LINE: usize = 64 * 1024 * 1024;
@@ -184,11 +184,20 @@ fn leave_out_the_future(batch: &mut Batch) -> Option<Timestamp> {
         points,
         spans,
         rejections,
+        names,
+        ..
     } = batch;
+    let name = |point: &MetricPoint| match &point.identity {
+        Identity::Here(identity) => identity.metric.to_string(),
+        Identity::At(place) => names
+            .as_ref()
+            .and_then(|names| names.identity(*place))
+            .map_or_else(String::new, |identity| identity.metric.to_string()),
+    };
     points.retain(|point| {
         let stays = point.time <= limit || matches!(point.data, PointData::End);
         if !stays {
-            rejections.add(Reject::Future, || point.identity.metric.to_string());
+            rejections.add(Reject::Future, || name(point));
         }
         stays
     });

@@ -209,7 +209,7 @@ impl Source for Prometheus {
             at: sample.time,
             data: Data::Point(MetricPoint {
                 series: series.id,
-                identity: Arc::clone(&series.identity),
+                identity: Arc::clone(&series.identity).into(),
                 start: None,
                 time: sample.time,
                 data: PointData::Number(sample.value),

@@ -26,7 +26,7 @@ fn all(mut input: Input) -> (Vec<String>, Notes) {
     while let Some(arrival) = input.next_arrival().expect("it reads") {
         seen.push(match arrival.data {
             Data::Point(point) => {
-                assert_eq!(point.series, point.identity.id());
+                assert_eq!(point.series, point.identity.here().unwrap().id());
                 assert_eq!(point.time, arrival.at);
                 shown(&point)
             }
@@ -46,7 +46,7 @@ fn shown(point: &MetricPoint) -> String {
     let PointData::Number(value) = &point.data else {
         panic!("a number");
     };
-    let identity = &point.identity;
+    let identity = point.identity.here().unwrap();
     let attributes: Vec<String> = identity
         .attributes
         .iter()
@@ -291,9 +291,9 @@ fn prometheus_answers_are_turned_into_the_order_of_time() {
         shown(&first),
         "2026-01-01T00:00:00Z api/up{instance=a,job=api}=1"
     );
-    assert_eq!(first.identity.kind, MetricKind::Gauge);
+    assert_eq!(first.identity.here().unwrap().kind, MetricKind::Gauge);
     assert!(matches!(
-        second.identity.kind,
+        second.identity.here().unwrap().kind,
         MetricKind::Sum {
             monotonic: true,
             ..

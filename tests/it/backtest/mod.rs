@@ -163,7 +163,7 @@ fn shop() -> Vec<MetricPoint> {
             let aside = Duration::from_millis(u64::from(n % 3) * 3_300);
             points.push(MetricPoint {
                 series: identity.id(),
-                identity: Arc::clone(&identity),
+                identity: Arc::clone(&identity).into(),
                 start: None,
                 time: at(n).plus(aside),
                 data,

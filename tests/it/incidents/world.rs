@@ -530,7 +530,7 @@ fn metrics(
         });
         MetricPoint {
             series: identity.id(),
-            identity,
+            identity: identity.into(),
             start,
             time: stamp,
             data,

@@ -89,6 +89,8 @@ fn with_attributes(attributes: &str) -> String {
 fn attributes_of(attributes: &str) -> crate::model::Attributes {
     accepts(&with_attributes(attributes))
         .identity
+        .here()
+        .unwrap()
         .attributes
         .clone()
 }

@@ -1,46 +1,65 @@
-use super::Problem;
-use crate::ingest::otlp::wire::{self, Value, WireError};
+use crate::ingest::otlp::wire::WireError;
 use crate::model::{HistogramPoint, Reject};
 
 /// Most buckets of one point.
 const MAX_BUCKETS: usize = 4096;
 
-/// Reads a `HistogramDataPoint`.
-pub(super) fn read(point: &[u8]) -> Result<HistogramPoint, Problem> {
-    let mut count = 0;
-    let (mut sum, mut min, mut max) = (None, None, None);
-    let (mut counts, mut bounds) = (Vec::new(), Vec::new());
-    for field in wire::fields(point) {
-        match field? {
-            (4, value) => count = value.number()?,
-            (5, value) => sum = finite(value.double()?),
-            (6, value) => numbers(value, &mut counts)?,
-            (7, value) => numbers(value, &mut bounds)?,
-            (11, value) => min = finite(value.double()?),
-            (12, value) => max = finite(value.double()?),
-            _ => {}
+/// A `HistogramDataPoint` while it is read.
+#[derive(Default)]
+pub(super) struct Reading {
+    pub(super) count: u64,
+    pub(super) sum: Option<f64>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    counts: Vec<u64>,
+    bounds: Vec<f64>,
+    too_many: bool,
+}
+
+impl Reading {
+    /// Adds the counts of buckets, eight bytes each.
+    pub(super) fn counts(&mut self, packed: &[u8]) -> Result<(), WireError> {
+        self.too_many |= !add(packed, &mut self.counts, u64::from_le_bytes)?;
+        Ok(())
+    }
+
+    /// Adds bounds of buckets, eight bytes each.
+    pub(super) fn bounds(&mut self, packed: &[u8]) -> Result<(), WireError> {
+        self.too_many |= !add(packed, &mut self.bounds, f64::from_le_bytes)?;
+        Ok(())
+    }
+
+    /// The point, if it does not contradict itself.
+    pub(super) fn finish(self) -> Result<HistogramPoint, Reject> {
+        let Self {
+            count,
+            sum,
+            min,
+            max,
+            counts,
+            bounds,
+            too_many,
+        } = self;
+        let fits = if bounds.is_empty() && counts.is_empty() {
+            true
+        } else {
+            counts.len() == bounds.len() + 1
+                && bounds.iter().all(|bound| bound.is_finite())
+                && bounds.is_sorted_by(|a, b| a < b)
+                && total(counts.iter().copied()) == Some(count)
+        };
+        if too_many || !fits || contradictory(min, max) {
+            return Err(Reject::Histogram);
         }
+        Ok(HistogramPoint {
+            count,
+            sum,
+            min,
+            max,
+            bounds,
+            counts,
+        })
     }
-    let bounds: Vec<_> = bounds.into_iter().map(f64::from_bits).collect();
-    let fits = if bounds.is_empty() && counts.is_empty() {
-        true
-    } else {
-        counts.len() == bounds.len() + 1
-            && bounds.iter().all(|bound| bound.is_finite())
-            && bounds.is_sorted_by(|a, b| a < b)
-            && total(counts.iter().copied()) == Some(count)
-    };
-    if !fits || contradictory(min, max) {
-        return Err(Reject::Histogram.into());
-    }
-    Ok(HistogramPoint {
-        count,
-        sum,
-        min,
-        max,
-        bounds,
-        counts,
-    })
 }
 
 /// A sum or extreme that is not finite says nothing: one infinite observation, or an empty histogram
@@ -59,18 +78,15 @@ pub(super) fn total(counts: impl IntoIterator<Item = u64>) -> Option<u64> {
     counts.into_iter().try_fold(0_u64, u64::checked_add)
 }
 
-/// Appends numbers of eight bytes, packed or single, up to the limit.
-fn numbers(value: Value<'_>, to: &mut Vec<u64>) -> Result<(), Problem> {
-    let (chunks, rest) = match value {
-        Value::Fixed64(number) => (&[number.to_le_bytes()][..], &[][..]),
-        value => value.bytes()?.as_chunks::<8>(),
-    };
+/// Appends numbers of eight bytes; `false`, and nothing, if there are more than are taken.
+fn add<T>(packed: &[u8], to: &mut Vec<T>, read: fn([u8; 8]) -> T) -> Result<bool, WireError> {
+    let (chunks, rest) = packed.as_chunks::<8>();
     if !rest.is_empty() {
-        return Err(WireError::Truncated.into());
+        return Err(WireError::Truncated);
     }
-    if to.len() + chunks.len() > MAX_BUCKETS {
-        return Err(Reject::Histogram.into());
+    let fits = to.len() + chunks.len() <= MAX_BUCKETS;
+    if fits {
+        to.extend(chunks.iter().copied().map(read));
     }
-    to.extend(chunks.iter().copied().map(u64::from_le_bytes));
-    Ok(())
+    Ok(fits)
 }

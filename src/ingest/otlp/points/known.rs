@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use foldhash::quality::RandomState;
 
-use crate::model::{Resource, Scope, SeriesId, SeriesIdentity};
+use crate::model::{Resource, Scope, SeriesId};
 
 /// A hash of 128 bits under two seeds that nobody outside knows or sees the results of: that two
 /// different texts share it is no likelier than a wrong bit in memory.
@@ -139,7 +139,7 @@ impl<T: Clone> Table<T> {
 struct Tables {
     resources: Table<Arc<Resource>>,
     scopes: Table<Arc<Scope>>,
-    series: Table<(SeriesId, Arc<SeriesIdentity>)>,
+    series: Table<SeriesId>,
 }
 
 /// What was met before, shared by all requests. Bounded.
@@ -182,7 +182,7 @@ pub(super) struct Look<'k> {
     tables: Option<RwLockReadGuard<'k, Tables>>,
     resources: Vec<(Print, Arc<Resource>)>,
     scopes: Vec<(Print, Arc<Scope>)>,
-    series: Vec<(Print, (SeriesId, Arc<SeriesIdentity>))>,
+    series: Vec<(Print, SeriesId)>,
 }
 
 impl Look<'_> {
@@ -206,7 +206,7 @@ impl Look<'_> {
     }
 
     /// The series that came in these bytes before.
-    pub(super) fn series(&self, print: Print) -> Option<(SeriesId, Arc<SeriesIdentity>)> {
+    pub(super) fn series(&self, print: Print) -> Option<SeriesId> {
         self.tables.as_ref()?.series.get(print)
     }
 
@@ -221,13 +221,8 @@ impl Look<'_> {
     }
 
     /// Remembers a series.
-    pub(super) fn note_series(
-        &mut self,
-        print: Print,
-        id: SeriesId,
-        identity: &Arc<SeriesIdentity>,
-    ) {
-        self.series.push((print, (id, Arc::clone(identity))));
+    pub(super) fn note_series(&mut self, print: Print, id: SeriesId) {
+        self.series.push((print, id));
     }
 }
 

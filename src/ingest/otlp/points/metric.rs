@@ -1,425 +1,353 @@
+//! From a request's envelopes down to its metrics: one pass over the bytes, which are checked where they
+//! are read. What was met before, by its bytes, was checked then.
+
 use std::sync::Arc;
 
-use super::attributes::{self, MAX_ATTRIBUTES, Set};
 use super::known::{Known, Look, Print};
-use super::{Problem, checked_time, exponential, histogram, horizon, shown, summary};
-use crate::ingest::otlp::wire::{self, Value, WireError};
+use super::point::Maker;
+use super::request::{Head, Request, check_attributes, position, range};
+use super::{Data, Problem, attributes, horizon, shown};
+use crate::ingest::otlp::schema::{METRIC, METRICS_REQUEST, RESOURCE_METRICS, SCOPE_METRICS};
+use crate::ingest::otlp::wire::{self, Reader, Value, WireError};
 use crate::model::{
-    Batch, Exemplar, MetricKind, MetricPoint, PointData, Reject, Resource, Scope, SeriesId,
-    SeriesIdentity, Temporality, Timestamp,
+    Batch, Identity, MetricKind, MetricPoint, Names, Place, Reject, Rejections, Resource, Scope,
+    SeriesId, SeriesIdentity, Temporality, Timestamp,
 };
 
 /// Longest name of a metric, in bytes.
 const MAX_NAME: usize = 1024;
-/// The flag of a point that says: no value here, the series ends.
-const NO_RECORDED_VALUE: u64 = 1;
 
-/// Reads an `ExportMetricsServiceRequest` that the check has accepted.
-pub(crate) fn metrics(request: &[u8], now: Timestamp, known: &Known) -> Result<Batch, WireError> {
-    let mut batch = Batch::default();
-    let mut look = known.look();
-    let horizon = horizon(now);
-    for envelope in wire::all(request, 1) {
-        let envelope = envelope?;
-        let mut resource = None;
-        for scope_envelope in wire::all(envelope, 2) {
-            let scope_envelope = scope_envelope?;
-            let mut scope = None;
-            for metric in wire::all(scope_envelope, 2) {
-                let Some(metric) = Metric::read(metric?)? else {
-                    continue;
-                };
-                // Looked up for the first metric that says something, and then shared by all of them.
-                let (resource_print, resource) = shared(&mut resource, || {
-                    attributes::known_resource(envelope, &mut look)
-                })?;
-                let (scope_print, scope) = shared(&mut scope, || {
-                    attributes::known_scope(scope_envelope, &mut look)
-                })?;
-                let origin = Origin {
-                    prints: [resource_print, scope_print],
-                    resource,
-                    scope,
-                };
-                metric.points(&origin, horizon, &mut look, &mut batch)?;
-            }
-        }
+/// Reads an `ExportMetricsServiceRequest`.
+pub(crate) fn metrics(bytes: Vec<u8>, now: Timestamp, known: &Known) -> Result<Batch, WireError> {
+    let mut reading = Reading {
+        bytes: &bytes,
+        horizon: horizon(now),
+        look: known.look(),
+        points: Vec::new(),
+        prints: Vec::new(),
+        rejections: Rejections::default(),
+        origins: Vec::new(),
+        metrics: Vec::new(),
+    };
+    reading.request()?;
+    let Reading {
+        mut look,
+        points,
+        prints,
+        rejections,
+        origins,
+        metrics,
+        ..
+    } = reading;
+    let request = Request {
+        bytes,
+        origins,
+        metrics,
+    };
+    let mut batch = Batch {
+        points,
+        rejections,
+        ..Batch::default()
+    };
+    if find(&mut batch, &prints, &request, &mut look)? {
+        let senders = request.origins.iter();
+        batch.senders = senders.map(|(resource, _)| Arc::clone(resource)).collect();
+        batch.names = Some(Box::new(request));
     }
     Ok(batch)
 }
 
-/// What `make` gave the first time; a refusal is remembered as well.
-fn shared<T: Clone>(
-    made: &mut Option<T>,
-    make: impl FnOnce() -> Result<T, WireError>,
-) -> Result<T, WireError> {
-    match made {
-        Some(made) => Ok(made.clone()),
-        None => Ok(made.insert(make()?).clone()),
+/// Finds the series of all points by their prints, and makes the identities of those that are new. Says
+/// whether there are points that leave it to the request to say theirs.
+fn find(
+    batch: &mut Batch,
+    prints: &[Print],
+    request: &Request,
+    look: &mut Look<'_>,
+) -> Result<bool, WireError> {
+    // In a loop of its own: one search does not wait for another, so that several are on their way to
+    // memory at once.
+    let known: Vec<Option<SeriesId>> = prints.iter().map(|print| look.series(*print)).collect();
+    let (mut asked, mut refused) = (false, Vec::new());
+    // Several points of a new series in a row share it.
+    let mut fresh: Option<(Print, SeriesId, Arc<SeriesIdentity>)> = None;
+    let found = prints.iter().zip(known);
+    for (at, (point, (print, known))) in batch.points.iter_mut().zip(found).enumerate() {
+        if let Some(series) = known {
+            point.series = series;
+            asked = true;
+            continue;
+        }
+        let Identity::At(place) = point.identity else {
+            continue;
+        };
+        if fresh.as_ref().is_none_or(|(fresh, ..)| fresh != print) {
+            match identify(place, request) {
+                Ok(identity) => {
+                    let id = identity.id();
+                    look.note_series(*print, id);
+                    fresh = Some((*print, id, identity));
+                }
+                Err(Problem::Reject(reason)) => {
+                    let name = request.name(place).unwrap_or_default();
+                    let example = || format!("metric `{}`", shown(name));
+                    batch.rejections.add(reason, example);
+                    refused.push(at);
+                    continue;
+                }
+                Err(Problem::Wire(error)) => return Err(error),
+            }
+        }
+        if let Some((_, id, identity)) = &fresh {
+            point.series = *id;
+            point.identity = Identity::Here(Arc::clone(identity));
+        }
     }
+    if !refused.is_empty() {
+        let (mut at, mut refused) = (0, refused.into_iter().peekable());
+        batch.points.retain(|_| {
+            let stays = refused.next_if_eq(&at).is_none();
+            at += 1;
+            stays
+        });
+    }
+    Ok(asked)
 }
 
-/// Where the points of a metric come from; refused if it has too many attributes.
-struct Origin {
-    /// Of the bytes of resource and scope.
+/// The identity of the series of a point, once its attributes are checked.
+fn identify(place: Place, request: &Request) -> Result<Arc<SeriesIdentity>, Problem> {
+    let (point, data) = request.point(place).ok_or(WireError::Truncated)?;
+    check_attributes(point, data)?;
+    Ok(request.identity(place).ok_or(WireError::Truncated)?)
+}
+
+/// A request while it is read.
+struct Reading<'r, 'k> {
+    bytes: &'r [u8],
+    /// The latest time that is believed.
+    horizon: u64,
+    look: Look<'k>,
+    points: Vec<MetricPoint>,
+    /// One for each point.
+    prints: Vec<Print>,
+    rejections: Rejections,
+    origins: Vec<(Arc<Resource>, Arc<Scope>)>,
+    metrics: Vec<Head>,
+}
+
+/// Where the points of a scope come from, with the prints of its bytes; refused if it has too many
+/// attributes.
+struct Origin<'o> {
     prints: [Print; 2],
-    resource: Result<Arc<Resource>, Reject>,
+    resource: &'o Result<Arc<Resource>, Reject>,
     scope: Result<Arc<Scope>, Reject>,
+    /// Its position, once a point came from here.
+    position: Option<u32>,
 }
 
-/// The five kinds of data, by their field in `Metric`.
-#[derive(Clone, Copy, PartialEq)]
-enum Data {
-    Gauge = 5,
-    Sum = 7,
-    Histogram = 9,
-    Exponential = 10,
-    Summary = 11,
-}
-
-impl Data {
-    fn from_number(number: u32) -> Option<Self> {
-        Some(match number {
-            5 => Self::Gauge,
-            7 => Self::Sum,
-            9 => Self::Histogram,
-            10 => Self::Exponential,
-            11 => Self::Summary,
-            _ => return None,
-        })
-    }
-
-    /// Where the points of this kind have their attributes, flags and exemplars; 0: none.
-    fn layout(self) -> Layout {
-        let (attributes, flags, exemplars) = match self {
-            Self::Gauge | Self::Sum => (7, 8, 5),
-            Self::Histogram => (9, 10, 8),
-            Self::Exponential => (1, 10, 11),
-            Self::Summary => (7, 8, 0),
-        };
-        Layout {
-            attributes,
-            flags,
-            exemplars,
-        }
-    }
-}
-
-struct Layout {
-    attributes: u32,
-    flags: u32,
-    exemplars: u32,
-}
-
-/// A metric with data.
-struct Metric<'a> {
-    bytes: &'a [u8],
-    name: &'a str,
-    unit: &'a str,
-    data: Data,
-}
-
-impl<'a> Metric<'a> {
-    /// `None` if it has no data.
-    fn read(bytes: &'a [u8]) -> Result<Option<Self>, WireError> {
-        let (mut name, mut unit, mut data) = ("", "", None);
-        for field in wire::fields(bytes) {
-            match field? {
-                (1, value) => name = value.text()?,
-                (3, value) => unit = value.text()?,
-                (number, _) => data = Data::from_number(number).or(data),
-            }
-        }
-        Ok(data.map(|data| Self {
-            bytes,
-            name,
-            unit,
-            data,
-        }))
-    }
-
-    /// Its data. Protobuf merges a message that occurs twice, which for points means all of them.
-    fn data(&self) -> impl Iterator<Item = Result<&'a [u8], WireError>> + use<'a> {
-        wire::all(self.bytes, self.data as u32)
-    }
-
-    /// What kind of series its points belong to.
-    fn kind(&self) -> Result<Result<MetricKind, Reject>, WireError> {
-        let (mut temporality, mut monotonic) = (0, false);
-        for data in self.data() {
-            for field in wire::fields(data?) {
-                // A number means these only where the kind of data has such a field; elsewhere it is
-                // an unknown field, of whatever type.
-                match (self.data, field?) {
-                    (Data::Sum | Data::Histogram | Data::Exponential, (2, value)) => {
-                        temporality = value.int32()?;
-                    }
-                    (Data::Sum, (3, value)) => monotonic = value.number()? != 0,
-                    _ => {}
-                }
-            }
-        }
-        let temporality = match temporality {
-            1 => Ok(Temporality::Delta),
-            2 => Ok(Temporality::Cumulative),
-            _ => Err(Reject::Temporality),
-        };
-        Ok(match self.data {
-            Data::Gauge => Ok(MetricKind::Gauge),
-            Data::Sum => temporality.map(|temporality| MetricKind::Sum {
-                monotonic,
-                temporality,
-            }),
-            Data::Histogram => temporality.map(MetricKind::Histogram),
-            Data::Exponential => temporality.map(MetricKind::ExponentialHistogram),
-            Data::Summary => Ok(MetricKind::Summary),
-        })
-    }
-
-    /// Adds its points to `batch`.
-    fn points(
-        &self,
-        origin: &Origin,
-        horizon: u64,
-        look: &mut Look<'_>,
-        batch: &mut Batch,
-    ) -> Result<(), WireError> {
-        let example = || format!("metric `{}`", shown(self.name));
-        let mut series = match self.series(origin, look)? {
-            Ok(series) => series,
-            Err(reason) => {
-                let mut count = 0;
-                for data in self.data() {
-                    for point in wire::all(data?, 1) {
-                        point?;
-                        count += 1;
-                    }
-                }
-                batch.rejections.add_many(reason, count, example);
-                return Ok(());
-            }
-        };
-        for data in self.data() {
-            for point in wire::all(data?, 1) {
-                match series.point(point?, self.data, horizon, look) {
-                    Ok(point) => batch.points.push(point),
-                    Err(Problem::Reject(reason)) => batch.rejections.add(reason, example),
-                    Err(Problem::Wire(error)) => return Err(error),
-                }
+impl<'r> Reading<'r, '_> {
+    fn request(&mut self) -> Result<(), WireError> {
+        let mut reader = Reader::new(self.bytes);
+        while let Some((number, value)) = reader.next()? {
+            match (number, value) {
+                (1, Value::Bytes(envelope)) => self.resource_metrics(envelope)?,
+                _ => wire::check_field(&mut reader, &METRICS_REQUEST, number, value, 0)?,
             }
         }
         Ok(())
     }
 
-    fn series(
-        &self,
-        origin: &Origin,
-        look: &Look<'_>,
-    ) -> Result<Result<SeriesMaker<'a>, Reject>, WireError> {
-        let kind = self.kind()?;
-        let checked = || {
-            if self.name.is_empty() || self.name.len() > MAX_NAME {
-                return Err(Reject::Name);
-            }
-            let (resource, scope, kind) = (origin.resource.clone()?, origin.scope.clone()?, kind?);
-            let mut printer = look.printer();
-            origin
-                .prints
-                .iter()
-                .for_each(|print| printer.follow(*print));
-            printer.add(self.name.as_bytes());
-            printer.add(self.unit.as_bytes());
-            printer.add(&kind.code());
-            Ok(SeriesMaker {
-                print: printer.finish(),
-                resource,
-                scope,
-                kind,
-                name: self.name,
-                unit: self.unit,
-                texts: None,
-                last: None,
-            })
-        };
-        Ok(checked())
-    }
-}
-
-/// Makes the points of one metric and finds the identities of their series.
-struct SeriesMaker<'a> {
-    /// Of everything but the points' attributes.
-    print: Print,
-    resource: Arc<Resource>,
-    scope: Arc<Scope>,
-    kind: MetricKind,
-    name: &'a str,
-    unit: &'a str,
-    /// Name and unit as identities have them, made for the first series that is new.
-    texts: Option<[Arc<str>; 2]>,
-    /// The series of the point before: several points of one series in a row share it.
-    last: Option<(Print, SeriesId, Arc<SeriesIdentity>)>,
-}
-
-impl SeriesMaker<'_> {
-    fn point(
-        &mut self,
-        bytes: &[u8],
-        data: Data,
-        horizon: u64,
-        look: &mut Look<'_>,
-    ) -> Result<MetricPoint, Problem> {
-        let layout = data.layout();
-        let (mut start, mut time, mut flags) = (0, 0, 0);
-        let mut exemplar = None;
-        let mut printer = look.printer();
-        printer.follow(self.print);
-        for field in wire::fields(bytes) {
-            match field? {
-                (2, value) => start = value.number()?,
-                (3, value) => time = value.number()?,
-                (number, value) if number == layout.attributes => printer.add(value.bytes()?),
-                (number, value) if number == layout.flags => flags = value.number()?,
-                (number, value) if number == layout.exemplars => {
-                    exemplar = larger(exemplar, read_exemplar(value)?);
-                }
-                _ => {}
+    fn resource_metrics(&mut self, envelope: &'r [u8]) -> Result<(), WireError> {
+        // What is shared may come last: all else is looked at first.
+        let mut printer = self.look.printer();
+        let mut reader = Reader::new(envelope);
+        while let Some((number, value)) = reader.next()? {
+            match (number, value) {
+                // Protobuf merges a message that occurs twice.
+                (1, Value::Bytes(resource)) => printer.add(resource),
+                (2, Value::Bytes(_)) => {}
+                _ => wire::check_field(&mut reader, &RESOURCE_METRICS, number, value, 1)?,
             }
         }
         let print = printer.finish();
-        // Before anything else, since a refusal for the attributes goes before others.
-        let (series, identity) = match self.find(print, look) {
-            Some(found) => found,
-            None => self.identity(bytes, layout.attributes)?,
-        };
-        let checked = checked_time(time, horizon)?;
-        if start > time {
-            return Err(Reject::StartAfterTime.into());
+        let resource = attributes::known_resource(envelope, print, &mut self.look)?;
+        for scope_metrics in wire::all(envelope, 2) {
+            self.scope_metrics(scope_metrics?, print, &resource)?;
         }
-        let data = if flags & NO_RECORDED_VALUE != 0 {
-            PointData::End
-        } else {
-            match data {
-                Data::Gauge | Data::Sum => number(bytes, self.kind)?,
-                Data::Histogram => PointData::Histogram(Box::new(histogram::read(bytes)?)),
-                Data::Exponential => PointData::Exponential(Box::new(exponential::read(bytes)?)),
-                Data::Summary => PointData::Summary(Box::new(summary::read(bytes)?)),
+        Ok(())
+    }
+
+    fn scope_metrics(
+        &mut self,
+        envelope: &'r [u8],
+        resource_print: Print,
+        resource: &Result<Arc<Resource>, Reject>,
+    ) -> Result<(), WireError> {
+        let mut printer = self.look.printer();
+        let mut reader = Reader::new(envelope);
+        while let Some((number, value)) = reader.next()? {
+            match (number, value) {
+                (1, Value::Bytes(scope)) => printer.add(scope),
+                (2, Value::Bytes(_)) => {}
+                _ => wire::check_field(&mut reader, &SCOPE_METRICS, number, value, 2)?,
+            }
+        }
+        let print = printer.finish();
+        let mut origin = Origin {
+            prints: [resource_print, print],
+            resource,
+            scope: attributes::known_scope(envelope, print, &mut self.look)?,
+            position: None,
+        };
+        for metric in wire::all(envelope, 2) {
+            self.metric(metric?, &mut origin)?;
+        }
+        Ok(())
+    }
+
+    fn metric(&mut self, bytes: &'r [u8], origin: &mut Origin<'_>) -> Result<(), WireError> {
+        let (mut name, mut unit) = (&[][..], &[][..]);
+        // The kind of data, and all of the metric from its first piece on.
+        let mut data: Option<(Data, &[u8])> = None;
+        let mut reader = Reader::new(bytes);
+        loop {
+            let here = reader.rest();
+            let Some((number, value)) = reader.next()? else {
+                break;
+            };
+            match (number, value) {
+                (1, Value::Bytes(text)) => name = wire::checked_text(text)?,
+                (2, Value::Bytes(text)) => drop(wire::checked_text(text)?),
+                (3, Value::Bytes(text)) => unit = wire::checked_text(text)?,
+                (5 | 7 | 9 | 10 | 11, Value::Bytes(_)) => {
+                    let kind = Data::from_number(number);
+                    match (data, kind) {
+                        (None, Some(kind)) => data = Some((kind, here)),
+                        (Some((before, _)), Some(kind)) if before != kind => {
+                            // Another kind takes the place of the one before, which must be sound.
+                            wire::check(bytes, &METRIC, 3)?;
+                            data = Some((kind, here));
+                        }
+                        _ => {}
+                    }
+                }
+                _ => wire::check_field(&mut reader, &METRIC, number, value, 3)?,
+            }
+        }
+        let Some((data, from)) = data else {
+            return Ok(());
+        };
+        // Protobuf merges a message that occurs twice, which for points means all of them.
+        let (mut temporality, mut monotonic) = (0, false);
+        for piece in wire::all(from, data as u32) {
+            let mut reader = Reader::new(piece?);
+            while let Some((number, value)) = reader.next()? {
+                match (data, number, value) {
+                    (_, 1, Value::Bytes(_)) => {}
+                    (Data::Sum | Data::Histogram | Data::Exponential, 2, Value::Varint(it)) => {
+                        temporality = it as i32;
+                    }
+                    (Data::Sum, 3, Value::Varint(it)) => monotonic = it != 0,
+                    _ => wire::check_field(&mut reader, data.message(), number, value, 4)?,
+                }
+            }
+        }
+        let kind = kind(data, temporality, monotonic);
+        let points = wire::all(from, data as u32).flat_map(|piece| {
+            let (piece, error) = match piece {
+                Ok(piece) => (piece, None),
+                Err(error) => (&[][..], Some(Err(error))),
+            };
+            error.into_iter().chain(wire::all(piece, 1))
+        });
+        let example = || format!("metric `{}`", shown(&String::from_utf8_lossy(name)));
+        let maker = match self.maker(name, unit, data, kind, origin) {
+            Ok(maker) => maker,
+            Err(reason) => {
+                let mut count = 0;
+                for point in points {
+                    wire::check(point?, data.point(), 5)?;
+                    count += 1;
+                }
+                self.rejections.add_many(reason, count, example);
+                return Ok(());
             }
         };
-        self.note(print, series, &identity, look);
-        Ok(MetricPoint {
-            series,
-            identity,
-            start: Timestamp::from_otlp(start),
-            time: checked,
+        for point in points {
+            let point = point?;
+            let start = position(self.bytes, point).unwrap_or(u32::MAX);
+            match maker.point(point, start, &self.look) {
+                Ok((print, point)) => {
+                    self.prints.push(print);
+                    self.points.push(point);
+                }
+                Err(Problem::Reject(reason)) => self.rejections.add(reason, example),
+                Err(Problem::Wire(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn maker(
+        &mut self,
+        name: &'r [u8],
+        unit: &'r [u8],
+        data: Data,
+        kind: Result<MetricKind, Reject>,
+        origin: &mut Origin<'_>,
+    ) -> Result<Maker, Reject> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Reject::Name);
+        }
+        let resource = origin.resource.as_ref().map_err(|reason| *reason)?;
+        let scope = origin.scope.as_ref().map_err(|reason| *reason)?;
+        let kind = kind?;
+        let mut printer = self.look.printer();
+        for print in &origin.prints {
+            printer.follow(*print);
+        }
+        printer.add(name);
+        printer.add(unit);
+        printer.add(&kind.code());
+        let origins = &mut self.origins;
+        let position = *origin.position.get_or_insert_with(|| {
+            origins.push((Arc::clone(resource), Arc::clone(scope)));
+            origins.len() as u32 - 1
+        });
+        // A request beyond 4 GiB is never read.
+        let range = |text| range(self.bytes, text).unwrap_or_default();
+        self.metrics.push(Head {
+            origin: position,
+            name: range(name),
+            unit: range(unit),
             data,
-            exemplar,
+            kind,
+        });
+        Ok(Maker {
+            print: printer.finish(),
+            metric: self.metrics.len() as u32 - 1,
+            data,
+            kind,
+            horizon: self.horizon,
         })
     }
-
-    /// The series whose attributes came in these bytes before.
-    fn find(&self, print: Print, look: &Look<'_>) -> Option<(SeriesId, Arc<SeriesIdentity>)> {
-        match &self.last {
-            Some((last, id, identity)) if *last == print => Some((*id, Arc::clone(identity))),
-            _ => look.series(print),
-        }
-    }
-
-    /// Reads the attributes of a point, and makes the identity of its series.
-    fn identity(
-        &mut self,
-        point: &[u8],
-        attributes: u32,
-    ) -> Result<(SeriesId, Arc<SeriesIdentity>), Problem> {
-        let mut set = Set::new(MAX_ATTRIBUTES);
-        for attribute in wire::all(point, attributes) {
-            set.add(attribute?)?;
-        }
-        let attributes = set.finish()?;
-        let [metric, unit] = self
-            .texts
-            .get_or_insert_with(|| [self.name.into(), attributes::cut(self.unit).into()]);
-        let identity = Arc::new(SeriesIdentity {
-            resource: Arc::clone(&self.resource),
-            scope: Arc::clone(&self.scope),
-            metric: Arc::clone(metric),
-            unit: Arc::clone(unit),
-            kind: self.kind,
-            attributes,
-        });
-        Ok((identity.id(), identity))
-    }
-
-    /// Remembers the series of a point that is taken. One of a point that is refused is not worth it.
-    fn note(
-        &mut self,
-        print: Print,
-        id: SeriesId,
-        identity: &Arc<SeriesIdentity>,
-        look: &mut Look<'_>,
-    ) {
-        if self.last.as_ref().is_some_and(|(last, ..)| *last == print) {
-            return;
-        }
-        if look.series(print).is_none() {
-            look.note_series(print, id, identity);
-        }
-        self.last = Some((print, id, Arc::clone(identity)));
-    }
 }
 
-/// The value of a gauge or sum.
-fn number(point: &[u8], kind: MetricKind) -> Result<PointData, Problem> {
-    let mut number = None;
-    for field in wire::fields(point) {
-        match field? {
-            (4, value) => number = Some(value.double()?),
-            (6, value) => number = Some(value.number()? as i64 as f64),
-            _ => {}
-        }
-    }
-    let number = number.ok_or(Reject::NoValue)?;
-    if !number.is_finite() {
-        return Err(Reject::NonFinite.into());
-    }
-    let monotonic = matches!(
-        kind,
-        MetricKind::Sum {
-            monotonic: true,
-            ..
-        }
-    );
-    if monotonic && number < 0.0 {
-        return Err(Reject::Negative.into());
-    }
-    Ok(PointData::Number(number))
-}
-
-/// An exemplar that leads to a trace; `None` for one that does not.
-fn read_exemplar(exemplar: Value<'_>) -> Result<Option<Exemplar>, WireError> {
-    let (mut trace_id, mut span_id, mut observed) = (None, None, f64::NAN);
-    for field in wire::fields(exemplar.bytes()?) {
-        match field? {
-            (3, value) => observed = value.double()?,
-            (4, value) => span_id = value.bytes()?.try_into().ok().map(u64::from_be_bytes),
-            (5, value) => trace_id = value.bytes()?.try_into().ok().map(u128::from_be_bytes),
-            (6, value) => observed = value.number()? as i64 as f64,
-            _ => {}
-        }
-    }
-    Ok(match trace_id {
-        Some(trace_id) if trace_id != 0 && observed.is_finite() => Some(Exemplar {
-            trace_id,
-            span_id: span_id.unwrap_or(0),
-            value: observed,
+/// What kind of series the points of a metric belong to.
+fn kind(data: Data, temporality: i32, monotonic: bool) -> Result<MetricKind, Reject> {
+    let temporality = match temporality {
+        1 => Ok(Temporality::Delta),
+        2 => Ok(Temporality::Cumulative),
+        _ => Err(Reject::Temporality),
+    };
+    match data {
+        Data::Gauge => Ok(MetricKind::Gauge),
+        Data::Sum => temporality.map(|temporality| MetricKind::Sum {
+            monotonic,
+            temporality,
         }),
-        _ => None,
-    })
-}
-
-/// The one with the larger value: of a histogram that is the trace one wants to see.
-fn larger(a: Option<Exemplar>, b: Option<Exemplar>) -> Option<Exemplar> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.value > a.value { b } else { a }),
-        (a, b) => a.or(b),
+        Data::Histogram => temporality.map(MetricKind::Histogram),
+        Data::Exponential => temporality.map(MetricKind::ExponentialHistogram),
+        Data::Summary => Ok(MetricKind::Summary),
     }
 }

@@ -6,6 +6,8 @@ mod exponential;
 mod histogram;
 mod known;
 mod metric;
+mod point;
+mod request;
 mod span;
 mod summary;
 
@@ -15,11 +17,80 @@ pub(crate) use span::spans;
 
 use std::time::Duration;
 
+use crate::ingest::otlp::schema::{
+    EXPONENTIAL, EXPONENTIAL_POINT, GAUGE, HISTOGRAM, HISTOGRAM_POINT, Message, NUMBER_POINT, SUM,
+    SUMMARY, SUMMARY_POINT,
+};
 use crate::ingest::otlp::wire::WireError;
 use crate::model::{Reject, Timestamp};
 
 /// How far ahead of us a client's clock may be.
 const MAX_AHEAD: Duration = Duration::from_secs(600);
+
+/// The five kinds of data, by their field in `Metric`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Gauge = 5,
+    Sum = 7,
+    Histogram = 9,
+    Exponential = 10,
+    Summary = 11,
+}
+
+impl Data {
+    fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            5 => Self::Gauge,
+            7 => Self::Sum,
+            9 => Self::Histogram,
+            10 => Self::Exponential,
+            11 => Self::Summary,
+            _ => return None,
+        })
+    }
+
+    /// The message in that field.
+    fn message(self) -> &'static Message {
+        match self {
+            Self::Gauge => &GAUGE,
+            Self::Sum => &SUM,
+            Self::Histogram => &HISTOGRAM,
+            Self::Exponential => &EXPONENTIAL,
+            Self::Summary => &SUMMARY,
+        }
+    }
+
+    /// Its points.
+    fn point(self) -> &'static Message {
+        match self {
+            Self::Gauge | Self::Sum => &NUMBER_POINT,
+            Self::Histogram => &HISTOGRAM_POINT,
+            Self::Exponential => &EXPONENTIAL_POINT,
+            Self::Summary => &SUMMARY_POINT,
+        }
+    }
+
+    /// Where the points of this kind have their attributes, flags and exemplars; 0: none.
+    fn layout(self) -> Layout {
+        let (attributes, flags, exemplars) = match self {
+            Self::Gauge | Self::Sum => (7, 8, 5),
+            Self::Histogram => (9, 10, 8),
+            Self::Exponential => (1, 10, 11),
+            Self::Summary => (7, 8, 0),
+        };
+        Layout {
+            attributes,
+            flags,
+            exemplars,
+        }
+    }
+}
+
+struct Layout {
+    attributes: u32,
+    flags: u32,
+    exemplars: u32,
+}
 
 /// Why a point was not made.
 enum Problem {

@@ -23,15 +23,15 @@ pub(crate) fn spans(request: &[u8], now: Timestamp, known: &Known) -> Result<Bat
     let mut names = Names::default();
     for envelope in wire::all(request, 1) {
         let envelope = envelope?;
-        let mut resource = None;
+        let mut printer = look.printer();
+        for resource in wire::all(envelope, 1) {
+            printer.add(resource?);
+        }
+        let resource = attributes::known_resource(envelope, printer.finish(), &mut look)?;
         for scope_envelope in wire::all(envelope, 2) {
             for span in wire::all(scope_envelope?, 2) {
                 let span = Span::read(span?)?;
-                let resource = match &resource {
-                    Some(resource) => resource,
-                    None => resource.insert(attributes::known_resource(envelope, &mut look)?.1),
-                };
-                match span.record(resource, horizon, &mut names) {
+                match span.record(&resource, horizon, &mut names) {
                     Ok(record) => batch.spans.push(record),
                     Err(reason) => batch
                         .rejections

@@ -2,7 +2,7 @@ use opentelemetry_proto::tonic::metrics::v1::metric;
 use prost::Message;
 
 use super::*;
-use crate::model::{AttributeValue, MetricKind, PointData, Temporality};
+use crate::model::{AttributeRef, MetricKind, PointData, Temporality};
 
 #[test]
 fn names_row_13() {
@@ -13,6 +13,8 @@ fn names_row_13() {
     assert_eq!(
         &*accepts(&format!(r#""name":"{name}",{point}"#))
             .identity
+            .here()
+            .unwrap()
             .metric,
         name
     );
@@ -269,10 +271,10 @@ fn attributes_row_23() {
            {"key":"empty","value":{"stringValue":""}}"#,
     );
     assert_eq!(set.len(), 4);
-    assert_eq!(set.get("a"), Some(&AttributeValue::Int(2)));
-    assert_eq!(set.get("none"), Some(&AttributeValue::Json("null".into())));
-    assert_eq!(set.get("null"), Some(&AttributeValue::Json("null".into())));
-    assert_eq!(set.get("empty"), Some(&AttributeValue::from("")));
+    assert_eq!(set.get("a"), Some(AttributeRef::Int(2)));
+    assert_eq!(set.get("none"), Some(AttributeRef::Json("null")));
+    assert_eq!(set.get("null"), Some(AttributeRef::Json("null")));
+    assert_eq!(set.get("empty"), Some(AttributeRef::from("")));
 }
 
 #[test]
@@ -286,10 +288,10 @@ fn attribute_values_keep_their_types() {
            {"key":"map","value":{"kvlistValue":{"values":[{"key":"z","value":{"intValue":1}},
              {"key":"a","value":{"intValue":2}},{"key":"z","value":{"intValue":3}}]}}}"#,
     );
-    assert_eq!(set.get("s"), Some(&AttributeValue::from("1")));
-    assert_eq!(set.get("i"), Some(&AttributeValue::Int(1)));
-    assert_eq!(set.get("d"), Some(&AttributeValue::Double(1.0)));
-    assert_eq!(set.get("b"), Some(&AttributeValue::Bool(true)));
+    assert_eq!(set.get("s"), Some(AttributeRef::from("1")));
+    assert_eq!(set.get("i"), Some(AttributeRef::Int(1)));
+    assert_eq!(set.get("d"), Some(AttributeRef::Double(1.0)));
+    assert_eq!(set.get("b"), Some(AttributeRef::Bool(true)));
     let json = |key: &str| set.get(key).unwrap().as_text().into_owned();
     assert_eq!(json("bytes"), r#""+/8=""#);
     assert_eq!(json("array"), r#"["q\"\n\u0001",1.0,1,false,null,"NaN"]"#);
@@ -322,7 +324,10 @@ fn long_attributes_are_cut_but_stay_distinct_row_24() {
             .collect();
         with_attributes(&all.join(","))
     };
-    assert_eq!(accepts(&many(64)).identity.attributes.len(), 64);
+    assert_eq!(
+        accepts(&many(64)).identity.here().unwrap().attributes.len(),
+        64
+    );
     rejects(&many(65), Reject::Attributes);
     rejects(&many(10_000), Reject::Attributes);
 }
@@ -343,8 +348,8 @@ fn identity_is_all_that_the_data_model_says() {
         point(&format!("{y},{x}"))
     ));
     assert_eq!(sorted.series, shuffled.series);
-    assert_eq!(sorted.identity, shuffled.identity);
-    assert_eq!(&*sorted.identity.resource.service, "shop");
+    assert_eq!(sorted.identity.here(), shuffled.identity.here());
+    assert_eq!(&*sorted.identity.here().unwrap().resource.service, "shop");
     let text = accepts(&format!(
         r#""name":"m","unit":"s","gauge":{{"dataPoints":[{}]}}"#,
         point(&format!(
@@ -384,8 +389,8 @@ fn identity_is_all_that_the_data_model_says() {
             r#""name":"m",{head}"dataPoints":[{}]}}"#,
             point(x)
         ));
-        assert_eq!(made.identity.kind, kind);
-        assert_eq!(made.series, made.identity.id());
+        assert_eq!(made.identity.here().unwrap().kind, kind);
+        assert_eq!(made.series, made.identity.here().unwrap().id());
         assert!(ids.insert(made.series));
     }
 }
@@ -403,7 +408,7 @@ fn services_without_a_name_are_unknown() {
         );
         let batch = metrics_json(&body).unwrap();
         assert_eq!(
-            &*batch.points[0].identity.resource.service,
+            &*batch.points[0].identity.here().unwrap().resource.service,
             "unknown_service"
         );
     }
