@@ -1,5 +1,6 @@
 //! What everybody else calls.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::census::{Admission, Census};
+use super::memory::Weighed;
 use super::plan::{Placement, Plan, Settings};
 use super::query::{Cursor, Filter, Make, VIEWS};
 use super::router;
@@ -82,6 +84,7 @@ pub(super) struct Inner {
     pub(super) ticker: tokio::sync::Mutex<Ticker>,
     /// The latest time that a call brought, in nanoseconds.
     latest: AtomicI64,
+    pub(super) weighed: Weighed,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -127,6 +130,7 @@ impl Engine {
             shards: mailboxes,
             ticker: tokio::sync::Mutex::new(ticker),
             latest: AtomicI64::new(i64::MIN),
+            weighed: Weighed::default(),
             threads: Mutex::new(threads),
         }));
         Ok((handle, warnings))
@@ -309,7 +313,7 @@ impl Handle {
     /// their data between two chunks. Of a shard that has panicked there is none.
     pub async fn snapshot(&self) -> Vec<Vec<u8>> {
         let inner = &*self.0;
-        let taken = Timestamp::from_nanos(inner.latest.load(Ordering::Relaxed));
+        let taken = self.latest();
         let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
         let services = snapshot::write_services(&inner.census.save(), &pulses, taken);
         let mut chunks = vec![services];
@@ -378,6 +382,11 @@ impl Handle {
         drop(joined.await);
     }
 
+    /// The latest time that a call brought.
+    pub(super) fn latest(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.latest.load(Ordering::Relaxed))
+    }
+
     /// Remembers `now` if it is the latest.
     pub(super) fn note(&self, now: Timestamp) {
         self.0.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
@@ -444,6 +453,10 @@ impl Query for Handle {
 
     fn services(&self) -> BoxFuture<'_, Vec<ServiceView>> {
         Box::pin(async { self.0.census.views() })
+    }
+
+    fn state_bytes(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
+        Box::pin(self.weigh())
     }
 
     fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>> {

@@ -73,11 +73,8 @@ impl Shard {
             Cursor::End => return (Vec::new(), Cursor::End),
         };
         let mut found = Vec::new();
-        for (looked_at, id) in self.order.range((from, Bound::Unbounded)).enumerate() {
-            let Some(series) = self.series.get(id) else {
-                continue;
-            };
-            self.list_series(*id, series, cursor, filter, make, &mut found);
+        for (looked_at, (id, series)) in self.series.ordered(from).enumerate() {
+            self.list_series(id, series, cursor, filter, make, &mut found);
             if found.len() >= limit {
                 found.truncate(limit);
                 let last = found
@@ -86,7 +83,7 @@ impl Shard {
                 return (found, last);
             }
             if looked_at + 1 >= make.slice {
-                return (found, Cursor::BehindSeries(*id));
+                return (found, Cursor::BehindSeries(id));
             }
         }
         (found, Cursor::End)

@@ -26,9 +26,7 @@ const MAX_SPANS: usize = 1_000_000;
 pub(super) struct Shard {
     pub(super) plan: Arc<Plan>,
     pub(super) series: SeriesMap,
-    /// The ids in order, for lists that go on where they ended.
-    pub(super) order: BTreeSet<SeriesId>,
-    /// Those of edges.
+    /// The ids of edges.
     pub(super) edges: BTreeSet<SeriesId>,
     /// Those of each service, for questions about one of them.
     services: HashMap<Arc<str>, BTreeSet<SeriesId>, foldhash::fast::RandomState>,
@@ -91,7 +89,6 @@ impl Shard {
         Self {
             plan,
             series: SeriesMap::default(),
-            order: BTreeSet::new(),
             edges: BTreeSet::new(),
             services: HashMap::default(),
             spans,
@@ -109,7 +106,6 @@ impl Shard {
     /// Adds a series.
     pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
         self.plan.common.share(&mut series.identity);
-        self.order.insert(id);
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
         }
@@ -121,7 +117,6 @@ impl Shard {
     /// Lets a series go.
     pub(super) fn remove(&mut self, id: SeriesId) -> Option<Arc<SeriesIdentity>> {
         let identity = self.series.remove(&id)?.identity;
-        self.order.remove(&id);
         self.edges.remove(&id);
         let service = &identity.resource.service;
         if let Some(ids) = self.services.get_mut(service) {
@@ -326,12 +321,16 @@ impl Shard {
 
     /// About how much memory the series take, with what finds them.
     pub(super) fn bytes(&self) -> usize {
-        let series: usize = self.series.values().map(Series::bytes).sum();
+        self.series.values().map(Series::bytes).sum::<usize>() + self.around()
+    }
+
+    /// About how much memory what finds the series takes.
+    pub(super) fn around(&self) -> usize {
         // A B-tree is two thirds full.
         let ordered = |ids: &BTreeSet<SeriesId>| ids.len() * size_of::<SeriesId>() * 2;
         let services: usize = self.services.values().map(ordered).sum();
         let services = services + self.services.len() * size_of::<BTreeSet<SeriesId>>();
-        series + self.series.bytes() + services + ordered(&self.order) + ordered(&self.edges)
+        self.series.bytes() + services + ordered(&self.edges)
     }
 }
 

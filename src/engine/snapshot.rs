@@ -182,14 +182,10 @@ impl Shard {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let mut chunk = begin(taken);
         let mut last = None;
-        for id in self.order.range((from, Bound::Unbounded)) {
-            if let Some(series) = self.series.get(id) {
-                append(
-                    &mut chunk,
-                    &RecordRef::Series(series_ref(series, &self.plan)),
-                );
-            }
-            last = Some(*id);
+        for (id, series) in self.series.ordered(from) {
+            let record = RecordRef::Series(series_ref(series, &self.plan));
+            append(&mut chunk, &record);
+            last = Some(id);
             if chunk.len() > CHUNK_BYTES {
                 break;
             }
