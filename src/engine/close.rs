@@ -4,14 +4,14 @@
 //! counts in the tick if its series is still to come, and else as one that came after the tick: as it
 //! would have had it come so much earlier or later.
 
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::series::Series;
 use super::shard::Shard;
 use crate::derive::SpanPartial;
-use crate::model::{Observation, SeriesId, SeriesIdentity, SignalId, Timestamp};
+use crate::model::{Observation, SeriesIdentity, SignalId, Timestamp};
 
 /// Units of work in one slice: a few tenths of a millisecond. Tests see many slices, however small they are.
 const SLICE: u64 = if cfg!(test) { 5 } else { 256 };
@@ -39,8 +39,8 @@ pub(super) struct Closing<L> {
     lived: L,
     /// What was gathered of series that are new.
     newcomers: std::vec::IntoIter<SpanPartial>,
-    /// The last series that was closed.
-    cursor: Option<SeriesId>,
+    /// So many series are still to be closed: those at the positions below. `None` before the first.
+    left: Option<usize>,
     /// Of series that were last seen by the first: add the second.
     forgiven: Option<(Timestamp, Duration)>,
     gone: Vec<Arc<SeriesIdentity>>,
@@ -61,7 +61,7 @@ impl<L: Fn(&str) -> Option<Timestamp>> Closing<L> {
             listened,
             lived,
             newcomers: newcomers.into_iter(),
-            cursor: None,
+            left: None,
             forgiven: None,
             gone: Vec::new(),
         }
@@ -93,17 +93,17 @@ impl Shard {
             closing.forgiven = (downtime > self.plan.settings.tick).then_some((saved, downtime));
         }
         let idle = self.plan.settings.idle();
-        let from = closing.cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        // From the last position down: whoever takes the place of one that leaves was closed already, or is
+        // newer than this tick.
+        let mut position = closing.left.unwrap_or(self.series.len());
         let mut leaving = Vec::new();
-        let mut is_last = true;
-        for (done, id) in (0..).zip(self.order.range((from, Bound::Unbounded))) {
+        for done in 0.. {
             let samples = self.desk.samples - begun;
-            if done + SAMPLE * samples >= SLICE {
-                is_last = false;
+            if position == 0 || done + SAMPLE * samples >= SLICE {
                 break;
             }
-            closing.cursor = Some(*id);
-            let Some(series) = self.series.get_mut(id) else {
+            position -= 1;
+            let Some((id, series)) = self.series.at_mut(position) else {
                 continue;
             };
             if let Some((saved, downtime)) = closing.forgiven
@@ -115,17 +115,18 @@ impl Shard {
                 boundary, listened, ..
             } = *closing;
             let lived = &closing.lived;
-            series.close(*id, boundary, listened, lived, &self.plan, &mut self.desk);
+            series.close(id, boundary, listened, lived, &self.plan, &mut self.desk);
             if closing.now.since(series.last_seen) > idle {
-                self.desk.ended.extend(series.signal_ids(*id));
-                leaving.push(*id);
+                self.desk.ended.extend(series.signal_ids(id));
+                leaving.push(id);
             }
         }
+        closing.left = Some(position);
         for id in leaving {
             closing.gone.extend(self.remove(id));
         }
         self.count_samples();
-        if !is_last {
+        if position > 0 {
             return ControlFlow::Continue(());
         }
         self.plan.common.tidy();

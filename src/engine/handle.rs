@@ -11,6 +11,7 @@ use futures_util::future::{join, join_all};
 use tokio::sync::mpsc;
 
 use super::census::{Admission, Census};
+use super::memory::Weighed;
 use super::plan::{Placement, Plan, Settings};
 use super::query::{Cursor, Filter};
 use super::restore::restore;
@@ -84,6 +85,7 @@ pub(super) struct Inner {
     pub(super) ticker: tokio::sync::Mutex<Ticker>,
     /// The latest time that a call brought, in nanoseconds.
     latest: AtomicI64,
+    pub(super) weighed: Weighed,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -130,6 +132,7 @@ impl Engine {
             shards: mailboxes,
             ticker: tokio::sync::Mutex::new(ticker),
             latest: AtomicI64::new(i64::MIN),
+            weighed: Weighed::default(),
             threads: Mutex::new(threads),
         }));
         Ok((handle, warnings))
@@ -267,7 +270,7 @@ impl Handle {
     /// has panicked there is nothing.
     pub async fn save(&self, chunks: mpsc::Sender<Vec<u8>>) -> bool {
         let inner = &*self.0;
-        let taken = Timestamp::from_nanos(inner.latest.load(Ordering::Relaxed));
+        let taken = self.latest();
         let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
         let services = inner.census.save();
         let services = snapshot::write_services(&services, &pulses, taken);
@@ -328,8 +331,8 @@ impl Handle {
     /// About how much memory series, windows and detectors take, in bytes.
     pub async fn bytes(&self) -> usize {
         let sizes = self.0.shards.iter().map(|shard| {
-            let (mut cursor, mut sum) = (None, 0);
-            shard.work(move |shard| shard.bytes(&mut cursor, &mut sum))
+            let (mut position, mut sum) = (0, 0);
+            shard.work(move |shard| shard.bytes(&mut position, &mut sum))
         });
         let sizes = join_all(sizes).await.into_iter().flatten();
         sizes.sum::<usize>() + self.0.plan.common.bytes()
@@ -352,6 +355,11 @@ impl Handle {
             threads.into_iter().for_each(|thread| drop(thread.join()));
         });
         drop(joined.await);
+    }
+
+    /// The latest time that a call brought.
+    pub(super) fn latest(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.latest.load(Ordering::Relaxed))
     }
 
     /// Remembers `now` if it is the latest.

@@ -1,11 +1,13 @@
-//! The series of a shard: packed side by side, found by id.
+//! The series of a shard: packed side by side, found by id, listed by id.
 //!
 //! A hash table with the series in it would be copied whole whenever it grows: a million series would
 //! hold their shard for a tenth of a second. Here series lie in chunks that never move, without gaps: of
-//! those that leave the last one takes the place, so nothing fragments. Where each lies is in many small
-//! tables that grow one at a time, each within microseconds.
+//! those that leave the last one takes the place, so nothing fragments. Where each lies is known to small
+//! hash tables, one for each range of ids, which split and grow one at a time within tenths of a
+//! millisecond. A list in the order of ids sorts one range after the other, so no second index is kept.
 
 use std::hash::BuildHasher;
+use std::ops::Bound;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -13,16 +15,19 @@ use hashbrown::HashTable;
 use super::series::Series;
 use crate::model::SeriesId;
 
-/// Series of a chunk: some 40 kB.
+/// Series of a chunk: some 50 kB.
 const CHUNK: usize = 256;
-/// Small tables. With a million series each has two thousand entries.
-const TABLES: usize = 512;
+/// Most series of a range, which is split beyond: as many as 2,048 buckets hold.
+const RANGE: usize = 1_792;
 
 /// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
-/// strangers fill: foldhash is seeded.
+/// strangers fill: foldhash is seeded, and ranges split wherever the ids are.
 pub(super) struct SeriesMap<S = Series> {
     seed: RandomState,
-    tables: Box<[HashTable<Place>]>,
+    /// The first id of each range, rising; that of the first range is 0.
+    firsts: Vec<SeriesId>,
+    /// As many; there is always one.
+    ranges: Vec<HashTable<Place>>,
     /// All but the last are full; none is empty.
     chunks: Vec<Vec<Kept<S>>>,
 }
@@ -38,6 +43,10 @@ impl Place {
     fn spread(hash: u32) -> u64 {
         u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
+
+    fn rehash(&self) -> u64 {
+        Self::spread(self.hash)
+    }
 }
 
 struct Kept<S> {
@@ -49,30 +58,32 @@ impl<S> Default for SeriesMap<S> {
     fn default() -> Self {
         Self {
             seed: RandomState::default(),
-            tables: (0..TABLES).map(|_| HashTable::new()).collect(),
+            firsts: vec![SeriesId(0)],
+            ranges: vec![HashTable::new()],
             chunks: Vec::new(),
         }
     }
 }
 
 impl<S> SeriesMap<S> {
-    /// The table of an id and its hash there.
-    fn hash(&self, id: SeriesId) -> (usize, u32) {
-        let hash = self.seed.hash_one(id.0);
-        ((hash >> 32) as usize % TABLES, hash as u32)
+    /// The range of an id, and its hash there.
+    fn locate(&self, id: SeriesId) -> (usize, u32) {
+        let behind = self.firsts.partition_point(|first| *first <= id);
+        (behind.saturating_sub(1), self.seed.hash_one(id.0) as u32)
     }
 
     /// Where a series lies, until one is removed.
     pub(super) fn find(&self, id: SeriesId) -> Option<usize> {
-        let (table, hash) = self.hash(id);
+        let (range, hash) = self.locate(id);
         let is_it = |place: &Place| {
-            place.hash == hash && self.kept(place.at as usize).is_some_and(|k| k.id == id)
+            place.hash == hash && self.kept(place.at).is_some_and(|kept| kept.id == id)
         };
-        let place = self.tables.get(table)?.find(Place::spread(hash), is_it)?;
+        let place = self.ranges.get(range)?.find(Place::spread(hash), is_it)?;
         Some(place.at as usize)
     }
 
-    fn kept(&self, at: usize) -> Option<&Kept<S>> {
+    fn kept(&self, at: u32) -> Option<&Kept<S>> {
+        let at = at as usize;
         self.chunks.get(at / CHUNK)?.get(at % CHUNK)
     }
 
@@ -92,7 +103,8 @@ impl<S> SeriesMap<S> {
     }
 
     pub(super) fn get(&self, id: &SeriesId) -> Option<&S> {
-        let kept = self.kept(self.find(*id)?)?;
+        let at = self.find(*id)?;
+        let kept = self.chunks.get(at / CHUNK)?.get(at % CHUNK)?;
         Some(&kept.series)
     }
 
@@ -111,14 +123,10 @@ impl<S> SeriesMap<S> {
             *known = series;
             return;
         }
-        let at = self.len();
-        // No more than a u32 holds: that many series would take terabytes.
-        let Ok(place) = u32::try_from(at) else { return };
-        let (table, hash) = self.hash(id);
-        if let Some(table) = self.tables.get_mut(table) {
-            let place = Place { hash, at: place };
-            table.insert_unique(Place::spread(hash), place, |p| Place::spread(p.hash));
-        }
+        // No more than a u32 counts: that many series would take terabytes.
+        let Ok(at) = u32::try_from(self.len()) else {
+            return;
+        };
         match self.chunks.last_mut() {
             Some(last) if last.len() < CHUNK => last.push(Kept { id, series }),
             // The first grows as it needs to; where there is one, there will be more.
@@ -128,32 +136,90 @@ impl<S> SeriesMap<S> {
                 self.chunks.push(chunk);
             }
         }
+        let (range, hash) = self.locate(id);
+        let Some(places) = self.ranges.get_mut(range) else {
+            return;
+        };
+        places.insert_unique(Place::spread(hash), Place { hash, at }, Place::rehash);
+        if places.len() > RANGE {
+            self.split(range);
+        }
+    }
+
+    /// Halves a range.
+    fn split(&mut self, range: usize) {
+        let Some(places) = self.ranges.get_mut(range).map(std::mem::take) else {
+            return;
+        };
+        let mut all: Vec<(SeriesId, Place)> = places
+            .into_iter()
+            .filter_map(|place| Some((self.kept(place.at)?.id, place)))
+            .collect();
+        let half = all.len() / 2;
+        let (_, middle, _) = all.select_nth_unstable_by_key(half, |(id, _)| *id);
+        let first = middle.0;
+        let upper = all.split_off(half);
+        let table = |places: Vec<(SeriesId, Place)>| {
+            let mut table = HashTable::with_capacity(places.len());
+            for (_, place) in places {
+                table.insert_unique(place.rehash(), place, Place::rehash);
+            }
+            table
+        };
+        if let Some(places) = self.ranges.get_mut(range) {
+            *places = table(all);
+        }
+        self.firsts.insert(range + 1, first);
+        self.ranges.insert(range + 1, table(upper));
+    }
+
+    /// Joins a range that has become small with the one behind it, if both are.
+    fn join(&mut self, range: usize) {
+        let (Some(one), Some(next)) = (self.ranges.get(range), self.ranges.get(range + 1)) else {
+            return;
+        };
+        if one.len() + next.len() > RANGE / 2 {
+            return;
+        }
+        self.firsts.remove(range + 1);
+        let next = self.ranges.remove(range + 1);
+        if let Some(one) = self.ranges.get_mut(range) {
+            for place in next {
+                one.insert_unique(place.rehash(), place, Place::rehash);
+            }
+        }
     }
 
     /// Takes a series out; the last one takes its place.
     pub(super) fn remove(&mut self, id: &SeriesId) -> Option<S> {
         let at = self.find(*id)?;
-        let (table, hash) = self.hash(*id);
-        let table = self.tables.get_mut(table)?;
+        let (range, hash) = self.locate(*id);
+        let places = self.ranges.get_mut(range)?;
         let is_it = |place: &Place| place.at as usize == at;
-        if let Ok(entry) = table.find_entry(Place::spread(hash), is_it) {
+        if let Ok(entry) = places.find_entry(Place::spread(hash), is_it) {
             entry.remove();
-            if table.capacity() > 16 && table.len() * 4 < table.capacity() {
-                table.shrink_to(table.len() * 2, |p| Place::spread(p.hash));
+        }
+        if places.len() < RANGE / 4 {
+            if places.len() * 4 < places.capacity() {
+                places.shrink_to(places.len() * 2, Place::rehash);
             }
+            self.join(range);
+            self.join(range.saturating_sub(1));
         }
         let end = self.len() - 1;
         let last = self.chunks.last_mut()?;
         let mut taken = last.pop()?;
+        if last.len() * 4 < last.capacity() {
+            last.shrink_to(last.len() * 2);
+        }
         if last.is_empty() {
             self.chunks.pop();
         }
         if at != end {
-            let (table, hash) = self.hash(taken.id);
+            let (range, hash) = self.locate(taken.id);
             let is_it = |place: &Place| place.at as usize == end;
-            if let Some(table) = self.tables.get_mut(table)
-                && let Some(place) = table.find_mut(Place::spread(hash), is_it)
-            {
+            let places = self.ranges.get_mut(range)?;
+            if let Some(place) = places.find_mut(Place::spread(hash), is_it) {
                 place.at = at as u32;
             }
             std::mem::swap(self.kept_mut(at)?, &mut taken);
@@ -163,12 +229,37 @@ impl<S> SeriesMap<S> {
 
     /// The series that lies at `at`.
     pub(super) fn at(&self, at: usize) -> Option<&S> {
-        Some(&self.kept(at)?.series)
+        Some(&self.kept(u32::try_from(at).ok()?)?.series)
     }
 
-    /// The series that lies at `at`.
-    pub(super) fn at_mut(&mut self, at: usize) -> Option<&mut S> {
-        Some(&mut self.kept_mut(at)?.series)
+    /// The series at a position below [`len`](Self::len). Positions change only when a series is
+    /// removed: then the last one has its position.
+    pub(super) fn at_mut(&mut self, position: usize) -> Option<(SeriesId, &mut S)> {
+        let kept = self.kept_mut(position)?;
+        Some((kept.id, &mut kept.series))
+    }
+
+    /// In the order of ids, beginning at `from`.
+    pub(super) fn ordered(&self, from: Bound<SeriesId>) -> impl Iterator<Item = (SeriesId, &S)> {
+        let range = match from {
+            Bound::Included(id) | Bound::Excluded(id) => self.locate(id).0,
+            Bound::Unbounded => 0,
+        };
+        let ranges = self.ranges.iter().skip(range);
+        ranges.flat_map(move |places| {
+            let mut all: Vec<(SeriesId, &S)> = places
+                .iter()
+                .filter_map(|place| self.kept(place.at))
+                .filter(|kept| match from {
+                    Bound::Included(id) => kept.id >= id,
+                    Bound::Excluded(id) => kept.id > id,
+                    Bound::Unbounded => true,
+                })
+                .map(|kept| (kept.id, &kept.series))
+                .collect();
+            all.sort_unstable_by_key(|(id, _)| *id);
+            all
+        })
     }
 
     #[cfg(test)]
@@ -177,13 +268,20 @@ impl<S> SeriesMap<S> {
         all.map(|kept| (&kept.id, &kept.series))
     }
 
+    /// Those at `position` and behind it.
+    pub(super) fn from(&self, position: usize) -> impl Iterator<Item = &S> {
+        let chunks = self.chunks.iter().skip(position / CHUNK).flatten();
+        chunks.skip(position % CHUNK).map(|kept| &kept.series)
+    }
+
     /// About how much memory it takes besides the series.
     pub(super) fn bytes(&self) -> usize {
-        let tables: usize = self.tables.iter().map(HashTable::allocation_size).sum();
+        let tables: usize = self.ranges.iter().map(HashTable::allocation_size).sum();
+        let heads = size_of::<SeriesId>() + size_of::<HashTable<Place>>();
         let room: usize = self.chunks.iter().map(|c| c.capacity() - c.len()).sum();
         let ids = self.len() * (size_of::<Kept<S>>() - size_of::<S>());
-        size_of_val(&*self.tables)
-            + tables
+        tables
+            + self.ranges.capacity() * heads
             + ids
             + room * size_of::<Kept<S>>()
             + self.chunks.capacity() * size_of::<Vec<Kept<S>>>()
@@ -199,12 +297,17 @@ mod tests {
     use super::*;
 
     /// Checks that a map holds just what `model` does.
+    #[track_caller]
     fn check(map: &SeriesMap<u64>, model: &BTreeMap<u128, u64>) {
         assert_eq!(map.len(), model.len());
         assert_eq!(map.is_empty(), model.is_empty());
-        let mut seen: Vec<_> = map.iter().map(|(id, value)| (id.0, *value)).collect();
+        let pairs = |id: SeriesId, value: &u64| (id.0, *value);
+        let mut seen: Vec<_> = map.iter().map(|(id, value)| pairs(*id, value)).collect();
         seen.sort_unstable();
-        assert!(seen.iter().copied().eq(model.iter().map(|(k, v)| (*k, *v))));
+        let wanted = || model.iter().map(|(k, v)| (*k, *v));
+        assert!(seen.into_iter().eq(wanted()));
+        let ordered = map.ordered(Bound::Unbounded);
+        assert!(ordered.map(|(id, value)| pairs(id, value)).eq(wanted()));
         for (id, value) in model {
             assert_eq!(map.get(&SeriesId(*id)), Some(value));
         }
@@ -212,7 +315,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map(steps in prop::collection::vec((any::<bool>(), 0..700_u128, any::<u64>()), 0..3_000)) {
+        fn it_is_a_map(
+            steps in prop::collection::vec((any::<bool>(), 0..700_u128, any::<u64>()), 0..3_000),
+            from in 0..700_u128,
+        ) {
             let (mut map, mut model) = (SeriesMap::default(), BTreeMap::new());
             for (put, id, value) in steps {
                 if put {
@@ -223,31 +329,47 @@ mod tests {
                 }
             }
             check(&map, &model);
+            let ids = |from| map.ordered(from).map(|(id, _)| id.0).collect::<Vec<_>>();
+            let wanted: Vec<u128> = model.range(from..).map(|(id, _)| *id).collect();
+            prop_assert_eq!(ids(Bound::Included(SeriesId(from))), wanted);
+            let wanted: Vec<u128> = model.range(from + 1..).map(|(id, _)| *id).collect();
+            prop_assert_eq!(ids(Bound::Excluded(SeriesId(from))), wanted);
         }
     }
 
     #[test]
     fn what_leaves_leaves_no_gap_and_gives_its_memory_back() {
         let (mut map, mut model) = (SeriesMap::default(), BTreeMap::new());
-        let empty = map.bytes();
-        for id in 0..100_000_u128 {
+        // Spread over all ids, and then close together as no hash has them.
+        let ids = || {
+            let spread =
+                (0..30_000_u128).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+            spread.chain(0..30_000)
+        };
+        for id in ids() {
             map.insert(SeriesId(id), id as u64);
             model.insert(id, id as u64);
         }
         check(&map, &model);
+        assert!(map.ranges.len() > 30 && map.ranges.iter().all(|r| r.len() <= RANGE));
         let full = map.bytes();
-        assert!(full / 100_000 < 2 * 32, "{full}");
-        for id in (0..100_000_u128).filter(|id| id % 100 != 0) {
+        assert!(full / model.len() < 24 + 20, "{}", full / model.len());
+        for id in ids().filter(|id| id % 100 != 0) {
             assert_eq!(map.remove(&SeriesId(id)), model.remove(&id));
         }
         check(&map, &model);
-        assert!(map.iter().all(|(id, value)| id.0 as u64 == *value));
-        assert_eq!(map.len(), 1_000);
+        let mut position = 0;
+        while let Some((id, value)) = map.at_mut(position) {
+            assert_eq!(id.0 as u64, *value);
+            position += 1;
+        }
+        assert_eq!(position, model.len());
         assert!(map.bytes() < full / 10, "{full} {}", map.bytes());
-        for id in 0..100_000_u128 {
+        for id in ids() {
             map.remove(&SeriesId(id));
         }
         assert!(map.is_empty());
-        assert!(map.bytes() < empty + 200_000, "{empty} {}", map.bytes());
+        assert_eq!(map.ranges.len(), 1);
+        assert!(map.bytes() < 20_000, "{}", map.bytes());
     }
 }

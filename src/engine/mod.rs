@@ -19,7 +19,8 @@
 //!   request is known to have had none
 //! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
 //! - `trend`: where signals are going, for the report
-//! - `query`: views for readers; `snapshot`: learning as bytes; `restore`: taking it back; `report`: what a tick brought
+//! - `query`: views for readers; `memory`: what each service takes; `snapshot`: learning as bytes;
+//!   `restore`: taking it back; `report`: what a tick brought
 
 mod carrier;
 mod census;
@@ -28,6 +29,7 @@ mod common;
 mod handle;
 mod index;
 mod life;
+mod memory;
 mod moved;
 mod notice;
 mod plan;

@@ -127,6 +127,10 @@ impl Query for Handle {
         })
     }
 
+    fn state_bytes(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
+        Box::pin(self.weigh())
+    }
+
     fn services(&self) -> BoxFuture<'_, Vec<ServiceView>> {
         Box::pin(async { self.0.census.views() })
     }
@@ -161,15 +165,13 @@ impl Shard {
             Cursor::BehindSeries(series) => Bound::Excluded(series),
         };
         let before = listing.found.len();
-        for (looked_at, id) in self.order.range((from, Bound::Unbounded)).enumerate() {
+        for (looked_at, (id, series)) in self.series.ordered(from).enumerate() {
             let made = listing.found.len() - before;
             if looked_at + made * listing.make.work >= SLICE {
                 return ControlFlow::Continue(());
             }
-            if let Some(series) = self.series.get(id) {
-                self.list_series(*id, series, listing);
-            }
-            listing.cursor = Cursor::BehindSeries(*id);
+            self.list_series(id, series, listing);
+            listing.cursor = Cursor::BehindSeries(id);
             if listing.found.len() >= listing.limit {
                 listing.found.truncate(listing.limit);
                 break;

@@ -32,9 +32,7 @@ const COUNTED: usize = 512;
 pub(super) struct Shard {
     pub(super) plan: Arc<Plan>,
     pub(super) series: SeriesMap,
-    /// The ids in order, for lists that go on where they ended.
-    pub(super) order: BTreeSet<SeriesId>,
-    /// Those of edges.
+    /// The ids of edges.
     pub(super) edges: BTreeSet<SeriesId>,
     /// Those of each service, for questions about one of them.
     services: HashMap<Arc<str>, BTreeSet<SeriesId>, foldhash::fast::RandomState>,
@@ -88,7 +86,6 @@ impl Shard {
         Self {
             plan,
             series: SeriesMap::default(),
-            order: BTreeSet::new(),
             edges: BTreeSet::new(),
             services: HashMap::default(),
             spans,
@@ -101,7 +98,6 @@ impl Shard {
     /// Adds a series.
     pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
         self.plan.common.share(&mut series.identity);
-        self.order.insert(id);
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
         }
@@ -113,7 +109,6 @@ impl Shard {
     /// Lets a series go.
     pub(super) fn remove(&mut self, id: SeriesId) -> Option<Arc<SeriesIdentity>> {
         let identity = self.series.remove(&id)?.identity;
-        self.order.remove(&id);
         self.edges.remove(&id);
         let service = &identity.resource.service;
         if let Some(ids) = self.services.get_mut(service) {
@@ -162,7 +157,7 @@ impl Shard {
         let glances = series.filter_map(|place| self.series.at(*place)?.last_time());
         black_box(glances.max());
         for ((at, point), place) in part.points().zip(places.drain(..)) {
-            let Some(series) = place.and_then(|place| self.series.at_mut(place)) else {
+            let Some((_, series)) = place.and_then(|place| self.series.at_mut(place)) else {
                 answer.unknown.push(at);
                 continue;
             };
@@ -282,27 +277,26 @@ impl Shard {
         self.plan.telemetry.samples.inc_by(samples);
     }
 
-    /// Adds to `sum` about how much memory the next series behind `cursor` take, and at last what finds
+    /// Adds to `sum` about how much memory the series from `position` on take, and at last what finds
     /// them.
-    pub(super) fn bytes(
-        &self,
-        cursor: &mut Option<SeriesId>,
-        sum: &mut usize,
-    ) -> ControlFlow<usize> {
-        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        for (counted, id) in self.order.range((from, Bound::Unbounded)).enumerate() {
-            if counted == COUNTED {
-                return ControlFlow::Continue(());
-            }
-            *cursor = Some(*id);
-            *sum += self.series.get(id).map_or(0, Series::bytes);
+    pub(super) fn bytes(&self, position: &mut usize, sum: &mut usize) -> ControlFlow<usize> {
+        let slice = self.series.from(*position).take(COUNTED);
+        let (counted, bytes) = slice.fold((0, 0), |(n, bytes), series| (n + 1, bytes + series.bytes()));
+        *position += counted;
+        *sum += bytes;
+        if counted == COUNTED {
+            return ControlFlow::Continue(());
         }
+        ControlFlow::Break(*sum + self.around())
+    }
+
+    /// About how much memory what finds the series takes.
+    pub(super) fn around(&self) -> usize {
         // A B-tree is two thirds full.
         let ordered = |ids: &BTreeSet<SeriesId>| ids.len() * size_of::<SeriesId>() * 2;
         let services: usize = self.services.values().map(ordered).sum();
         let services = services + self.services.len() * size_of::<BTreeSet<SeriesId>>();
-        let ordered = ordered(&self.order) + ordered(&self.edges);
-        ControlFlow::Break(*sum + self.series.bytes() + services + ordered)
+        self.series.bytes() + services + ordered(&self.edges)
     }
 }
 

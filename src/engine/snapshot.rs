@@ -215,12 +215,10 @@ impl Shard {
         let mut chunk = begin(taken);
         chunk.reserve(CHUNK_BYTES + (CHUNK_BYTES >> 4));
         let mut last = None;
-        for id in self.order.range((from, Bound::Unbounded)) {
-            if let Some(series) = self.series.get(id) {
-                let record = RecordRef::Series(series_ref(series, &self.plan));
-                append(&mut chunk, &record);
-            }
-            last = Some(*id);
+        for (id, series) in self.series.ordered(from) {
+            let record = RecordRef::Series(series_ref(series, &self.plan));
+            append(&mut chunk, &record);
+            last = Some(id);
             if chunk.len() > CHUNK_BYTES {
                 break;
             }

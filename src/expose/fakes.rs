@@ -89,6 +89,12 @@ impl Query for FakeEngine {
         Box::pin(async { self.services.clone() })
     }
 
+    fn state_bytes(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
+        let each = self.services.iter().map(|s| (s.service.clone(), 1_000));
+        let all = each.collect();
+        Box::pin(async move { all })
+    }
+
     fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>> {
         Box::pin(async { self.edges.clone() })
     }

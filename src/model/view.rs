@@ -206,6 +206,11 @@ pub trait Query: Send + Sync + 'static {
     /// All services, by name.
     fn services(&self) -> BoxFuture<'_, Vec<ServiceView>>;
 
+    /// About how much memory what is known of each service takes, in bytes, by its name.
+    fn state_bytes(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
+        Box::pin(async { BTreeMap::new() })
+    }
+
     /// All edges, by caller and callee.
     fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>>;
 

@@ -2,6 +2,7 @@
 
 mod laws;
 mod limits;
+mod memory;
 mod moved;
 mod reporting;
 mod restore;

@@ -192,9 +192,10 @@ function drawServices(services) {
     service.health,
     make("span", `badge ${service.level === 0 ? "normal" : service.level === 1 ? "warning" : "critical"}`, service.mode),
     String(service.series),
+    quantity(service.state_bytes, "By"),
     service.last_seen ? since(service.last_seen) : "–",
   ]);
-  const shown = table([["service", ""], ["health", ""], ["mode", ""], ["series", "number spare"], ["last heard", "number"]], rows);
+  const shown = table([["service", ""], ["health", ""], ["mode", ""], ["series", "number spare"], ["memory", "number spare"], ["last heard", "number"]], rows);
   const rest = services.length - rows.length;
   return rest > 0 ? [shown, nothing(`and ${rest} more`)] : shown;
 }

@@ -35,6 +35,8 @@ struct Service {
     last_seen: Option<Timestamp>,
     series: u64,
     refused_series: u64,
+    /// About how much memory what is known of it takes, without what all services share.
+    state_bytes: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -46,6 +48,7 @@ struct Alerts {
 /// All services, by name: those that report, and those that have a mode or an alert.
 pub(super) async fn list(extract::State(state): extract::State<State>) -> Response {
     let seen = state.query.services().await;
+    let bytes = state.query.state_bytes().await;
     let alerts = state.board.alerts();
     let modes = state.board.modes();
     let normal = modes.levels.names().first().cloned().unwrap_or_default();
@@ -60,6 +63,7 @@ pub(super) async fn list(extract::State(state): extract::State<State>) -> Respon
         last_seen: None,
         series: 0,
         refused_series: 0,
+        state_bytes: 0,
     };
     let mut services: BTreeMap<String, Service> = BTreeMap::new();
     for view in seen {
@@ -68,6 +72,7 @@ pub(super) async fn list(extract::State(state): extract::State<State>) -> Respon
         service.last_seen = Some(view.last_seen);
         service.series = view.series;
         service.refused_series = view.refused_series;
+        service.state_bytes = bytes.get(&view.service).copied().unwrap_or(0);
         services.insert(view.service, service);
     }
     for (name, mode) in &modes.services {

@@ -187,16 +187,17 @@ async fn services_are_as_well_as_their_alerts_and_modes_say() {
                 s["level"],
                 alerts["firing"],
                 alerts["pending"],
-                s["series"]
+                s["series"],
+                s["state_bytes"]
             ])
         })
         .collect();
     assert_eq!(
         json!(short),
         json!([
-            ["cart", "healthy", "normal", 0, 0, 1, 12],
-            ["checkout", "critical", "degraded", 1, 2, 0, 12],
-            ["gone", "healthy", "critical", 2, 0, 0, 0],
+            ["cart", "healthy", "normal", 0, 0, 1, 12, 1_000],
+            ["checkout", "critical", "degraded", 1, 2, 0, 12, 1_000],
+            ["gone", "healthy", "critical", 2, 0, 0, 0, 0],
         ])
     );
 }
