@@ -8,8 +8,7 @@ use super::histogram::tests::histogram;
 use super::*;
 use crate::model::{
     Attributes, Instrument, MetricPoint, Operation, PointData, Resource, Scope, SeriesIdentity,
-    SpanKind,
-    SpanRecord, SummaryPoint, Temporality,
+    SpanKind, SpanRecord, SummaryPoint, Temporality,
 };
 
 pub(super) const TICK: Duration = Duration::from_secs(10);

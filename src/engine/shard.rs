@@ -281,7 +281,8 @@ impl Shard {
     /// them.
     pub(super) fn bytes(&self, position: &mut usize, sum: &mut usize) -> ControlFlow<usize> {
         let slice = self.series.from(*position).take(COUNTED);
-        let (counted, bytes) = slice.fold((0, 0), |(n, bytes), series| (n + 1, bytes + series.bytes()));
+        let (counted, bytes) =
+            slice.fold((0, 0), |(n, bytes), series| (n + 1, bytes + series.bytes()));
         *position += counted;
         *sum += bytes;
         if counted == COUNTED {

@@ -9,8 +9,8 @@ use tidewatch::alert;
 use tidewatch::config::Config;
 use tidewatch::engine::{Engine, Handle, Settings};
 use tidewatch::model::{
-    AlertState, AttributeValue, Attributes, Batch, Instrument, MetricKind, MetricPoint, Operation, PointData,
-    Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
+    AlertState, AttributeValue, Attributes, Batch, Instrument, MetricKind, MetricPoint, Operation,
+    PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
 };
 use tidewatch::telemetry::Telemetry;
 

@@ -15,8 +15,9 @@ use std::time::Duration;
 use crate::engine::{Engine, Handle, Settings, TickReport};
 use crate::model::{
     AttributeValue, Attributes, Batch, DetectorSpec, Direction, For, Instrument, Labels,
-    MetricKind, MetricPoint, Operation, PointData, Query, Rejections, Resource, Rule, Scope, Selector,
-    SeriesIdentity, SigmaThresholds, SignalView, SpanKind, SpanRecord, Temporality, Timestamp,
+    MetricKind, MetricPoint, Operation, PointData, Query, Rejections, Resource, Rule, Scope,
+    Selector, SeriesIdentity, SigmaThresholds, SignalView, SpanKind, SpanRecord, Temporality,
+    Timestamp,
 };
 use crate::telemetry::Telemetry;
 

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use tidewatch::model::{
-    AttributeValue, Attributes, Batch, HistogramPoint, Instrument, MetricKind, MetricPoint, Operation,
-    PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Temporality, Timestamp,
+    AttributeValue, Attributes, Batch, HistogramPoint, Instrument, MetricKind, MetricPoint,
+    Operation, PointData, Resource, Scope, SeriesIdentity, SpanKind, SpanRecord, Temporality,
+    Timestamp,
 };
 
 use super::noise::Noise;
