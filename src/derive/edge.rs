@@ -44,7 +44,8 @@ pub(super) struct Call {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     print: Print,
-    /// The uppermost of its ancestors that was known when it came, be it only by name; or [`NOBODY`].
+    /// The ancestor at which what was known of them ended when it came: one that was named and not seen.
+    /// [`NOBODY`] if they ended with a span without a parent.
     above: Print,
     /// Number of its service, or [`UNSEEN`].
     service: u32,
@@ -167,11 +168,14 @@ impl Joins {
             self.rotate();
         }
         let (mut waiting, mut waiting_longer) = (NOTHING, NOTHING);
-        match self.young.find_mut(own) {
+        let is_named = match self.young.find_mut(own) {
             Some(entry) if entry.service != UNSEEN => return false,
-            Some(entry) => waiting = std::mem::replace(&mut entry.waiting, NOTHING),
-            None => {}
-        }
+            Some(entry) => {
+                waiting = entry.waiting;
+                true
+            }
+            None => false,
+        };
         match self.old.find_mut(own) {
             Some(entry) if entry.service != UNSEEN => return false,
             Some(entry) => waiting_longer = std::mem::replace(&mut entry.waiting, NOTHING),
@@ -181,17 +185,22 @@ impl Joins {
         let caller = self.find(parent);
         let above = match caller {
             _ if parent == NOBODY => NOBODY,
-            Some(caller) if caller.above != NOBODY => caller.above,
-            _ => parent,
+            Some(caller) => caller.above,
+            None => parent,
         };
-        // Nobody named a span without children: only another can be its own ancestor.
-        let is_cycle = is_parent && caller.is_some() && self.top(above) == own;
-        self.young.remember(Entry {
+        // Who calls nobody is no ancestor, and whose ancestors end somewhere is none of them.
+        let is_cycle = is_parent && caller.is_some() && above != NOBODY && self.top(above) == own;
+        let entry = Entry {
             print: own,
             above: if is_cycle { NOBODY } else { above },
             service,
             waiting: NOTHING,
-        });
+        };
+        if is_named {
+            self.young.replace(entry);
+        } else {
+            self.young.insert(entry);
+        }
         if parent != NOBODY {
             let call = Call {
                 callee: service,
@@ -284,42 +293,58 @@ impl Generation {
         table.find_mut(print, |entry| entry.print == print)
     }
 
-    /// Adds an entry, or puts it in the place of the one that is there.
-    fn remember(&mut self, entry: Entry) {
+    /// Adds the entry of a span that has none.
+    fn insert(&mut self, entry: Entry) {
+        self.make_tables();
+        if let Some(table) = self.tables.get_mut(Self::table(entry.print)) {
+            table.insert_unique(entry.print, entry, |entry| entry.print);
+            self.len += 1;
+        }
+    }
+
+    /// Puts an entry in the place of the one that the span has.
+    fn replace(&mut self, entry: Entry) {
+        if let Some(known) = self.find_mut(entry.print) {
+            *known = entry;
+        }
+    }
+
+    fn make_tables(&mut self) {
         if self.tables.is_empty() {
             self.tables.resize_with(TABLES, HashTable::new);
-        }
-        let print = entry.print;
-        if let Some(table) = self.tables.get_mut(Self::table(print)) {
-            match table.entry(print, |entry| entry.print == print, |entry| entry.print) {
-                hash_table::Entry::Occupied(mut known) => *known.get_mut() = entry,
-                hash_table::Entry::Vacant(place) => {
-                    place.insert(entry);
-                    self.len += 1;
-                }
-            }
         }
     }
 
     /// Has `call` wait for `caller`.
     fn push(&mut self, caller: Print, call: &Call) {
+        self.make_tables();
+        let Some(table) = self.tables.get_mut(Self::table(caller)) else {
+            return;
+        };
         let at = self.free;
-        let mut waiting = Waiting {
+        let place = table.entry(caller, |entry| entry.print == caller, |entry| entry.print);
+        let next = match place {
+            hash_table::Entry::Occupied(mut known) => {
+                std::mem::replace(&mut known.get_mut().waiting, at)
+            }
+            hash_table::Entry::Vacant(place) => {
+                place.insert(Entry {
+                    print: caller,
+                    above: NOBODY,
+                    service: UNSEEN,
+                    waiting: at,
+                });
+                self.len += 1;
+                NOTHING
+            }
+        };
+        let waiting = Waiting {
             span: call.span,
             end: call.end,
             nanos: call.nanos,
             callee: call.callee << 1 | u32::from(call.error),
-            next: NOTHING,
+            next,
         };
-        match self.find_mut(caller) {
-            Some(entry) => waiting.next = std::mem::replace(&mut entry.waiting, at),
-            None => self.remember(Entry {
-                print: caller,
-                above: NOBODY,
-                service: UNSEEN,
-                waiting: at,
-            }),
-        }
         match self.calls.get_mut(at as usize) {
             Some(place) => self.free = std::mem::replace(place, waiting).next,
             None => {

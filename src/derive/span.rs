@@ -16,6 +16,9 @@ use crate::model::{
     Scope, SeriesId, SeriesIdentity, SpanKind, SpanRecord, Timestamp,
 };
 
+/// So many edges are found again without a look into the table.
+const RECENT_EDGES: usize = 32;
+
 /// How spans are gathered, and how much of them is remembered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpanSettings {
@@ -114,10 +117,21 @@ pub struct SpanAggregator {
     services: Services,
     series: Table,
     words: Words,
-    /// The operations of the request in hand, and the calls that a span completes; kept to spare
-    /// allocations.
+    /// The operations of the request in hand; kept to spare allocations.
     known: Vec<Known>,
-    calls: Vec<(u32, Call)>,
+    /// Where calls went lately, by caller and callee.
+    edges: [Option<Recent>; RECENT_EDGES],
+}
+
+/// Where calls of one service by another went.
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    caller: u32,
+    callee: u32,
+    begins: Timestamp,
+    tick: Timestamp,
+    series: u32,
+    partial: u32,
 }
 
 /// What tells a series within the aggregator; cheaper than its id, which takes a SHA-256. Services are
@@ -210,7 +224,7 @@ impl SpanAggregator {
                 seconds: "s".into(),
             },
             known: Vec::new(),
-            calls: Vec::new(),
+            edges: [None; RECENT_EDGES],
             settings,
         }
     }
@@ -295,12 +309,22 @@ impl SpanAggregator {
                 }
             }
         };
-        let calls = &mut self.calls;
-        calls.clear();
-        let new = self.joins.join(span, prints, service, |caller, call| {
-            calls.push((caller, call));
+        let Self {
+            joins,
+            series,
+            services,
+            words,
+            edges,
+            ..
+        } = self;
+        let is_new = joins.join(span, prints, service, |caller, call| {
+            let at = (caller ^ call.callee.wrapping_mul(31)) as usize % RECENT_EDGES;
+            let recent = edges.get_mut(at);
+            if let Some(partial) = series.edge(caller, &call, length, recent, words, services) {
+                partial.observe(call.nanos, call.error, span.trace_id, call.span);
+            }
         });
-        if !new {
+        if !is_new {
             return SpanApplied::Repeated;
         }
         let nanos = span.nanos();
@@ -326,28 +350,13 @@ impl SpanAggregator {
                 partial.observe(nanos, span.error, span.trace_id, span.span_id);
             }
         }
-        for (caller, call) in std::mem::take(&mut self.calls) {
-            self.gather_call(caller, &call, span.trace_id);
-        }
         SpanApplied::Counted
-    }
-
-    fn gather_call(&mut self, caller: u32, call: &Call, trace: u128) {
-        let key = Key::Edge(caller, call.callee);
-        let tick = tick_end(call.end, self.settings.tick);
-        let (series, partial) = match self.series.place(&key, tick, 1) {
-            Some(Place::Here(series, partial)) => (series, partial),
-            Some(Place::New) => self.series.make(&key, tick, &self.words, &self.services),
-            None => return,
-        };
-        if let Some(partial) = self.series.partial(series, partial) {
-            partial.observe(call.nanos, call.error, trace, call.span);
-        }
     }
 
     /// Everything gathered since the last call, by series and tick.
     pub fn take(&mut self) -> Vec<SpanPartial> {
         let mut taken = self.series.take();
+        self.edges = [None; RECENT_EDGES];
         let joins = &self.joins;
         let held = self.series.gathered.iter().map(|gathered| &gathered.key);
         let held = held.flat_map(|key| match *key {
@@ -438,6 +447,41 @@ impl Table {
             breakdown: Breakdown::default(),
         });
         (series, (gathered.ticks.len() - 1) as u32)
+    }
+
+    /// Where a call goes; `None` if there is no room. `recent` is where neighbours of it went.
+    fn edge(
+        &mut self,
+        caller: u32,
+        call: &Call,
+        length: Duration,
+        recent: Option<&mut Option<Recent>>,
+        words: &Words,
+        services: &Services,
+    ) -> Option<&mut SpanPartial> {
+        let recent = recent?;
+        let is_here = |recent: &&Recent| {
+            let is_same = recent.caller == caller && recent.callee == call.callee;
+            is_same && call.end > recent.begins && call.end <= recent.tick
+        };
+        if let Some(recent) = recent.as_ref().filter(is_here) {
+            return self.partial(recent.series, recent.partial);
+        }
+        let key = Key::Edge(caller, call.callee);
+        let tick = tick_end(call.end, length);
+        let (series, partial) = match self.place(&key, tick, 1)? {
+            Place::Here(series, partial) => (series, partial),
+            Place::New => self.make(&key, tick, words, services),
+        };
+        *recent = Some(Recent {
+            caller,
+            callee: call.callee,
+            begins: tick.minus(length),
+            tick,
+            series,
+            partial,
+        });
+        self.partial(series, partial)
     }
 
     fn partial(&mut self, series: u32, partial: u32) -> Option<&mut SpanPartial> {
