@@ -21,6 +21,7 @@
 //! - `trend`: where signals are going, for the report
 //! - `query`: views for readers; `snapshot`: learning as bytes; `report`: what a tick brought
 
+mod bands;
 mod carrier;
 mod census;
 mod close;
