@@ -23,6 +23,7 @@ pub(super) const KIND: Kind = Kind {
                   where they are irregular), at least a minute; or `after` a fixed time. The warning sigma is reached exactly then, the \
                   critical one at three times that.",
     by_window: false,
+    shared: false,
     build: |rule, _kind| Ok(Box::new(Absence::new(rule))),
 };
 

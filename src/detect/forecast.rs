@@ -34,6 +34,7 @@ pub(super) const KIND: Kind = Kind {
                   trend, as that of the normal distribution; from the warning sigma within a quarter of \
                   the horizon it is critical.",
     by_window: false,
+    shared: false,
     build: |rule, _kind| Ok(Box::new(Forecast::new(rule)?)),
 };
 

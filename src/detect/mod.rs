@@ -92,6 +92,9 @@ pub struct Kind {
     pub description: &'static str,
     /// Whether it judges by the samples in the window, which then has to be exact.
     by_window: bool,
+    /// Whether it sees of a rule only its `detector`, `sigma` and `min_samples`, and nothing in silence, so that
+    /// rules that agree in these may share one.
+    shared: bool,
     /// Makes one for a rule, or says what is wrong with the rule's settings.
     build: Build,
 }
@@ -171,6 +174,16 @@ pub fn window<'a>(spec: WindowSpec, rules: impl IntoIterator<Item = &'a Rule>) -
     } else {
         Window::brief(spec)
     }
+}
+
+/// Whether two rules may share a detector, which then sees no difference between them: they differ at most in
+/// which signals they are about and in what they make of a judgement.
+pub fn judge_alike(one: &Rule, other: &Rule) -> bool {
+    let mut kinds = REGISTRY.iter();
+    kinds.any(|kind| kind.shared && kind.name == one.detector.name)
+        && one.detector == other.detector
+        && one.sigma == other.sigma
+        && one.min_samples == other.min_samples
 }
 
 /// Whether `rule` is about signals that are silent, so that it can watch services as a whole.

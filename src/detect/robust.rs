@@ -32,6 +32,7 @@ pub(super) const KIND: Kind = Kind {
                   of few events are judged by the square root of the count. Rates, error ratios and \
                   percentiles of few events are never more surprising than so few can be.",
     by_window: true,
+    shared: true,
     build: |rule, kind| Ok(Box::new(Robust::new(rule, kind))),
 };
 

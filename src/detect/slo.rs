@@ -32,6 +32,7 @@ pub(super) const KIND: Kind = Kind {
                   its number of observations. Learns nothing. Sigma reaches the rule's thresholds exactly \
                   where the rate of the table in `burn` is reached.",
     by_window: false,
+    shared: false,
     build: |rule, kind| Ok(Box::new(Slo::new(rule, kind)?)),
 };
 

@@ -12,6 +12,7 @@ pub(super) const KIND: Kind = Kind {
                   from the first sample. Sigma is 0 within the limits; beyond, it is exactly the \
                   rule's critical sigma, or its warning sigma where there is no critical one.",
     by_window: false,
+    shared: false,
     build: |rule, _kind| Ok(Box::new(Threshold::new(rule)?)),
 };
 

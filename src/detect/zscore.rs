@@ -12,6 +12,7 @@ pub(super) const KIND: Kind = Kind {
                   deviations (n - 1) of that window. Exact and easy to check by hand; one outlier in \
                   the window widens the band until it has left.",
     by_window: true,
+    shared: true,
     build: |rule, _kind| Ok(Box::new(ZScore::new(rule))),
 };
 

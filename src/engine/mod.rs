@@ -22,6 +22,7 @@
 //! - `query`: views for readers; `memory`: what each service takes; `snapshot`: learning as bytes;
 //!   `restore`: taking it back; `report`: what a tick brought
 
+mod bands;
 mod carrier;
 mod census;
 mod close;

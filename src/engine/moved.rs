@@ -429,26 +429,19 @@ fn read(signal: &Signal, since: Timestamp, tick: Duration) -> Reading {
 /// The samples from `from` on, oldest first, by the judgement of the first rule that watches, or, where
 /// there is none, by the median and spread of the samples before. `None` where neither is known.
 fn scores(signal: &Signal, from: Timestamp, since: Timestamp) -> Option<Vec<Scored>> {
-    let recent = signal
-        .window
-        .iter()
-        .rev()
-        .take(MOST_RECENT)
-        .take_while(|sample| sample.time >= from)
-        .count();
-    let judged = signal
-        .bands
-        .iter()
-        .rev()
-        .chain(std::iter::repeat(&super::signal::Band::NONE));
+    let samples: Vec<Sample> = signal.window.iter().collect();
+    let newest = samples.iter().rev().take(MOST_RECENT);
+    let recent = newest.take_while(|sample| sample.time >= from).count();
+    let (before, after) = samples.split_at(samples.len() - recent);
+    let judged = signal.bands.beside(after.iter().map(|sample| sample.value));
     let mut scored: Vec<Scored> = Vec::with_capacity(recent);
     let (mut known, mut asked) = (0, 0);
-    for (sample, band) in signal.window.iter().rev().take(recent).zip(judged) {
-        let judged = band.judged(sample.value);
+    for (sample, judged) in after.iter().zip(judged) {
         if sample.time >= since {
             asked += 1;
             known += usize::from(judged.is_some());
         }
+        let judged = judged.map(|judged| (judged.expected, judged.sigma));
         let (usual, score) = judged.unwrap_or((sample.value, 0.0));
         scored.push(Scored {
             time: sample.time,
@@ -457,14 +450,13 @@ fn scores(signal: &Signal, from: Timestamp, since: Timestamp) -> Option<Vec<Scor
             score,
         });
     }
-    scored.reverse();
     if asked == 0 {
         return None;
     }
     if known * 2 >= asked {
         return Some(scored);
     }
-    let past = signal.window.iter().rev().skip(recent).take(MOST_PAST);
+    let past = before.iter().rev().copied().take(MOST_PAST);
     let (centre, spread) = robust(past)?;
     for scored in &mut scored {
         scored.usual = centre;

@@ -187,7 +187,7 @@ impl Pulses {
             let rule = plan.rules.get(watch.rule as usize)?;
             Some(SavedWatch {
                 alert: rule.alert.clone(),
-                saved: watch.detector.save(),
+                saved: watch.save(),
                 hot: watch.hot,
             })
         };
@@ -270,8 +270,10 @@ impl Pulse {
             value: 1.0,
         };
         for watch in &mut self.watches {
-            if let Some(rule) = plan.rules.get(watch.rule as usize) {
-                let outcome = watch.observe(rule, sample, 1, &self.window);
+            if let Some(rule) = plan.rules.get(watch.rule as usize)
+                && let Some(verdict) = watch.judge(sample, 1, &self.window)
+            {
+                let outcome = watch.conclude(rule, sample, verdict);
                 report(&outcome, watch.rule, || self.meta.clone(), None, plan, out);
             }
         }

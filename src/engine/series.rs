@@ -18,6 +18,9 @@ const MAX_SIGNALS: usize = 32;
 /// deviating signals, sent within one tick, comes near; what is beyond is dropped and counted.
 const MAX_OBSERVATIONS: usize = 100_000;
 
+/// After so many ticks without data a series gives back room that it may not need again.
+const RESTS: u32 = 30;
+
 /// A series and all its state.
 pub(super) struct Series {
     pub(super) identity: SeriesIdentity,
@@ -163,6 +166,14 @@ impl Series {
             }
         }
         self.observe(id, plan, desk);
+        let silent = boundary.since(self.last_seen);
+        if silent > plan.settings.tick.saturating_mul(RESTS) {
+            // Half of the way to leaving.
+            let forget = silent > plan.settings.idle() / 2;
+            self.signals
+                .iter_mut()
+                .for_each(|signal| signal.rest(forget));
+        }
         let Some(listened) = listened else { return };
         let owner = Owner {
             id,

@@ -1,20 +1,18 @@
 //! One signal: its window, the rules that watch it, and what was expected of each sample held.
 
-use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::bands::{Bands, Judgement, Newest};
 use super::plan::Plan;
 use super::pulse::watches_service;
-use super::watch::{Outcome, Watch};
+use super::watch::{Judge, Outcome, Watch};
 use crate::derive::Emitted;
 use crate::detect;
 use crate::model::{
-    BaselineView, Judged, Measure, Observation, RuleId, Sample, SampleView, SeriesId,
-    SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, Verdict,
+    BaselineView, Measure, Observation, RuleId, Sample, SampleView, SeriesId, SeriesIdentity,
+    SignalId, SignalKind, SignalMeta, Timestamp, Verdict,
 };
 use crate::window::Window;
 
@@ -23,69 +21,9 @@ pub(super) struct Signal {
     pub(super) kind: SignalKind,
     pub(super) window: Window,
     /// One for each rule that watches, in the order of the rules.
-    pub(super) watches: Vec<Watch>,
-    /// What the first of them said of the newest sample.
-    pub(super) last: Option<Verdict>,
-    /// What it said of the samples in the window: the newest is the last in both, and older samples
-    /// may have none.
-    pub(super) bands: VecDeque<Band>,
-}
-
-/// A judgement in 16 bytes. Numbers are kept as their distance from the sample's value, so that single
-/// precision is relative to the deviation and not to the level.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct Band {
-    expected: f32,
-    lower: f32,
-    upper: f32,
-    /// NaN: there was no judgement.
-    sigma: f32,
-}
-
-impl Band {
-    /// There was no judgement.
-    pub(super) const NONE: Self = Self {
-        expected: 0.0,
-        lower: 0.0,
-        upper: 0.0,
-        sigma: f32::NAN,
-    };
-
-    /// What was expected of a sample of this value, and its sigma.
-    pub(super) fn judged(self, value: f64) -> Option<(f64, f64)> {
-        let expected = value + f64::from(self.expected);
-        // Zero less what single precision rounds is zero.
-        let is_zero = expected.abs() <= value.abs() * 4.0 * f64::from(f32::EPSILON);
-        let expected = if is_zero { 0.0 } else { expected };
-        (!self.sigma.is_nan()).then_some((expected, f64::from(self.sigma)))
-    }
-
-    fn of(value: f64, verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict::Learning { .. } => Self::NONE,
-            Verdict::Judged(judged) => Self {
-                expected: (judged.expected - value) as f32,
-                lower: (judged.lower - value) as f32,
-                upper: (judged.upper - value) as f32,
-                sigma: judged.sigma as f32,
-            },
-        }
-    }
-
-    fn view(self, sample: Sample) -> SampleView {
-        let at = |offset: f32| {
-            let number = sample.value + f64::from(offset);
-            (!self.sigma.is_nan() && number.is_finite()).then_some(number)
-        };
-        SampleView {
-            time: sample.time,
-            value: sample.value,
-            expected: at(self.expected),
-            lower: at(self.lower),
-            upper: at(self.upper),
-            sigma: (!self.sigma.is_nan()).then_some(f64::from(self.sigma)),
-        }
-    }
+    pub(super) watches: Box<[Watch]>,
+    /// What the first of them that judges values said of the samples in the window.
+    pub(super) bands: Bands,
 }
 
 impl Signal {
@@ -94,9 +32,8 @@ impl Signal {
         let mut signal = Self {
             kind,
             window: Window::brief(plan.settings.window),
-            watches: Vec::new(),
-            last: None,
-            bands: VecDeque::new(),
+            watches: Box::default(),
+            bands: Bands::default(),
         };
         signal.watch(owner, plan);
         signal
@@ -119,10 +56,20 @@ impl Signal {
             .filter(|(_, rule)| !watches_service(rule, meta.service()));
         let rules: Vec<_> = rules.collect();
         self.window = window.refit(detect::window(spec, rules.iter().map(|(_, rule)| *rule)));
-        let watches = rules.into_iter().filter_map(|(index, rule)| {
-            Watch::new(index, rule, self.kind, &unit, spec, &self.window)
-        });
-        self.watches = watches.collect();
+        let mut watches: Vec<Watch> = Vec::with_capacity(rules.len());
+        for (index, rule) in rules {
+            // Rules that differ in what they make of a judgement have one detector.
+            let like = |watch: &Watch| match (&watch.judge, plan.rules.get(watch.rule as usize)) {
+                (Judge::Own(_), Some(other)) => detect::judge_alike(rule, other),
+                _ => false,
+            };
+            let watch = match watches.iter().position(like).map(u8::try_from) {
+                Some(Ok(at)) => Some(Watch::like(index, rule, at)),
+                _ => Watch::new(index, rule, self.kind, &unit, spec, &self.window),
+            };
+            watches.extend(watch);
+        }
+        self.watches = watches.into();
     }
 
     /// Takes in the newest sample: every watch judges it against the past, then it becomes part of it.
@@ -138,12 +85,24 @@ impl Signal {
             return;
         }
         self.window.expire(sample.time);
-        let mut first = None;
+        let shared = self.watches.iter().any(Watch::is_like_another);
+        // What the watches said, if others have it from them.
+        let mut said: Vec<Option<Verdict>> = Vec::new();
+        let (mut seen, past) = (false, &self.window);
         for watch in &mut self.watches {
             let Some(rule) = plan.rules.get(watch.rule as usize) else {
+                said.push(None);
                 continue;
             };
-            let outcome = watch.observe(rule, sample, emitted.weight, &self.window);
+            let judged = match &watch.judge {
+                Judge::Like(at) => said.get(usize::from(*at)).cloned().flatten(),
+                Judge::Own(_) => watch.judge(sample, emitted.weight, past),
+            };
+            let Some(verdict) = judged else {
+                said.push(None);
+                continue;
+            };
+            let outcome = watch.conclude(rule, sample, verdict);
             let meta = || owner.meta(self.kind);
             report(&outcome, watch.rule, meta, emitted.exemplar, plan, out);
             // A band of other numbers than the samples' own cannot be drawn around them.
@@ -151,18 +110,18 @@ impl Signal {
                 Verdict::Learning { .. } => true,
                 Verdict::Judged(judged) => judged.evidence.measure == Measure::Value,
             };
-            if of_value {
-                first.get_or_insert(outcome.verdict);
+            if of_value && !seen {
+                seen = true;
+                let (warning, exact) = (rule.sigma.warning, past.is_exact());
+                self.bands
+                    .push(sample.value, &outcome.verdict, warning, exact);
+            }
+            if shared {
+                said.push(Some(outcome.verdict));
             }
         }
         self.window.push(sample);
-        if let Some(verdict) = first {
-            self.bands.push_back(Band::of(sample.value, &verdict));
-            self.last = Some(verdict);
-        }
-        while self.bands.len() > self.window.len() {
-            self.bands.pop_front();
-        }
+        self.bands.truncate(self.window.len());
     }
 
     /// Tells the watches that the tick which ended at `boundary` had no sample; `listened` as in
@@ -191,50 +150,40 @@ impl Signal {
     /// Tells every rule's detector that what deviates since `since` is normal. The rules to which that means
     /// something.
     pub(super) fn accept(&mut self, since: Timestamp) -> Vec<RuleId> {
-        let watches = self.watches.iter_mut();
-        watches
-            .filter_map(|watch| {
-                let taken = watch.accept(since, &self.window);
-                taken.then_some(RuleId(watch.rule))
-            })
-            .collect()
+        let mut taken: Vec<bool> = Vec::with_capacity(self.watches.len());
+        for watch in &mut self.watches {
+            let means = match &watch.judge {
+                Judge::Like(at) => taken.get(usize::from(*at)).copied().unwrap_or_default(),
+                Judge::Own(_) => watch.accept(since, &self.window),
+            };
+            taken.push(means);
+        }
+        let rules = self.watches.iter().zip(taken);
+        let taken = rules.filter_map(|(watch, taken)| taken.then_some(RuleId(watch.rule)));
+        taken.collect()
     }
 
     /// The samples within `from..=to` beside what was expected of them, oldest first.
     pub(super) fn samples(&self, from: Timestamp, to: Timestamp) -> Vec<SampleView> {
-        let unjudged = self.window.len() - self.bands.len().min(self.window.len());
-        self.window
-            .shown()
-            .enumerate()
-            .filter(|(_, sample)| (from..=to).contains(&sample.time))
-            .map(
-                |(i, sample)| match i.checked_sub(unjudged).and_then(|i| self.bands.get(i)) {
-                    Some(band) => band.view(sample),
-                    None => bare(sample),
-                },
-            )
+        let samples = self.window.shown();
+        let judgements = self
+            .bands
+            .beside(samples.clone().map(|sample| sample.value));
+        samples
+            .zip(judgements)
+            .filter(|(sample, _)| (from..=to).contains(&sample.time))
+            .map(|(sample, judgement)| view(sample, judgement))
             .collect()
     }
 
     /// The newest sample beside what was expected, with all digits.
     pub(super) fn last_sample(&self) -> Option<SampleView> {
         let sample = self.window.last()?;
-        Some(match &self.last {
-            Some(Verdict::Judged(Judged {
-                expected,
-                lower,
-                upper,
-                sigma,
-                ..
-            })) => SampleView {
-                expected: Some(*expected),
-                lower: lower.is_finite().then_some(*lower),
-                upper: upper.is_finite().then_some(*upper),
-                sigma: Some(*sigma),
-                ..bare(sample)
-            },
-            Some(Verdict::Learning { .. }) | None => bare(sample),
-        })
+        let judgement = match self.bands.newest() {
+            Some(Newest::Judged(judgement)) => Some(judgement),
+            Some(Newest::Learning(_)) | None => None,
+        };
+        Some(view(sample, judgement))
     }
 
     /// Whether the baseline of the first rule stands.
@@ -242,23 +191,23 @@ impl Signal {
         let Some(rule) = self.first_rule(plan) else {
             return BaselineView::Unwatched;
         };
-        match &self.last {
+        match self.bands.newest() {
             // What is not compared with a baseline needs none.
             None if self.watches.iter().all(|watch| !watch.judges_value) => BaselineView::Ready,
             None => BaselineView::Learning {
                 remaining: rule.min_samples,
             },
             // The verdict was given before its own sample was learned from.
-            Some(Verdict::Learning { remaining }) if *remaining > 1 => BaselineView::Learning {
+            Some(Newest::Learning(remaining)) if remaining > 1 => BaselineView::Learning {
                 remaining: remaining - 1,
             },
-            Some(Verdict::Learning { .. } | Verdict::Judged(_)) => BaselineView::Ready,
+            Some(Newest::Learning(_) | Newest::Judged(_)) => BaselineView::Ready,
         }
     }
 
     /// The period by which the first rule's detector expects.
     pub(super) fn season(&self) -> Option<&'static str> {
-        self.watches.first()?.detector.season()
+        self.watches.first()?.season()
     }
 
     /// The first rule that watches.
@@ -267,12 +216,22 @@ impl Signal {
         plan.rules.get(watch.rule as usize)
     }
 
+    /// Nothing has come for long: gives back what room there is to spare, and after very long (`forget`) what
+    /// was expected of the samples held. What was learned stays.
+    pub(super) fn rest(&mut self, forget: bool) {
+        self.window.shrink();
+        self.bands.shrink();
+        if forget {
+            self.bands.forget_past();
+        }
+    }
+
     /// Memory it occupies.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() - size_of::<Window>()
             + self.window.bytes()
-            + self.bands.capacity() * size_of::<Band>()
-            + self.watches.capacity() * size_of::<Watch>()
+            + self.bands.heap()
+            + size_of_val::<[Watch]>(&self.watches)
             + self.watches.iter().map(Watch::bytes).sum::<usize>()
     }
 }
@@ -303,15 +262,16 @@ pub(super) fn report(
     }
 }
 
-/// A sample nobody judged.
-fn bare(sample: Sample) -> SampleView {
+/// A sample beside what was expected of it; bands without an end have none.
+fn view(sample: Sample, judgement: Option<Judgement>) -> SampleView {
+    let end = |number: f64| number.is_finite().then_some(number);
     SampleView {
         time: sample.time,
         value: sample.value,
-        expected: None,
-        lower: None,
-        upper: None,
-        sigma: None,
+        expected: judgement.map(|judgement| judgement.expected),
+        lower: judgement.and_then(|judgement| end(judgement.lower)),
+        upper: judgement.and_then(|judgement| end(judgement.upper)),
+        sigma: judgement.map(|judgement| judgement.sigma),
     }
 }
 

@@ -4,22 +4,22 @@
 //! with a version and the time it was taken, then holds records, each behind its length. Records are
 //! postcard; what does not decode is left out and reported, the rest of the chunk is used.
 
-use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
+use super::bands::Bands;
 use super::census::ServicesRecord;
 use super::plan::Plan;
 use super::pulse::PulseRecord;
 use super::series::{Series, Source};
 use super::shard::Shard;
-use super::signal::{Band, Signal};
-use super::watch::Watch;
+use super::signal::Signal;
+use super::watch::{Judge, Watch};
 use crate::derive::{SeriesState, SpanSeries};
-use crate::model::{SeriesId, SeriesIdentity, SignalKind, Timestamp, Verdict};
+use crate::model::{SeriesId, SeriesIdentity, SignalKind, Timestamp};
 use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
@@ -58,8 +58,7 @@ enum SourceRef<'a> {
 struct SignalRef<'a> {
     kind: SignalKind,
     window: &'a Window,
-    last: &'a Option<Verdict>,
-    bands: &'a VecDeque<Band>,
+    bands: &'a Bands,
     watches: Vec<WatchRef<'a>>,
 }
 
@@ -69,6 +68,8 @@ struct WatchRef<'a> {
     alert: &'a str,
     detector: &'a str,
     saved: Vec<u8>,
+    /// The place of the watch among the signal's that has the same detector.
+    like: Option<u8>,
     window: Option<&'a Window>,
     hot: u32,
 }
@@ -99,8 +100,7 @@ enum SourceRecord {
 struct SignalRecord {
     kind: SignalKind,
     window: Window,
-    last: Option<Verdict>,
-    bands: VecDeque<Band>,
+    bands: Bands,
     watches: Vec<WatchRecord>,
 }
 
@@ -109,6 +109,7 @@ struct WatchRecord {
     alert: String,
     detector: String,
     saved: Vec<u8>,
+    like: Option<u8>,
     window: Option<Window>,
     hot: u32,
 }
@@ -233,7 +234,11 @@ fn series_ref<'a>(series: &'a Series, plan: &'a Plan) -> SeriesRef<'a> {
         Some(WatchRef {
             alert: &rule.alert,
             detector: &rule.detector.name,
-            saved: watch.detector.save(),
+            saved: watch.save(),
+            like: match &watch.judge {
+                Judge::Own(_) => None,
+                Judge::Like(at) => Some(*at),
+            },
             window: watch.window.as_deref(),
             hot: watch.hot,
         })
@@ -241,7 +246,6 @@ fn series_ref<'a>(series: &'a Series, plan: &'a Plan) -> SeriesRef<'a> {
     let signal = |signal: &'a Signal| SignalRef {
         kind: signal.kind,
         window: &signal.window,
-        last: &signal.last,
         bands: &signal.bands,
         watches: signal.watches.iter().filter_map(watch).collect(),
     };
@@ -280,44 +284,40 @@ impl SignalRecord {
         let mut signal = Signal {
             kind: self.kind,
             window: self.window,
-            watches: Vec::new(),
-            last: self.last,
+            watches: Box::default(),
             bands: self.bands,
         };
         let owner = series.owner(id);
         let unit = owner.meta(self.kind).unit().into_owned();
         signal.watch(owner, plan);
-        let mut saved: Vec<Option<WatchRecord>> = self.watches.into_iter().map(Some).collect();
+        let saved = self.watches;
+        let mut taken = vec![false; saved.len()];
         let mut first_is_the_same = false;
         for (i, watch) in signal.watches.iter_mut().enumerate() {
             let Some(rule) = plan.rules.get(watch.rule as usize) else {
                 continue;
             };
-            let same = |saved: &Option<WatchRecord>| {
-                saved.as_ref().is_some_and(|saved| {
-                    saved.alert == rule.alert && saved.detector == rule.detector.name
-                })
+            let same = |(record, taken): (&WatchRecord, &bool)| {
+                !taken && record.alert == rule.alert && record.detector == rule.detector.name
             };
-            let at = saved.iter().position(same);
-            first_is_the_same |= i == 0 && at == Some(0);
-            if let Some(record) = at.and_then(|at| saved.get_mut(at)).and_then(Option::take) {
-                watch.restore(
-                    rule,
-                    self.kind,
-                    &unit,
-                    record.saved.as_slice(),
-                    record.window,
-                    record.hot,
-                );
-            }
+            let Some(at) = saved.iter().zip(&taken).position(same) else {
+                continue;
+            };
+            first_is_the_same |= i == 0 && at == 0;
+            let (Some(record), Some(taken)) = (saved.get(at), taken.get_mut(at)) else {
+                continue;
+            };
+            *taken = true;
+            let like = record.like.and_then(|like| saved.get(usize::from(like)));
+            let learned = like.unwrap_or(record).saved.as_slice();
+            let window = record.window.clone();
+            watch.restore(rule, self.kind, &unit, learned, window, record.hot);
         }
-        if !first_is_the_same {
-            // What another rule expected says nothing about this one.
-            signal.last = None;
-            signal.bands.clear();
-        }
-        while signal.bands.len() > signal.window.len() {
-            signal.bands.pop_front();
+        // What another rule expected says nothing about this one.
+        let bands = std::mem::take(&mut signal.bands).checked(signal.window.is_exact());
+        if first_is_the_same {
+            signal.bands = bands;
+            signal.bands.truncate(signal.window.len());
         }
         signal
     }

@@ -15,7 +15,7 @@ const MAX_HOT: u32 = 10_000;
 pub(super) struct Watch {
     /// Position of the rule in the engine's list.
     pub(super) rule: u32,
-    pub(super) detector: Box<dyn Detector>,
+    pub(super) judge: Judge,
     /// The rule's own window, where it asks for another length than the signal's.
     pub(super) window: Option<Box<Window>>,
     /// So many calm samples are still reported. A watch starts with all of them, since an alert of
@@ -23,6 +23,14 @@ pub(super) struct Watch {
     pub(super) hot: u32,
     /// Whether it judges the samples' own values, as far as it has judged any.
     pub(super) judges_value: bool,
+}
+
+/// Who judges.
+pub(super) enum Judge {
+    /// A detector of its own.
+    Own(Box<dyn Detector>),
+    /// That of another watch of the signal, by its place, whose rule differs in nothing that a detector sees.
+    Like(u8),
 }
 
 /// What a watch says of one sample.
@@ -49,31 +57,44 @@ impl Watch {
         let own = rule.detector.window.filter(|own| *own != spec);
         Some(Self {
             rule: index,
-            detector: detect::build_in(rule, kind, unit).ok()?,
+            judge: Judge::Own(detect::build_in(rule, kind, unit).ok()?),
             judges_value: true,
             window: own.map(|own| Box::new(past.clone().refit(detect::window(own, [rule])))),
             hot: reported_after(rule),
         })
     }
 
-    /// Judges `sample` against what came before, which `past` holds, and learns from it.
-    pub(super) fn observe(
-        &mut self,
-        rule: &Rule,
-        sample: Sample,
-        weight: u64,
-        past: &Window,
-    ) -> Outcome {
-        let verdict = match &mut self.window {
+    /// A watch that has its verdicts from the one at `at` of the same signal.
+    pub(super) fn like(index: u32, rule: &Rule, at: u8) -> Self {
+        Self {
+            rule: index,
+            judge: Judge::Like(at),
+            judges_value: true,
+            window: None,
+            hot: reported_after(rule),
+        }
+    }
+
+    /// Whether it has its verdicts from another one.
+    pub(super) fn is_like_another(&self) -> bool {
+        matches!(self.judge, Judge::Like(_))
+    }
+
+    /// Judges `sample` against what came before, which `past` holds, and learns from it. `None` where another
+    /// watch judges.
+    pub(super) fn judge(&mut self, sample: Sample, weight: u64, past: &Window) -> Option<Verdict> {
+        let Judge::Own(detector) = &mut self.judge else {
+            return None;
+        };
+        Some(match &mut self.window {
             Some(own) => {
                 own.expire(sample.time);
-                let verdict = self.detector.observe(sample, weight, own);
+                let verdict = detector.observe(sample, weight, own);
                 own.push(sample);
                 verdict
             }
-            None => self.detector.observe(sample, weight, past),
-        };
-        self.conclude(rule, sample, verdict)
+            None => detector.observe(sample, weight, past),
+        })
     }
 
     /// What the tick that ended at `boundary` without a sample means to the rule, if anything; `listened`
@@ -86,7 +107,11 @@ impl Watch {
         past: &Window,
     ) -> Option<Outcome> {
         let window = self.window.as_deref().unwrap_or(past);
-        let judged = self.detector.silent(boundary, listened, window)?;
+        // Detectors that are shared know of no silence.
+        let Judge::Own(detector) = &mut self.judge else {
+            return None;
+        };
+        let judged = detector.silent(boundary, listened, window)?;
         let sample = Sample {
             time: boundary,
             value: window.last()?.value,
@@ -97,10 +122,30 @@ impl Watch {
     /// Tells the detector that what deviates since `since` is normal; whether that means anything to it.
     pub(super) fn accept(&mut self, since: Timestamp, past: &Window) -> bool {
         let window = self.window.as_deref().unwrap_or(past);
-        self.detector.accept(since, window)
+        match &mut self.judge {
+            Judge::Own(detector) => detector.accept(since, window),
+            Judge::Like(_) => false,
+        }
     }
 
-    fn conclude(&mut self, rule: &Rule, sample: Sample, verdict: Verdict) -> Outcome {
+    /// The period by which its own detector expects.
+    pub(super) fn season(&self) -> Option<&'static str> {
+        match &self.judge {
+            Judge::Own(detector) => detector.season(),
+            Judge::Like(_) => None,
+        }
+    }
+
+    /// What its own detector has learned.
+    pub(super) fn save(&self) -> Vec<u8> {
+        match &self.judge {
+            Judge::Own(detector) => detector.save(),
+            Judge::Like(_) => Vec::new(),
+        }
+    }
+
+    /// What a verdict means to the rule.
+    pub(super) fn conclude(&mut self, rule: &Rule, sample: Sample, verdict: Verdict) -> Outcome {
         let mut sample = sample;
         let (anomaly, report) = match &verdict {
             Verdict::Learning { .. } => (None, false),
@@ -147,10 +192,11 @@ impl Watch {
         hot: u32,
     ) {
         // A detector that cannot read what an older version saved begins anew; it has the window.
-        if self.detector.restore(saved).is_err()
+        if let Judge::Own(detector) = &mut self.judge
+            && detector.restore(saved).is_err()
             && let Ok(fresh) = detect::build_in(rule, kind, unit)
         {
-            self.detector = fresh;
+            *detector = fresh;
         }
         if let (Some(window), Some(own), Some(spec)) = (&mut self.window, own, rule.detector.window)
         {
@@ -161,7 +207,11 @@ impl Watch {
 
     /// Memory it occupies beside itself.
     pub(super) fn bytes(&self) -> usize {
-        self.detector.bytes() + self.window.as_ref().map_or(0, |own| own.bytes())
+        let detector = match &self.judge {
+            Judge::Own(detector) => detector.bytes(),
+            Judge::Like(_) => 0,
+        };
+        detector + self.window.as_ref().map_or(0, |own| own.bytes())
     }
 }
 

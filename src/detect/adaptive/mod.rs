@@ -44,6 +44,7 @@ pub(super) const KIND: Kind = Kind {
                   normal. Rates, error ratios and percentiles of few events are never more surprising than \
                   so few can be.",
     by_window: false,
+    shared: true,
     build: |rule, kind| Ok(Box::new(Adaptive::new(rule, kind))),
 };
 
