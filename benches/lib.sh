@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # What the scripts in this directory have in common; sourced by them from the top of the repository.
 #
-# They build what they measure, or take what is there: TIDEWATCH=, LOAD=, LATENCY= and STAGES= are paths of the
-# daemon, of the examples `load` and `latency`, and of the benchmark `stages`. Ports are free ones, data lies in a directory of its own, and whatever was started ends with the script.
+# They build what they measure, or take what is there: TIDEWATCH=, LOAD=, LATENCY= and STAGES= are paths of
+# the daemon, of the examples `load` and `latency`, and of the benchmark `stages`. Ports are free ones, data
+# lies in a directory of its own, and whatever was started ends with the script.
 
 work=$(mktemp -d)
 pids=()
@@ -50,6 +51,7 @@ start() {
 # The same with the configuration that NAME had before.
 start_again() {
   local name=$1
+  rm -f "$work/$name.log"
   RUST_LOG=${RUST_LOG:-info} "$tidewatch" run --config "$work/$name.yaml" > "$work/$name.log" 2>&1 &
   pid=$!
   pids+=("$pid")
@@ -69,10 +71,13 @@ start_again() {
   if [[ $line =~ otlp_grpc=\"?([0-9.:]+).*otlp_http=\"?([0-9.:]+).*\ http=([0-9.:]+) ]]; then
     grpc=${BASH_REMATCH[1]} http=${BASH_REMATCH[2]} web=${BASH_REMATCH[3]}
   fi
-  until curl --silent --fail --max-time 2 "http://$web/readyz" > /dev/null; do
+  for _ in $(seq 6000); do
+    curl --silent --fail --max-time 2 "http://$web/readyz" > /dev/null && return
     kill -0 "$pid"
     sleep 0.02
   done
+  echo "the daemon is not ready after two minutes" >&2
+  exit 1
 }
 
 # stop PID: ends one daemon in order.

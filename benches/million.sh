@@ -36,10 +36,10 @@ tick_lag() { metric tidewatch_detection_lag_seconds_sum; }
 sleep $((31 - $(date +%s) % 30))
 "$load" --json --pid "$pid" --endpoint "http://$grpc" --points numbers --series "$series" --rounds 1 \
   --memory 2048 > "$work/live.json"
-left=$(awk -v now="$(date +%s.%N)" 'BEGIN {printf "%.1f", 29.7 - now % 30}')
+left=$(awk -v now="$(date +%s.%N)" 'BEGIN {printf "%.1f", 28.0 - now % 30}')
 sleep "$left"
 before=$(cpu "$pid") lag=$(tick_lag)
-sleep 8
+sleep 10
 row "CPU time when a tick of all of them is closed" "$(awk -v a="$before" -v b="$(cpu "$pid")" 'BEGIN {printf "%.2f s", b - a}')" "1 s on one core"
 row "from its end until it is decided" "$(awk -v a="$lag" -v b="$(tick_lag)" 'BEGIN {printf "%.2f s", b - a}')"
 row "most resident so far, learning saved meanwhile" "$(field "$pid" VmHWM) MiB"
