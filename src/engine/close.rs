@@ -4,14 +4,14 @@
 //! counts in the tick if its series is still to come, and else as one that came after the tick: as it
 //! would have had it come so much earlier or later.
 
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::series::Series;
 use super::shard::Shard;
 use crate::derive::SpanPartial;
-use crate::model::{Observation, SeriesId, SeriesIdentity, SignalId, Timestamp};
+use crate::model::{Observation, SeriesIdentity, SignalId, Timestamp};
 
 /// Units of work in one slice: a few tenths of a millisecond. Tests see many slices, however small they are.
 const SLICE: u64 = if cfg!(test) { 5 } else { 256 };
@@ -39,8 +39,8 @@ pub(super) struct Closing<L> {
     lived: L,
     /// What was gathered of series that are new.
     newcomers: std::vec::IntoIter<SpanPartial>,
-    /// The last series that was closed.
-    cursor: Option<SeriesId>,
+    /// The series before this one are closed. Nothing but this lets go of series, and new ones come last.
+    at: usize,
     /// Of series that were last seen by the first: add the second.
     forgiven: Option<(Timestamp, Duration)>,
     gone: Vec<Arc<SeriesIdentity>>,
@@ -61,7 +61,7 @@ impl<L: Fn(&str) -> Option<Timestamp>> Closing<L> {
             listened,
             lived,
             newcomers: newcomers.into_iter(),
-            cursor: None,
+            at: 0,
             forgiven: None,
             gone: Vec::new(),
         }
@@ -93,41 +93,43 @@ impl Shard {
             closing.forgiven = (downtime > self.plan.settings.tick).then_some((saved, downtime));
         }
         let idle = self.plan.settings.idle();
-        let from = closing.cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut leaving = Vec::new();
+        let Closing {
+            boundary,
+            now,
+            listened,
+            forgiven,
+            ..
+        } = *closing;
         let mut is_last = true;
-        for (done, id) in (0..).zip(self.order.range((from, Bound::Unbounded))) {
+        for done in 0.. {
+            let Some((id, series)) = self.series.at_mut(closing.at) else {
+                break;
+            };
             let samples = self.desk.samples - begun;
             if done + SAMPLE * samples >= SLICE {
                 is_last = false;
                 break;
             }
-            closing.cursor = Some(*id);
-            let Some(series) = self.series.get_mut(id) else {
-                continue;
-            };
-            if let Some((saved, downtime)) = closing.forgiven
+            if let Some((saved, downtime)) = forgiven
                 && series.last_seen <= saved
             {
                 series.last_seen = series.last_seen.plus(downtime);
             }
-            let Closing {
-                boundary, listened, ..
-            } = *closing;
             let lived = &closing.lived;
-            series.close(*id, boundary, listened, lived, &self.plan, &mut self.desk);
-            if closing.now.since(series.last_seen) > idle {
-                self.desk.ended.extend(series.signal_ids(*id));
-                leaving.push(*id);
+            series.close(id, boundary, listened, lived, &self.plan, &mut self.desk);
+            if now.since(series.last_seen) > idle {
+                self.desk.ended.extend(series.signal_ids(id));
+                // Another series, which is still to come, takes its place.
+                closing.gone.extend(self.remove(id));
+            } else {
+                closing.at += 1;
             }
-        }
-        for id in leaving {
-            closing.gone.extend(self.remove(id));
         }
         self.count_samples();
         if !is_last {
             return ControlFlow::Continue(());
         }
+        self.plan.common.tidy();
         ControlFlow::Break(Closed {
             observations: std::mem::take(&mut self.desk.observations),
             ended: std::mem::take(&mut self.desk.ended),

@@ -328,10 +328,11 @@ impl Handle {
     /// About how much memory series, windows and detectors take, in bytes.
     pub async fn bytes(&self) -> usize {
         let sizes = self.0.shards.iter().map(|shard| {
-            let (mut cursor, mut sum) = (None, 0);
-            shard.work(move |shard| shard.bytes(&mut cursor, &mut sum))
+            let (mut at, mut sum) = (0, 0);
+            shard.work(move |shard| shard.bytes(&mut at, &mut sum))
         });
-        join_all(sizes).await.into_iter().flatten().sum()
+        let sizes = join_all(sizes).await.into_iter().flatten();
+        sizes.sum::<usize>() + self.0.plan.common.bytes()
     }
 
     /// Ends the shards' threads once they have done what was asked before. Afterwards batches are

@@ -12,7 +12,8 @@
 //! - `handle`: what everybody else calls; `tick`: closing a tick over all shards; `close`: in one of them
 //! - `replay`: many ticks at once, for recorded data
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
-//! - `shard`, `series`, `signal`, `watch`: the state, from the outside in
+//! - `shard`, `series`, `signal`, `watch`: the state, from the outside in; `index`: series side by side,
+//!   found by id; `common`: what their identities share
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
 //! - `pulse`: services as a whole, and whether they are heard; `life`: until when a service without a
 //!   request is known to have had none
@@ -23,7 +24,9 @@
 mod carrier;
 mod census;
 mod close;
+mod common;
 mod handle;
+mod index;
 mod life;
 mod moved;
 mod notice;

@@ -19,7 +19,7 @@ use super::shard::Shard;
 use super::signal::Signal;
 use crate::derive::{Aspect, PartMoves};
 use crate::model::{
-    Moved, MovedQuestion, Movement, Sample, SeriesId, SignalId, SignalKind, Timestamp,
+    AttributeRef, Moved, MovedQuestion, Movement, Sample, SeriesId, SignalId, SignalKind, Timestamp,
 };
 use crate::window::median;
 
@@ -331,9 +331,8 @@ fn look(id: SeriesId, series: &Series, ask: &Ask, found: &mut Found) {
         }
     }
     for (family, best) in best {
-        let text = |(key, value): (&str, &crate::model::AttributeValue)| {
-            (key.into(), value.as_text().into_owned())
-        };
+        let text =
+            |(key, value): (&str, AttributeRef<'_>)| (key.into(), value.as_text().into_owned());
         let group = Group {
             metric: Arc::clone(&series.identity.metric),
             family,
