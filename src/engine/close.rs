@@ -39,8 +39,8 @@ pub(super) struct Closing<L> {
     lived: L,
     /// What was gathered of series that are new.
     newcomers: std::vec::IntoIter<SpanPartial>,
-    /// So many series are still to be closed: those at the positions below. `None` before the first.
-    left: Option<usize>,
+    /// The series before this one are closed. Nothing but this lets go of series, and new ones come last.
+    at: usize,
     /// Of series that were last seen by the first: add the second.
     forgiven: Option<(Timestamp, Duration)>,
     gone: Vec<Arc<SeriesIdentity>>,
@@ -61,7 +61,7 @@ impl<L: Fn(&str) -> Option<Timestamp>> Closing<L> {
             listened,
             lived,
             newcomers: newcomers.into_iter(),
-            left: None,
+            at: 0,
             forgiven: None,
             gone: Vec::new(),
         }
@@ -93,40 +93,40 @@ impl Shard {
             closing.forgiven = (downtime > self.plan.settings.tick).then_some((saved, downtime));
         }
         let idle = self.plan.settings.idle();
-        // From the last position down: whoever takes the place of one that leaves was closed already, or is
-        // newer than this tick.
-        let mut position = closing.left.unwrap_or(self.series.len());
-        let mut leaving = Vec::new();
+        let Closing {
+            boundary,
+            now,
+            listened,
+            forgiven,
+            ..
+        } = *closing;
+        let mut is_last = true;
         for done in 0.. {
+            let Some((id, series)) = self.series.at_mut(closing.at) else {
+                break;
+            };
             let samples = self.desk.samples - begun;
-            if position == 0 || done + SAMPLE * samples >= SLICE {
+            if done + SAMPLE * samples >= SLICE {
+                is_last = false;
                 break;
             }
-            position -= 1;
-            let Some((id, series)) = self.series.at_mut(position) else {
-                continue;
-            };
-            if let Some((saved, downtime)) = closing.forgiven
+            if let Some((saved, downtime)) = forgiven
                 && series.last_seen <= saved
             {
                 series.last_seen = series.last_seen.plus(downtime);
             }
-            let Closing {
-                boundary, listened, ..
-            } = *closing;
             let lived = &closing.lived;
             series.close(id, boundary, listened, lived, &self.plan, &mut self.desk);
-            if closing.now.since(series.last_seen) > idle {
+            if now.since(series.last_seen) > idle {
                 self.desk.ended.extend(series.signal_ids(id));
-                leaving.push(id);
+                // Another series, which is still to come, takes its place.
+                closing.gone.extend(self.remove(id));
+            } else {
+                closing.at += 1;
             }
         }
-        closing.left = Some(position);
-        for id in leaving {
-            closing.gone.extend(self.remove(id));
-        }
         self.count_samples();
-        if position > 0 {
+        if !is_last {
             return ControlFlow::Continue(());
         }
         self.plan.common.tidy();

@@ -114,7 +114,7 @@ impl Engine {
             .map(|_| Shard::new(Arc::clone(&plan)))
             .collect();
         let mut ticker = Ticker::default();
-        let warnings = restore(restored, &mut shards, &mut ticker.pulses, &census, &plan);
+        let warnings = restore(restored, &mut shards, &mut ticker.pulses, &census, &plan)?;
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
             if plan.settings.placement == Placement::InPlace {

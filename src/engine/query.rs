@@ -71,6 +71,9 @@ pub(super) struct Listing<T> {
     found: Vec<(SignalId, T)>,
 }
 
+/// What a shard found, and whether there may be more.
+type Found<T> = (Vec<(SignalId, T)>, bool);
+
 impl Handle {
     /// The first `limit` signals behind `cursor`, over all shards, by id.
     pub(super) async fn list<T: Send + 'static>(
@@ -80,26 +83,70 @@ impl Handle {
         limit: usize,
         make: Make<T>,
     ) -> Page<T> {
-        let lists = self.0.shards.iter().map(|shard| {
+        // One more than asked for, to know whether there is a next page.
+        let wanted = limit.saturating_add(1);
+        let (mut found, mut next) = self.part(&filter, cursor, wanted, make).await;
+        while let Some(cursor) = next
+            && found.len() < wanted
+        {
+            let (cursor, missing) = (Cursor::Behind(cursor), wanted - found.len());
+            let (more, behind) = self.part(&filter, cursor, missing, make).await;
+            found.extend(more);
+            next = behind;
+        }
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().map(|(id, _)| *id).filter(|_| more);
+        page(found, next)
+    }
+
+    /// About as many signals behind `cursor` as are asked for, and at most so many; and where the next ones
+    /// begin, should there be any. Ids are hashes, so each shard has about its share of them, and makes no
+    /// more than that.
+    async fn part<T: Send + 'static>(
+        &self,
+        filter: &Filter,
+        cursor: Cursor,
+        limit: usize,
+        make: Make<T>,
+    ) -> (Vec<(SignalId, T)>, Option<SignalId>) {
+        let shards = &self.0.shards;
+        let share = match shards.len() {
+            1 => limit,
+            // Some more, so that it mostly is enough.
+            many => (limit / many + limit / many / 8 + 8).min(limit),
+        };
+        let lists = shards.iter().map(|shard| {
             let mut listing = Listing {
                 filter: filter.clone(),
                 cursor,
-                // One more than asked for, to know whether there is a next page.
-                limit: limit.saturating_add(1),
+                limit: share.max(1),
                 make,
                 found: Vec::new(),
             };
             shard.work(move |shard| shard.list(&mut listing))
         });
-        let found = join_all(lists).await;
-        let mut found: Vec<_> = found.into_iter().flatten().flatten().collect();
+        let lists: Vec<Found<T>> = join_all(lists).await.into_iter().flatten().collect();
+        // Behind the last of a shard that has more, others of it may come before what is known.
+        let ends = lists.iter().filter(|(_, more)| *more);
+        let known = ends.filter_map(|(found, _)| Some(found.last()?.0)).min();
+        let mut found: Vec<_> = lists.into_iter().flat_map(|(found, _)| found).collect();
         found.sort_by_key(|(id, _)| *id);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        Page {
-            next: found.last().map(|(id, _)| *id).filter(|_| more),
-            items: found.into_iter().map(|(_, view)| view).collect(),
+        let all = found.len();
+        if let Some(known) = known {
+            found.truncate(found.partition_point(|(id, _)| *id <= known));
         }
+        found.truncate(limit);
+        let more = known.is_some() || found.len() < all;
+        let next = found.last().map(|(id, _)| *id).filter(|_| more);
+        (found, next)
+    }
+}
+
+fn page<T>(found: Vec<(SignalId, T)>, next: Option<SignalId>) -> Page<T> {
+    Page {
+        items: found.into_iter().map(|(_, element)| element).collect(),
+        next,
     }
 }
 
@@ -148,17 +195,18 @@ impl Query for Handle {
         })
     }
 
-    fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
+    fn watched(&self, cursor: Option<SignalId>, limit: usize) -> BoxFuture<'_, Page<SignalView>> {
+        let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
         Box::pin(async move {
-            let watched = self.list(Filter::Watched, Cursor::Start, limit, VIEWS);
-            watched.await.items
+            let (found, next) = self.part(&Filter::Watched, cursor, limit, VIEWS).await;
+            page(found, next)
         })
     }
 }
 
 impl Shard {
     /// Looks at the next series; breaks with what was found when that is enough, or all.
-    fn list<T>(&self, listing: &mut Listing<T>) -> ControlFlow<Vec<(SignalId, T)>> {
+    fn list<T>(&self, listing: &mut Listing<T>) -> ControlFlow<Found<T>> {
         let from = match listing.cursor {
             Cursor::Start => Bound::Unbounded,
             Cursor::Behind(signal) => Bound::Included(signal.series),
@@ -174,10 +222,10 @@ impl Shard {
             listing.cursor = Cursor::BehindSeries(id);
             if listing.found.len() >= listing.limit {
                 listing.found.truncate(listing.limit);
-                break;
+                return ControlFlow::Break((std::mem::take(&mut listing.found), true));
             }
         }
-        ControlFlow::Break(std::mem::take(&mut listing.found))
+        ControlFlow::Break((std::mem::take(&mut listing.found), false))
     }
 
     fn list_series<T>(&self, id: SeriesId, series: &Series, listing: &mut Listing<T>) {

@@ -1,6 +1,7 @@
 //! Taking back what an earlier run learned: chunks are read one after the other and decoded by as many
 //! threads as there are shards, so that no more of them are in memory than are in work.
 
+use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -24,19 +25,21 @@ struct Restoring<'a> {
 }
 
 /// Hands the records of all chunks to the shards, and says what could not be used.
+///
+/// # Errors
+/// The system gives no thread.
 pub(super) fn restore(
     chunks: impl IntoIterator<Item = Vec<u8>>,
     shards: &mut [Shard],
     pulses: &mut Pulses,
     census: &Census,
     plan: &Plan,
-) -> Vec<String> {
+) -> io::Result<Vec<String>> {
     let mut chunks = (0..).zip(chunks).peekable();
     // Mostly tests and replays have none.
     if chunks.peek().is_none() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let threads = shards.len();
     let restoring = Restoring {
         shards: shards.iter_mut().map(Mutex::new).collect(),
         pulses: Mutex::new(pulses),
@@ -44,13 +47,16 @@ pub(super) fn restore(
         plan,
     };
     let mut warnings = thread::scope(|scope| {
-        let (feeders, decoders): (Vec<_>, Vec<_>) = (0..threads)
-            .map(|_| {
-                let (feeder, inbox) = sync_channel(WAITING);
-                let restoring = &restoring;
-                (feeder, scope.spawn(move || restoring.all(inbox)))
-            })
-            .unzip();
+        let (mut feeders, mut decoders) = (Vec::new(), Vec::new());
+        for number in 0..restoring.shards.len() {
+            let (feeder, inbox) = sync_channel(WAITING);
+            let restoring = &restoring;
+            let decoder = thread::Builder::new()
+                .name(format!("tidewatch-restore-{number}"))
+                .spawn_scoped(scope, move || restoring.all(inbox))?;
+            feeders.push(feeder);
+            decoders.push(decoder);
+        }
         feed(chunks, feeders);
         let ended = decoders.into_iter().map(|decoder| {
             decoder.join().unwrap_or_else(|_| {
@@ -59,10 +65,10 @@ pub(super) fn restore(
                 vec![(usize::MAX, lost.to_owned())]
             })
         });
-        ended.flatten().collect::<Vec<_>>()
-    });
+        Ok::<Vec<_>, io::Error>(ended.flatten().collect())
+    })?;
     warnings.sort();
-    warnings.into_iter().map(|(_, warning)| warning).collect()
+    Ok(warnings.into_iter().map(|(_, warning)| warning).collect())
 }
 
 /// Hands each chunk to a decoder that has room, in turns.

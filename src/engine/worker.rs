@@ -257,3 +257,96 @@ fn job<T: Send + 'static>(
     };
     (Message::Run(Box::new(job)), answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::mpsc as blocking;
+
+    use super::*;
+    use crate::engine::Settings;
+    use crate::engine::plan::Plan;
+
+    fn mailbox() -> (Mailbox, JoinHandle<()>) {
+        let settings = Settings {
+            shards: NonZeroUsize::MIN,
+            ..Settings::default()
+        };
+        let telemetry = Telemetry::new();
+        let plan = Plan::new(settings, [].into(), telemetry.clone()).unwrap();
+        start(0, Shard::new(Arc::new(plan)), 8, telemetry).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_job_waits_for_one_slice_and_work_for_one_job() {
+        let (mailbox, thread) = mailbox();
+        let (begin, begun) = blocking::channel();
+        let (slices, seen) = blocking::channel();
+        let mut done = 0;
+        let work = mailbox.work(move |_| {
+            if done == 0 {
+                // Until the jobs are there.
+                begun.recv().unwrap();
+            }
+            done += 1;
+            slices.send(done).unwrap();
+            match done {
+                100 => ControlFlow::Break(done),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        let jobs = async {
+            let (seen, jobs) = (Arc::new(Mutex::new(seen)), 5);
+            let answers: Vec<_> = (0..jobs)
+                .map(|_| {
+                    let seen = Arc::clone(&seen);
+                    let last = move || seen.lock().unwrap().try_iter().last();
+                    mailbox
+                        .try_reserve()
+                        .unwrap_or_else(|_| unreachable!())
+                        .run(move |_| last())
+                })
+                .collect();
+            begin.send(()).unwrap();
+            let mut at = Vec::new();
+            for answer in answers {
+                at.push(answer.await.unwrap());
+            }
+            at
+        };
+        let (work, jobs) = futures_util::future::join(work, jobs).await;
+        assert_eq!(work, Ok(100));
+        assert_eq!(jobs, [1, 2, 3, 4, 5].map(Some));
+        mailbox.stop().await;
+        thread.join().unwrap();
+        assert!(!mailbox.is_open());
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_ends_and_work_that_was_begun_is_finished() {
+        let (mailbox, thread) = mailbox();
+        let left = mailbox.work(|_| ControlFlow::<()>::Continue(()));
+        let left = tokio::time::timeout(std::time::Duration::ZERO, left).await;
+        assert!(left.is_err());
+        let mut slices = 0;
+        let work = mailbox.work(move |_| {
+            slices += 1;
+            match slices {
+                50 => ControlFlow::Break(slices),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        let (work, ()) = futures_util::future::join(work, mailbox.stop()).await;
+        assert_eq!(work, Ok(50));
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_work_closes_the_mailbox() {
+        let (mailbox, thread) = mailbox();
+        let work = mailbox.work(|_| -> ControlFlow<()> { panic!("on purpose") });
+        assert_eq!(work.await, Err(Gone));
+        thread.join().unwrap();
+        assert!(!mailbox.is_open());
+    }
+}

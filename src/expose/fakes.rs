@@ -99,8 +99,8 @@ impl Query for FakeEngine {
         Box::pin(async { self.edges.clone() })
     }
 
-    fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
-        Box::pin(async move { self.signals.iter().take(limit).cloned().collect() })
+    fn watched(&self, cursor: Option<SignalId>, limit: usize) -> BoxFuture<'_, Page<SignalView>> {
+        self.signals(Selector::default(), cursor, limit)
     }
 }
 

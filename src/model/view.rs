@@ -214,6 +214,7 @@ pub trait Query: Send + Sync + 'static {
     /// All edges, by caller and callee.
     fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>>;
 
-    /// The signals that a rule watches, at most `limit`, for the exposition.
-    fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>>;
+    /// The signals that a rule watches, ordered by id, after `cursor`, at most `limit`. A page may be
+    /// shorter and yet not the last.
+    fn watched(&self, cursor: Option<SignalId>, limit: usize) -> BoxFuture<'_, Page<SignalView>>;
 }

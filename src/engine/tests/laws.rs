@@ -140,7 +140,31 @@ async fn a_page_goes_on_where_the_last_one_ended() {
     let some = handle.signals(select(r#"{service="b"}"#), None, 25).await;
     assert_eq!((some.items.len(), some.next), (25, None));
     assert!(some.items.iter().all(|view| view.service == "b"));
-    assert!(handle.watched(100).await.is_empty());
+    assert!(handle.watched(None, 100).await.items.is_empty());
+}
+
+#[tokio::test]
+async fn watched_signals_come_in_pages_each_of_them_once() {
+    for shards in [1, 2, 7] {
+        let (handle, _) = start(settings(shards), &[rule("R", r#"{service="a"}"#)]);
+        let batch = points((0..60).flat_map(|i| [gauge("a", i, 5, 1.0), gauge("b", i, 5, 1.0)]));
+        apply(&handle, 5, batch).await;
+        handle.tick(at(10)).await;
+        let (mut paged, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = handle.watched(cursor, 9).await;
+            assert!(page.items.len() <= 9);
+            assert!(page.next.is_none() || !page.items.is_empty());
+            paged.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let mut all = all_signals(&handle).await;
+        all.retain(|view| view.service == "a");
+        assert_eq!((all.len(), &paged), (60, &all), "{shards} shards");
+    }
 }
 
 #[tokio::test]

@@ -45,29 +45,58 @@ impl LabelSet {
         set
     }
 
-    /// Adds one of ours.
-    pub(super) fn push(&mut self, name: &'static str, value: &str) {
-        self.ours.push((name, value.to_owned()));
-    }
-
     /// `a="b",c="d"`. An empty value is the same as no label, so it is left out.
     pub(super) fn render(&self) -> String {
-        let ours = self.ours.iter().map(|(name, value)| (*name, value));
-        let theirs = self
-            .theirs
-            .iter()
-            .map(|(name, value)| (name.as_str(), value));
-        let mut out = String::new();
-        for (name, value) in ours.chain(theirs).filter(|(_, value)| !value.is_empty()) {
-            if !out.is_empty() {
-                out.push(',');
-            }
-            out.push_str(name);
-            out.push_str("=\"");
-            escape(&mut out, value);
-            out.push('"');
+        self.rendered().text
+    }
+
+    /// The same as a set to which one of ours may still be added.
+    pub(super) fn rendered(&self) -> Rendered {
+        let mut text = String::new();
+        for (name, value) in &self.ours {
+            add(&mut text, name, value);
         }
-        out
+        let ours = text.len();
+        for (name, value) in &self.theirs {
+            add(&mut text, name, value);
+        }
+        Rendered { text, ours }
+    }
+}
+
+/// Adds a label, but an empty one.
+fn add(out: &mut String, name: &str, value: &str) {
+    if value.is_empty() {
+        return;
+    }
+    if !out.is_empty() {
+        out.push(',');
+    }
+    out.push_str(name);
+    out.push_str("=\"");
+    escape(out, value);
+    out.push('"');
+}
+
+/// A set of labels as text.
+#[derive(Debug, Clone)]
+pub(super) struct Rendered {
+    text: String,
+    /// Ours end here.
+    ours: usize,
+}
+
+impl Rendered {
+    /// The text, with one more of ours behind the others.
+    fn with(mut self, name: &str, value: &str) -> String {
+        let theirs = self.text.split_off(self.ours);
+        add(&mut self.text, name, value);
+        // Theirs come with their comma where ours are not empty.
+        if self.ours == 0 && !theirs.is_empty() && !self.text.is_empty() {
+            self.text.push(',');
+        }
+        self.text.push_str(&theirs);
+        self.text
     }
 }
 
@@ -88,24 +117,22 @@ fn escape(out: &mut String, value: &str) {
 
 /// The sets in text form, each different from all others: where several would be the same, `name` with
 /// the id is added to all of them, so that which one a sample belongs to does not depend on order.
-pub(super) fn distinct(sets: Vec<(LabelSet, String)>, name: &'static str) -> Vec<String> {
-    let mut rendered: Vec<String> = sets.iter().map(|(set, _)| set.render()).collect();
-    let mut times: HashMap<String, u32> = HashMap::with_capacity(rendered.len());
-    for text in &rendered {
-        match times.get_mut(text) {
-            Some(count) => *count += 1,
-            None => {
-                times.insert(text.clone(), 1);
-            }
-        }
+pub(super) fn distinct(sets: Vec<(Rendered, String)>, name: &'static str) -> Vec<String> {
+    let mut times: HashMap<&str, u32> = HashMap::with_capacity(sets.len());
+    for (set, _) in &sets {
+        *times.entry(&set.text).or_default() += 1;
     }
-    for (text, (mut set, id)) in rendered.iter_mut().zip(sets) {
-        if times.get(text).is_some_and(|count| *count > 1) {
-            set.push(name, &id);
-            *text = set.render();
-        }
-    }
-    rendered
+    let shared: Vec<bool> = sets
+        .iter()
+        .map(|(set, _)| times.get(&*set.text).is_some_and(|count| *count > 1))
+        .collect();
+    sets.into_iter()
+        .zip(shared)
+        .map(|((set, id), shared)| match shared {
+            true => set.with(name, &id),
+            false => set.text,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -142,15 +169,26 @@ mod tests {
 
     #[test]
     fn sets_that_would_be_the_same_are_told_apart_by_their_id() {
-        let set = |value: &str| LabelSet::new([("a", value)], [], &["a", "id"]);
+        let set =
+            |ours, theirs| LabelSet::new([("a", ours)], [("b", theirs)], &["a", "id"]).rendered();
         let sets = vec![
-            (set("x"), "1".to_owned()),
-            (set("y"), "2".into()),
-            (set("x"), "3".into()),
+            (set("x", "s"), "1".to_owned()),
+            (set("y", "s"), "2".into()),
+            (set("x", "s"), "3".into()),
+            (set("", "s"), "4".into()),
+            (set("", "s"), "5".into()),
+            (set("", ""), "6".into()),
+            (set("", ""), "7".into()),
         ];
-        assert_eq!(
-            distinct(sets, "id"),
-            [r#"a="x",id="1""#, r#"a="y""#, r#"a="x",id="3""#]
-        );
+        let expected = [
+            r#"a="x",id="1",b="s""#,
+            r#"a="y",b="s""#,
+            r#"a="x",id="3",b="s""#,
+            r#"id="4",b="s""#,
+            r#"id="5",b="s""#,
+            r#"id="6""#,
+            r#"id="7""#,
+        ];
+        assert_eq!(distinct(sets, "id"), expected);
     }
 }

@@ -1,57 +1,97 @@
 //! What Tidewatch found out: signals with their baseline, alerts, modes.
 
-use super::labels::{LabelSet, distinct};
+use std::sync::Arc;
+
+use super::labels::{LabelSet, Rendered, distinct};
 use super::text::{Kind, Writer};
-use crate::model::{Alert, AlertState, SignalView, Timestamp};
+use crate::model::{Alert, AlertState, Page, SignalId, SignalView, Timestamp};
 use crate::mute::{SilenceState, Silences};
 use crate::publish::ModesView;
-use std::sync::Arc;
 
 /// Every label of `tidewatch_signal` that is ours.
 const SIGNAL_LABELS: [&str; 6] = ["service", "metric", "signal", "instance", "series", "stat"];
 
-/// `tidewatch_signal`: value, baseline and window of the watched signals. `limit` is how many may be
-/// shown; it is shown too, so that an operator can tell when it is reached.
-pub(super) fn write_signals(writer: &mut Writer, mut signals: Vec<SignalView>, limit: usize) {
-    signals.sort_by(|a, b| a.id.cmp(&b.id));
-    signals.dedup_by(|a, b| a.id == b.id);
-    signals.truncate(limit);
-    writer.family(
-        "tidewatch_exposed_signals",
-        "Signals shown as tidewatch_signal.",
-        Kind::Gauge,
-    );
-    writer.sample("tidewatch_exposed_signals", "", "", signals.len() as f64);
-    writer.family(
-        "tidewatch_exposed_signals_limit",
-        "Most signals that are shown as tidewatch_signal.",
-        Kind::Gauge,
-    );
-    writer.sample("tidewatch_exposed_signals_limit", "", "", limit as f64);
-    if signals.is_empty() {
-        return;
+/// Signals that are asked for together.
+const PAGE: usize = 1_000;
+/// What is told of a signal.
+const STATS: [&str; 11] = [
+    "value", "expected", "lower", "upper", "sigma", "mean", "stddev", "p50", "p90", "p95", "p99",
+];
+
+/// `tidewatch_signal`: value, baseline and window of the watched signals, as little of each as is shown.
+pub(super) struct Signals(Vec<Row>);
+
+struct Row {
+    id: String,
+    labels: Rendered,
+    /// By [`STATS`]; NaN where there is nothing to show.
+    stats: [f64; STATS.len()],
+}
+
+impl Signals {
+    /// At most `limit` of them, from pages behind a cursor of about as many as are asked for.
+    pub(super) fn gather(
+        limit: usize,
+        mut page: impl FnMut(Option<SignalId>, usize) -> Page<SignalView>,
+    ) -> Self {
+        let (mut rows, mut cursor) = (Vec::new(), None);
+        while rows.len() < limit {
+            let page = page(cursor, PAGE.min(limit - rows.len()));
+            rows.extend(page.items.into_iter().map(|signal| Row {
+                labels: signal_labels(&signal).rendered(),
+                stats: stats(&signal),
+                id: signal.id,
+            }));
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        Self(rows)
     }
-    writer.family(
-        "tidewatch_signal",
-        "Watched signals in their own units: the newest value, its baseline, statistics of the window.",
-        Kind::Gauge,
-    );
-    let labels = distinct(
-        signals
-            .iter()
-            .map(|signal| (signal_labels(signal), signal.id.clone()))
-            .collect(),
-        "series",
-    );
-    for (signal, labels) in signals.iter().zip(labels) {
-        let mut with_stat = labels;
-        with_stat.push_str(",stat=\"");
-        let stem = with_stat.len();
-        for (stat, value) in stats(signal) {
-            with_stat.truncate(stem);
-            with_stat.push_str(stat);
-            with_stat.push('"');
-            writer.sample("tidewatch_signal", "", &with_stat, value);
+
+    /// Writes them, and how many there are and may be, so that an operator can tell when that is reached.
+    pub(super) fn write(self, writer: &mut Writer, limit: usize) {
+        let Self(mut rows) = self;
+        rows.sort_by(|a, b| a.id.cmp(&b.id));
+        rows.dedup_by(|a, b| a.id == b.id);
+        rows.truncate(limit);
+        writer.family(
+            "tidewatch_exposed_signals",
+            "Signals shown as tidewatch_signal.",
+            Kind::Gauge,
+        );
+        writer.sample("tidewatch_exposed_signals", "", "", rows.len() as f64);
+        writer.family(
+            "tidewatch_exposed_signals_limit",
+            "Most signals that are shown as tidewatch_signal.",
+            Kind::Gauge,
+        );
+        writer.sample("tidewatch_exposed_signals_limit", "", "", limit as f64);
+        if rows.is_empty() {
+            return;
+        }
+        writer.family(
+            "tidewatch_signal",
+            "Watched signals in their own units: the newest value, its baseline, statistics of the window.",
+            Kind::Gauge,
+        );
+        let (sets, stats): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .map(|row| ((row.labels, row.id), row.stats))
+            .unzip();
+        for (mut labels, stats) in distinct(sets, "series").into_iter().zip(stats) {
+            labels.push_str(",stat=\"");
+            let stem = labels.len();
+            for (name, value) in STATS.into_iter().zip(stats) {
+                if value.is_nan() {
+                    continue;
+                }
+                labels.truncate(stem);
+                labels.push_str(name);
+                labels.push('"');
+                writer.sample("tidewatch_signal", "", &labels, value);
+            }
         }
     }
 }
@@ -81,7 +121,7 @@ fn text_pairs(
 
 /// The numbers there are. A band without an upper end is `+Inf` high; without a lower end it has none
 /// to show. Nothing else that is not finite is written.
-fn stats(signal: &SignalView) -> impl Iterator<Item = (&'static str, f64)> {
+fn stats(signal: &SignalView) -> [f64; STATS.len()] {
     let last = signal.last.as_ref();
     let window = (signal.window.count > 0).then_some(&signal.window);
     let spread = window.filter(|window| window.count > 1);
@@ -90,22 +130,23 @@ fn stats(signal: &SignalView) -> impl Iterator<Item = (&'static str, f64)> {
         let open = last.expected.map(|_| f64::INFINITY);
         last.upper.or(open)
     });
+    let finite = |number: Option<f64>| number.filter(|n| n.is_finite()).unwrap_or(f64::NAN);
     [
-        ("value", last.map(|last| last.value)),
-        ("expected", last.and_then(|last| last.expected)),
-        ("lower", last.and_then(|last| last.lower)),
-        ("upper", upper),
-        ("sigma", last.and_then(|last| last.sigma)),
-        ("mean", window.map(|window| window.mean)),
-        ("stddev", spread.map(|window| window.stddev)),
-        ("p50", window.map(|window| window.p50)),
-        ("p90", window.map(|window| window.p90)),
-        ("p95", window.map(|window| window.p95)),
-        ("p99", window.map(|window| window.p99)),
+        finite(last.map(|last| last.value)),
+        finite(last.and_then(|last| last.expected)),
+        finite(last.and_then(|last| last.lower)),
+        match upper {
+            Some(f64::INFINITY) => f64::INFINITY,
+            upper => finite(upper),
+        },
+        finite(last.and_then(|last| last.sigma)),
+        finite(window.map(|window| window.mean)),
+        finite(spread.map(|window| window.stddev)),
+        finite(window.map(|window| window.p50)),
+        finite(window.map(|window| window.p90)),
+        finite(window.map(|window| window.p95)),
+        finite(window.map(|window| window.p99)),
     ]
-    .into_iter()
-    .filter_map(|(stat, value)| value.map(|value| (stat, value)))
-    .filter(|(stat, value)| value.is_finite() || (*stat == "upper" && *value == f64::INFINITY))
 }
 
 /// `ALERTS` as Prometheus itself has it: 1 for each alert that is pending or firing.
@@ -130,7 +171,7 @@ pub(super) fn write_alerts(writer: &mut Writer, alerts: &[Arc<Alert>]) {
             theirs,
             &["alertname", "alertstate", "fingerprint"],
         );
-        (set, alert.fingerprint.to_string())
+        (set.rendered(), alert.fingerprint.to_string())
     });
     for labels in distinct(labels.collect(), "fingerprint") {
         writer.sample("ALERTS", "", &labels, 1.0);

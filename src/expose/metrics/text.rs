@@ -1,6 +1,13 @@
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use super::negotiation::Format;
+
+/// So much text is gathered before it is compressed.
+const PART_BYTES: usize = 64 * 1024;
 
 /// What a family of samples is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,13 +22,17 @@ pub(super) enum Kind {
 pub(super) struct Writer {
     out: String,
     format: Format,
+    /// Where the text goes part by part if it is compressed; what is asked for by a machine may be a hundred
+    /// megabytes as it is.
+    gzip: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl Writer {
-    pub(super) fn new(format: Format) -> Self {
+    pub(super) fn new(format: Format, compress: bool) -> Self {
         Self {
             out: String::with_capacity(16 * 1024),
             format,
+            gzip: compress.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
         }
     }
 
@@ -53,6 +64,13 @@ impl Writer {
         self.out.push(' ');
         write_number(&mut self.out, value);
         self.out.push('\n');
+        if let Some(gzip) = &mut self.gzip
+            && self.out.len() >= PART_BYTES
+        {
+            // Writing to memory does not fail.
+            gzip.write_all(self.out.as_bytes()).ok();
+            self.out.clear();
+        }
     }
 
     /// A bucket's upper bound as the value of `le`. OpenMetrics has one spelling for each number.
@@ -69,11 +87,20 @@ impl Writer {
     }
 
     /// The whole text.
-    pub(super) fn finish(mut self) -> String {
+    ///
+    /// # Errors
+    /// It cannot be compressed.
+    pub(super) fn finish(mut self) -> io::Result<Vec<u8>> {
         if self.format == Format::OpenMetrics {
             self.out.push_str("# EOF\n");
         }
-        self.out
+        match self.gzip {
+            Some(mut gzip) => {
+                gzip.write_all(self.out.as_bytes())?;
+                gzip.finish()
+            }
+            None => Ok(self.out.into_bytes()),
+        }
     }
 
     fn words<const N: usize>(&mut self, words: [&str; N]) {
@@ -135,16 +162,17 @@ mod tests {
                 "# HELP a A \\\\ \\\"b\\\"\\n.\n# TYPE a counter\na_total{x=\"y\"} 1\n# EOF\n",
             ),
         ] {
-            let mut writer = Writer::new(format);
+            let mut writer = Writer::new(format, false);
             writer.family("a_total", "A \\ \"b\"\n.", Kind::Counter);
             writer.sample("a_total", "", "x=\"y\"", 1.0);
-            assert_eq!(writer.finish(), expected);
+            let text = writer.finish().expect("memory");
+            assert_eq!(String::from_utf8_lossy(&text), expected);
         }
-        assert_eq!(Writer::new(Format::Text).bound(1.0), "1");
-        assert_eq!(Writer::new(Format::OpenMetrics).bound(1.0), "1.0");
-        assert_eq!(Writer::new(Format::OpenMetrics).bound(0.25), "0.25");
+        assert_eq!(Writer::new(Format::Text, false).bound(1.0), "1");
+        assert_eq!(Writer::new(Format::OpenMetrics, false).bound(1.0), "1.0");
+        assert_eq!(Writer::new(Format::OpenMetrics, false).bound(0.25), "0.25");
         assert_eq!(
-            Writer::new(Format::OpenMetrics).bound(f64::INFINITY),
+            Writer::new(Format::OpenMetrics, false).bound(f64::INFINITY),
             "+Inf"
         );
     }

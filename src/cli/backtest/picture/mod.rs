@@ -195,8 +195,8 @@ impl Followed {
                 found.items.into_iter().find(|view| of_id(view, id))
             }
             (None, None) => {
-                let watched = replay.ask(async |engine| engine.watched(1).await);
-                watched.into_iter().next()
+                let watched = replay.ask(async |engine| engine.watched(None, 1).await);
+                watched.items.into_iter().next()
             }
         };
         self.id = self

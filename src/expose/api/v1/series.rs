@@ -13,6 +13,11 @@ use crate::model::{LabelSource, Labels, Selector, SignalId, SignalView, Timestam
 /// A signal whose newest sample is older than the newest of all by more than this is not what somebody
 /// looks for who asks for the most surprising ones now.
 const FRESH: Duration = Duration::from_secs(600);
+/// Signals looked at together.
+const SLICE: usize = 1_000;
+/// Most surprising signals that are kept while others are looked at: those among them that turn out not to
+/// report any more must not take the place of all that do.
+const KEPT: usize = 5_000;
 
 /// Signals by id; with `sort=sigma` the watched ones, most surprising first.
 pub(super) async fn list(
@@ -31,8 +36,8 @@ pub(super) async fn list(
             "`sort=sigma` has one page only: it takes no cursor",
         )),
         Some("sigma") => {
-            let watched = state.query.watched(state.settings.exposed_signals).await;
-            Ok(success_page(surprising(watched, &selectors, limit), None))
+            let surprising = surprising(&state, &selectors, limit).await;
+            Ok(success_page(surprising, None))
         }
         Some(_) => Err(ApiError::bad_data(
             "invalid parameter `sort`: expected `id` or `sigma`",
@@ -77,33 +82,50 @@ async fn page(
 }
 
 /// The `limit` signals with the largest |sigma|, of those that still report.
-fn surprising(
-    mut signals: Vec<SignalView>,
-    selectors: &[Selector],
-    limit: usize,
-) -> Vec<SignalView> {
-    let newest = signals
-        .iter()
-        .filter_map(|signal| Some(signal.last.as_ref()?.time))
-        .max()
-        .unwrap_or(Timestamp::EPOCH);
-    let sigma = |signal: &SignalView| -> f64 {
-        let sigma = signal.last.as_ref().and_then(|last| last.sigma);
-        sigma.map_or(-1.0, f64::abs)
-    };
-    signals.retain(|signal| {
-        let last = signal.last.as_ref();
-        let fresh = last.is_some_and(|last| newest.since(last.time) <= FRESH);
-        let meant = || {
-            selectors
-                .iter()
-                .any(|selector| selector.matches(&Seen(signal)))
-        };
-        fresh && sigma(signal) >= 0.0 && meant()
+async fn surprising(state: &State, selectors: &[Selector], limit: usize) -> Vec<SignalView> {
+    let kept = limit.max(KEPT);
+    let mut newest = Timestamp::EPOCH;
+    let mut most: Vec<SignalView> = Vec::new();
+    let (mut cursor, mut left) = (None, state.settings.exposed_signals);
+    while left > 0 {
+        let page = state.query.watched(cursor, left.min(SLICE)).await;
+        left = left.saturating_sub(page.items.len());
+        for signal in page.items {
+            newest = last_time(&signal).map_or(newest, |time| newest.max(time));
+            let meant = || selectors.iter().any(|s| s.matches(&Seen(&signal)));
+            if sigma(&signal).is_some() && meant() {
+                most.push(signal);
+            }
+        }
+        if most.len() >= 2 * kept {
+            keep(&mut most, kept, newest);
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    keep(&mut most, limit, newest);
+    most
+}
+
+/// Keeps the `limit` most surprising of the fresh ones.
+fn keep(signals: &mut Vec<SignalView>, limit: usize, newest: Timestamp) {
+    signals.retain(|signal| last_time(signal).is_some_and(|time| newest.since(time) <= FRESH));
+    signals.sort_by(|a, b| {
+        let size = |signal| sigma(signal).unwrap_or(0.0);
+        size(b).total_cmp(&size(a)).then_with(|| a.id.cmp(&b.id))
     });
-    signals.sort_by(|a, b| sigma(b).total_cmp(&sigma(a)).then_with(|| a.id.cmp(&b.id)));
     signals.truncate(limit);
-    signals
+}
+
+fn last_time(signal: &SignalView) -> Option<Timestamp> {
+    Some(signal.last.as_ref()?.time)
+}
+
+/// How surprising its newest sample is, on whatever side.
+fn sigma(signal: &SignalView) -> Option<f64> {
+    signal.last.as_ref()?.sigma.map(f64::abs)
 }
 
 /// A shown signal as selectors see the real one.
