@@ -113,18 +113,6 @@ impl<S> SeriesMap<S> {
         Some(&mut kept.series)
     }
 
-    /// The series at a place from 0 to less than [`len`](Self::len). New ones come last; of those that leave
-    /// the last one takes the place.
-    pub(super) fn at_mut(&mut self, at: usize) -> Option<(SeriesId, &mut S)> {
-        let kept = self.kept_mut(at)?;
-        Some((kept.id, &mut kept.series))
-    }
-
-    /// The series at a place, as for [`at_mut`](Self::at_mut).
-    pub(super) fn at(&self, at: usize) -> Option<&S> {
-        Some(&self.kept(at)?.series)
-    }
-
     pub(super) fn contains_key(&self, id: &SeriesId) -> bool {
         self.find(*id).is_some()
     }
