@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::derive::PartMoves;
-use crate::model::{AttributeValue, Carrier, SeriesIdentity};
+use crate::model::{Carrier, SeriesIdentity};
 
 /// Carriers named of one alert.
 const MOST_CARRIERS: usize = 3;
@@ -31,7 +31,7 @@ impl Tally {
         let resource = identity.resource.attributes.iter();
         let resource = resource.filter(|(key, _)| *key != "service.name");
         for (key, value) in identity.attributes.iter().chain(resource) {
-            self.count(key.into(), text(value), one);
+            self.count(key.into(), value.as_text().into_owned(), one);
         }
     }
 
@@ -58,10 +58,6 @@ impl Tally {
             self.count(key, value, counts);
         }
     }
-}
-
-fn text(value: &AttributeValue) -> String {
-    value.as_text().into_owned()
 }
 
 /// How one value did.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
+use super::common::Common;
 use crate::derive::{self, tick_end};
 use crate::detect;
-use crate::model::{AttributeValue, Resource, Rule, SeriesIdentity, Timestamp, WindowSpec};
+use crate::model::{AttributeRef, Resource, Rule, SeriesIdentity, Timestamp, WindowSpec};
 use crate::telemetry::Telemetry;
 
 /// How the engine is sized and how long it remembers.
@@ -115,7 +116,7 @@ impl Settings {
 /// Whether a series stands for all that were beyond a limit, the client's or ours.
 pub(super) fn is_overflow(identity: &SeriesIdentity) -> bool {
     match identity.attributes.get(OVERFLOW) {
-        Some(AttributeValue::Bool(overflow)) => *overflow,
+        Some(AttributeRef::Bool(overflow)) => overflow,
         Some(other) => other.as_text() == "true",
         None => false,
     }
@@ -126,6 +127,8 @@ pub(super) struct Plan {
     pub(super) settings: Settings,
     pub(super) derive: derive::Settings,
     pub(super) rules: Arc<[Rule]>,
+    /// What the identities of all series share.
+    pub(super) common: Common,
     pub(super) telemetry: Telemetry,
     /// By rule: anomalies of its detector. Looked up once, since looking up takes a lock.
     anomalies: Vec<IntCounter>,
@@ -158,6 +161,7 @@ impl Plan {
             repeated: dropped("repeated"),
             overlap: dropped("overlap"),
             begun: AtomicU64::new(0),
+            common: Common::default(),
             derive: derive::Settings {
                 tick: settings.tick,
                 max_age: settings.max_age,

@@ -178,6 +178,8 @@ impl Series {
                 Some(at) => at,
                 None if self.signals.len() < MAX_SIGNALS => {
                     plan.begun.fetch_add(1, Ordering::Relaxed);
+                    // Most series have one signal for ever: no room for more.
+                    self.signals.reserve_exact(1);
                     self.signals.push(Signal::new(emitted.kind, owner, plan));
                     self.signals.len() - 1
                 }
@@ -214,13 +216,18 @@ impl Series {
         }
     }
 
-    /// Memory it occupies, its identity left out, which it shares with others.
+    /// Memory it occupies, without what its identity shares with others.
     pub(super) fn bytes(&self) -> usize {
         let source = match &self.source {
             Source::Points(state) => state.bytes(),
             Source::Spans(spans) => spans.bytes(),
         };
-        size_of::<Self>() + source + self.signals.iter().map(Signal::bytes).sum::<usize>()
+        let room = (self.signals.capacity() - self.signals.len()) * size_of::<Signal>();
+        size_of::<Self>()
+            + self.identity.bytes()
+            + source
+            + room
+            + self.signals.iter().map(Signal::bytes).sum::<usize>()
     }
 }
 

@@ -3,27 +3,29 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::index::SeriesMap;
 use super::notice::Overlaps;
 use super::plan::Plan;
 use super::router::Part;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    Batch, MetricKind, MetricPoint, Observation, Operation, PointData, Reject, Rejections, RuleId,
-    SeriesId, SeriesIdentity, SignalId, SpanRecord, Timestamp,
+    Batch, MetricKind, MetricPoint, Operation, PointData, Reject, Rejections, RuleId, SeriesId,
+    SeriesIdentity, SignalId, SpanRecord, Timestamp,
 };
-
-/// Series by id. Ids are the output of SHA-256, but nobody else's hash is trusted for a table that
-/// strangers fill: foldhash is seeded.
-pub(super) type SeriesMap = HashMap<SeriesId, Series, foldhash::fast::RandomState>;
 
 /// Most spans remembered by all shards together, to know repeated ones and to join them with their
 /// parents: 60 s of some 16,000 a second, in 64 to 128 MB.
 const MAX_SPANS: usize = 1_000_000;
+
+/// Parts of spans' series taken in at once: some tenths of a millisecond.
+const ABSORBED: usize = if cfg!(test) { 3 } else { 64 };
+
+/// Series whose memory is counted at once: the same.
+const COUNTED: usize = 512;
 
 /// All state of the series of one shard.
 pub(super) struct Shard {
@@ -36,10 +38,10 @@ pub(super) struct Shard {
     /// Those of each service, for questions about one of them.
     services: HashMap<Arc<str>, BTreeSet<SeriesId>, foldhash::fast::RandomState>,
     spans: SpanAggregator,
-    desk: Desk,
+    pub(super) desk: Desk,
     overlaps: Overlaps,
     /// When what was restored had been saved, until the first tick.
-    restored: Option<Timestamp>,
+    pub(super) restored: Option<Timestamp>,
 }
 
 /// What became of a shard's part of a request.
@@ -73,15 +75,6 @@ pub(super) enum Admitted {
     Folded,
 }
 
-/// What a shard hands over when it closes a tick.
-#[derive(Default)]
-pub(super) struct Closed {
-    pub(super) observations: Vec<Observation>,
-    pub(super) ended: Vec<SignalId>,
-    /// Series that left.
-    pub(super) gone: Vec<Arc<SeriesIdentity>>,
-}
-
 impl Shard {
     pub(super) fn new(plan: Arc<Plan>) -> Self {
         let spans = SpanAggregator::new(SpanSettings {
@@ -110,7 +103,8 @@ impl Shard {
     }
 
     /// Adds a series.
-    pub(super) fn insert(&mut self, id: SeriesId, series: Series) {
+    pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
+        series.identity = self.plan.common.share(series.identity);
         self.order.insert(id);
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
@@ -118,6 +112,21 @@ impl Shard {
         let service = Arc::clone(&series.identity.resource.service);
         self.services.entry(service).or_default().insert(id);
         self.series.insert(id, series);
+    }
+
+    /// Lets a series go.
+    pub(super) fn remove(&mut self, id: SeriesId) -> Option<Arc<SeriesIdentity>> {
+        let identity = self.series.remove(&id)?.identity;
+        self.order.remove(&id);
+        self.edges.remove(&id);
+        let service = &identity.resource.service;
+        if let Some(ids) = self.services.get_mut(service) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.services.remove(service);
+            }
+        }
+        Some(identity)
     }
 
     /// The series of a service behind `cursor`, by id.
@@ -236,95 +245,51 @@ impl Shard {
         self.spans.take()
     }
 
-    /// Takes in what was gathered of series that are here; gives back the rest.
+    /// Takes in the next of what was gathered, of series that are here; what is of others goes to `unknown`.
     pub(super) fn absorb(
         &mut self,
-        partials: Vec<SpanPartial>,
+        partials: &mut std::vec::IntoIter<SpanPartial>,
+        unknown: &mut Vec<SpanPartial>,
         now: Timestamp,
-    ) -> Vec<SpanPartial> {
-        let mut unknown = Vec::new();
-        for partial in partials {
+    ) -> ControlFlow<Vec<SpanPartial>> {
+        for partial in partials.by_ref().take(ABSORBED) {
             match self.series.get_mut(&partial.series) {
                 Some(series) => series.absorb(partial, now, &self.plan, &mut self.desk),
                 None => unknown.push(partial),
             }
         }
-        unknown
-    }
-
-    /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
-    /// new; then lets go of what has been idle for too long. `listened`: for so long signals could have
-    /// been heard, if at all. `lived` says of a service until when it is known to have lived; see
-    /// [`SpanSeries::close`](crate::derive::SpanSeries::close).
-    pub(super) fn close(
-        &mut self,
-        boundary: Timestamp,
-        now: Timestamp,
-        newcomers: Vec<SpanPartial>,
-        listened: Option<Duration>,
-        lived: impl Fn(&str) -> Option<Timestamp>,
-    ) -> Closed {
-        for partial in newcomers {
-            if !self.series.contains_key(&partial.series) {
-                let series = Series::new(Arc::clone(&partial.identity), now, &self.plan);
-                self.insert(partial.series, series);
-            }
-            if let Some(series) = self.series.get_mut(&partial.series) {
-                series.absorb(partial, now, &self.plan, &mut self.desk);
-            }
-        }
-        if let Some(saved) = self.restored.take() {
-            self.forgive(saved, now);
-        }
-        let idle = self.plan.settings.idle();
-        let mut gone = Vec::new();
-        for (id, series) in &mut self.series {
-            series.close(*id, boundary, listened, &lived, &self.plan, &mut self.desk);
-            if now.since(series.last_seen) > idle {
-                self.desk.ended.extend(series.signal_ids(*id));
-                gone.push((*id, Arc::clone(&series.identity)));
-            }
-        }
-        for (id, identity) in &gone {
-            self.series.remove(id);
-            self.order.remove(id);
-            self.edges.remove(id);
-            let service = &identity.resource.service;
-            if let Some(ids) = self.services.get_mut(service) {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.services.remove(service);
-                }
-            }
-        }
-        self.count_samples();
-        Closed {
-            observations: std::mem::take(&mut self.desk.observations),
-            ended: std::mem::take(&mut self.desk.ended),
-            gone: gone.into_iter().map(|(_, identity)| identity).collect(),
+        match partials.len() {
+            0 => ControlFlow::Break(std::mem::take(unknown)),
+            _ => ControlFlow::Continue(()),
         }
     }
 
-    /// The time in which nobody could reach us does not count as silence of a series.
-    fn forgive(&mut self, saved: Timestamp, now: Timestamp) {
-        let downtime = now.since(saved);
-        if downtime > self.plan.settings.tick {
-            for series in self.series.values_mut() {
-                if series.last_seen <= saved {
-                    series.last_seen = series.last_seen.plus(downtime);
-                }
-            }
-        }
-    }
-
-    fn count_samples(&mut self) {
+    pub(super) fn count_samples(&mut self) {
         let samples = std::mem::take(&mut self.desk.samples);
         self.plan.telemetry.samples.inc_by(samples);
     }
 
-    /// About how much memory the series take.
-    pub(super) fn bytes(&self) -> usize {
-        self.series.values().map(Series::bytes).sum()
+    /// Adds to `sum` about how much memory the next series behind `cursor` take, and at last what finds
+    /// them.
+    pub(super) fn bytes(
+        &self,
+        cursor: &mut Option<SeriesId>,
+        sum: &mut usize,
+    ) -> ControlFlow<usize> {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        for (counted, id) in self.order.range((from, Bound::Unbounded)).enumerate() {
+            if counted == COUNTED {
+                return ControlFlow::Continue(());
+            }
+            *cursor = Some(*id);
+            *sum += self.series.get(id).map_or(0, Series::bytes);
+        }
+        // A B-tree is two thirds full.
+        let ordered = |ids: &BTreeSet<SeriesId>| ids.len() * size_of::<SeriesId>() * 2;
+        let services: usize = self.services.values().map(ordered).sum();
+        let services = services + self.services.len() * size_of::<BTreeSet<SeriesId>>();
+        let ordered = ordered(&self.order) + ordered(&self.edges);
+        ControlFlow::Break(*sum + self.series.bytes() + services + ordered)
     }
 }
 

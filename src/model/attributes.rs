@@ -2,8 +2,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+
+use super::packed::{self, Reader};
 
 /// The value of an OpenTelemetry attribute. The type is part of it: the number 1 is not the text "1".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +23,53 @@ pub enum AttributeValue {
 }
 
 impl AttributeValue {
-    /// The value as a label value or for a person: text as it is, the others in their JSON form.
+    /// The same value, borrowed.
+    pub fn as_ref(&self) -> AttributeRef<'_> {
+        match self {
+            Self::Str(text) => AttributeRef::Str(text),
+            Self::Bool(value) => AttributeRef::Bool(*value),
+            Self::Int(number) => AttributeRef::Int(*number),
+            Self::Double(number) => AttributeRef::Double(*number),
+            Self::Json(text) => AttributeRef::Json(text),
+        }
+    }
+
+    /// See [`AttributeRef::as_text`].
     pub fn as_text(&self) -> Cow<'_, str> {
+        self.as_ref().as_text()
+    }
+}
+
+impl From<&str> for AttributeValue {
+    fn from(text: &str) -> Self {
+        Self::Str(text.into())
+    }
+}
+
+impl fmt::Display for AttributeValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_ref().fmt(f)
+    }
+}
+
+/// An [`AttributeValue`] as it stands in a set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub enum AttributeRef<'a> {
+    /// Text.
+    Str(&'a str),
+    /// True or false.
+    Bool(bool),
+    /// A signed integer.
+    Int(i64),
+    /// A double.
+    Double(f64),
+    /// Bytes, an array, a map, or no value at all, in their JSON form.
+    Json(&'a str),
+}
+
+impl<'a> AttributeRef<'a> {
+    /// The value as a label value or for a person: text as it is, the others in their JSON form.
+    pub fn as_text(self) -> Cow<'a, str> {
         match self {
             Self::Str(text) | Self::Json(text) => Cow::Borrowed(text),
             Self::Bool(true) => Cow::Borrowed("true"),
@@ -33,13 +80,13 @@ impl AttributeValue {
     }
 
     /// Feeds a form to `hasher` that differs whenever type or value differ.
-    fn digest(&self, hasher: &mut Sha256) {
+    fn digest(self, hasher: &mut Sha256) {
         match self {
             Self::Str(text) => {
                 hasher.update([1]);
                 digest_text(hasher, text);
             }
-            Self::Bool(value) => hasher.update([2, u8::from(*value)]),
+            Self::Bool(value) => hasher.update([2, u8::from(value)]),
             Self::Int(number) => {
                 hasher.update([3]);
                 hasher.update(number.to_le_bytes());
@@ -56,13 +103,13 @@ impl AttributeValue {
     }
 }
 
-impl From<&str> for AttributeValue {
-    fn from(text: &str) -> Self {
-        Self::Str(text.into())
+impl<'a> From<&'a str> for AttributeRef<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Str(text)
     }
 }
 
-impl fmt::Display for AttributeValue {
+impl fmt::Display for AttributeRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.as_text())
     }
@@ -74,58 +121,173 @@ pub(super) fn digest_text(hasher: &mut Sha256, text: &str) {
     hasher.update(text.as_bytes());
 }
 
-/// A set of attributes, sorted by key, each key once. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Attributes(Arc<[(Box<str>, AttributeValue)]>);
+/// The keys of a set, in order: their number, then each behind its length. Most series of a metric have
+/// the same, so whoever keeps many sets keeps these once.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct AttributeKeys(Box<str>);
+
+impl AttributeKeys {
+    /// About how much memory they take.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.0.len()
+    }
+}
+
+/// A set of attributes, sorted by key, each key once; keys and values are packed, so that a set costs
+/// two allocations however many there are, and one where its keys are shared. Cheap to clone.
+///
+/// Sets are equal whose types and values are the same to the bit, as [`SeriesIdentity::id`] has it.
+///
+/// [`SeriesIdentity::id`]: super::SeriesIdentity::id
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Attributes {
+    /// `None` of an empty set.
+    keys: Option<Arc<AttributeKeys>>,
+    /// In the order of the keys.
+    values: Arc<str>,
+}
 
 impl Attributes {
     /// From pairs in any order. Empty keys are ignored; of a repeated key the last value wins.
     pub fn from_pairs(pairs: impl IntoIterator<Item = (Box<str>, AttributeValue)>) -> Self {
-        let mut pairs: Vec<_> = pairs
-            .into_iter()
-            .filter(|(key, _)| !key.is_empty())
-            .collect();
+        let pairs: Vec<_> = pairs.into_iter().collect();
+        let mut refs: Vec<_> = pairs.iter().map(|(k, v)| (&**k, v.as_ref())).collect();
+        Self::from_refs(&mut refs)
+    }
+
+    /// The same from what somebody else owns; `pairs` is left in an order of its own.
+    pub fn from_refs(pairs: &mut [(&str, AttributeRef<'_>)]) -> Self {
         // The sort is stable, so of equal keys the later one stays behind the earlier.
-        pairs.sort_by(|a, b| a.0.cmp(&b.0));
-        pairs.reverse();
-        pairs.dedup_by(|a, b| a.0 == b.0);
-        pairs.reverse();
-        Self(pairs.into())
+        pairs.sort_by_key(|(key, _)| *key);
+        let kept = |at: usize, key: &str| {
+            !key.is_empty() && pairs.get(at + 1).is_none_or(|(next, _)| *next != key)
+        };
+        let kept = || {
+            let all = pairs.iter().enumerate();
+            all.filter(|(at, (key, _))| kept(*at, key)).map(|(_, p)| *p)
+        };
+        let count = kept().count();
+        if count == 0 {
+            return Self::default();
+        }
+        let (mut keys, mut values) = (String::new(), String::new());
+        packed::push_number(&mut keys, count as u64);
+        for (key, value) in kept() {
+            packed::push_text(&mut keys, key);
+            packed::push_value(&mut values, value);
+        }
+        Self {
+            keys: Some(Arc::new(AttributeKeys(keys.into()))),
+            values: values.into(),
+        }
     }
 
     /// The value of `key`.
-    pub fn get(&self, key: &str) -> Option<&AttributeValue> {
-        let at = self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-        self.0.get(at).map(|(_, value)| value)
+    pub fn get(&self, key: &str) -> Option<AttributeRef<'_>> {
+        // Keys are in order, but to look at one costs less than to find the middle.
+        self.iter()
+            .find_map(|(found, value)| (found == key).then_some(value))
     }
 
     /// All pairs, by key.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &AttributeValue)> {
-        self.0.iter().map(|(key, value)| (&**key, value))
+    pub fn iter(&self) -> AttributesIter<'_> {
+        let mut keys = Reader::new(self.keys.as_ref().map_or("", |keys| &keys.0));
+        AttributesIter {
+            left: keys.number() as usize,
+            keys,
+            values: Reader::new(&self.values),
+        }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.iter().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_none()
+    }
+
+    /// About how much memory the values take; the keys are shared by many sets.
+    pub fn bytes(&self) -> usize {
+        // The counts of an `Arc` stand before its content.
+        match self.keys {
+            Some(_) => 2 * size_of::<usize>() + self.values.len(),
+            None => 0,
+        }
+    }
+
+    /// The keys, to be replaced by equal ones that others have, too; `None` of an empty set.
+    pub fn keys_mut(&mut self) -> Option<&mut Arc<AttributeKeys>> {
+        self.keys.as_mut()
     }
 
     /// Feeds the set to `hasher`; equal sets feed equal bytes.
     pub(super) fn digest(&self, hasher: &mut Sha256) {
-        hasher.update((self.0.len() as u64).to_le_bytes());
-        for (key, value) in self.0.iter() {
+        hasher.update((self.len() as u64).to_le_bytes());
+        for (key, value) in self.iter() {
             digest_text(hasher, key);
             value.digest(hasher);
         }
     }
 }
 
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Attributes {
+    type Item = (&'a str, AttributeRef<'a>);
+    type IntoIter = AttributesIter<'a>;
+
+    fn into_iter(self) -> AttributesIter<'a> {
+        self.iter()
+    }
+}
+
+/// See [`Attributes::iter`].
+#[derive(Debug, Clone)]
+pub struct AttributesIter<'a> {
+    left: usize,
+    keys: Reader<'a>,
+    values: Reader<'a>,
+}
+
+impl<'a> Iterator for AttributesIter<'a> {
+    type Item = (&'a str, AttributeRef<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some((self.keys.text(), self.values.value()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for AttributesIter<'_> {}
+
+/// As a list of pairs.
+impl Serialize for Attributes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Attributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::from_pairs)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -137,8 +299,60 @@ mod tests {
             ("b".into(), AttributeValue::Int(2)),
         ]);
         assert_eq!(set.len(), 2);
-        assert_eq!(set.get("b"), Some(&AttributeValue::Int(2)));
-        assert_eq!(set.get("a"), Some(&AttributeValue::from("x")));
+        assert_eq!(set.get("b"), Some(AttributeRef::Int(2)));
+        assert_eq!(set.get("a"), Some(AttributeRef::Str("x")));
         assert_eq!(set.get("c"), None);
+        let empty = Attributes::from_pairs([("".into(), AttributeValue::Int(9))]);
+        assert_eq!((empty.len(), empty.is_empty()), (0, true));
+        assert_eq!(empty, Attributes::default());
+    }
+
+    #[test]
+    fn sets_are_equal_to_the_bit() {
+        let of = |number| Attributes::from_pairs([("x".into(), AttributeValue::Double(number))]);
+        assert_eq!(of(f64::NAN), of(f64::NAN));
+        assert_ne!(of(0.0), of(-0.0));
+        let one = Attributes::from_pairs([("x".into(), AttributeValue::Int(1))]);
+        assert_ne!(one, of(1.0));
+    }
+
+    fn values() -> impl Strategy<Value = AttributeValue> {
+        prop_oneof![
+            ".{0,8}".prop_map(|text| AttributeValue::Str(text.into())),
+            "[ä-ü]{50,200}".prop_map(|text| AttributeValue::Str(text.into())),
+            any::<bool>().prop_map(AttributeValue::Bool),
+            any::<i64>().prop_map(AttributeValue::Int),
+            (-300..300_i64).prop_map(AttributeValue::Int),
+            any::<u64>().prop_map(|bits| AttributeValue::Double(f64::from_bits(bits))),
+            ".{0,300}".prop_map(|text| AttributeValue::Json(text.into())),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_is_a_sorted_map(pairs in prop::collection::vec(("[a-dä]{0,2}|k{60,200}", values()), 0..70)) {
+            let set = Attributes::from_pairs(pairs.iter().map(|(k, v)| (k.as_str().into(), v.clone())));
+            let model: std::collections::BTreeMap<&str, &AttributeValue> = pairs
+                .iter()
+                .filter(|(key, _)| !key.is_empty())
+                .map(|(key, value)| (key.as_str(), value))
+                .collect();
+            prop_assert_eq!(set.len(), model.len());
+            prop_assert_eq!(set.is_empty(), model.is_empty());
+            let bits = |value: AttributeRef<'_>| match value {
+                AttributeRef::Double(number) => format!("{:x}", number.to_bits()),
+                other => format!("{other:?}"),
+            };
+            for ((key, value), (wanted_key, wanted)) in set.iter().zip(&model) {
+                prop_assert_eq!(key, *wanted_key);
+                prop_assert_eq!(bits(value), bits(wanted.as_ref()));
+                prop_assert_eq!(set.get(key).map(bits), Some(bits(value)));
+            }
+            prop_assert_eq!(set.get("e"), None);
+            let bytes = postcard::to_allocvec(&set).unwrap();
+            prop_assert_eq!(postcard::from_bytes::<Attributes>(&bytes).unwrap(), set.clone());
+            let mut turned: Vec<_> = model.iter().map(|(k, v)| (*k, v.as_ref())).rev().collect();
+            prop_assert_eq!(Attributes::from_refs(&mut turned), set);
+        }
     }
 }

@@ -11,6 +11,7 @@ mod grounds;
 mod labels;
 mod matchers;
 mod mode;
+mod packed;
 mod point;
 mod point_view;
 mod rule;
@@ -24,7 +25,7 @@ mod verdict;
 mod view;
 
 pub use alert::{Alert, AlertState, Fingerprint, PostedAlert, Transition};
-pub use attributes::{AttributeValue, Attributes};
+pub use attributes::{AttributeKeys, AttributeRef, AttributeValue, Attributes, AttributesIter};
 pub use control::{
     Acknowledgement, Action, DEGRADATION_HARMFUL, Effect, EffectVerdict, Episode, EpisodeAction,
     MODE_ALERTS, MODE_NOT_APPLIED, PLAN_UNDONE, PlanRun, PlanState, PlanStep, Proposal,

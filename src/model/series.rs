@@ -64,7 +64,7 @@ impl MetricKind {
 }
 
 /// Who reports: the resource of OTLP, with its `service.name` taken out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resource {
     /// `service.name`, or `unknown_service`.
     pub service: Arc<str>,
@@ -73,7 +73,7 @@ pub struct Resource {
 }
 
 /// What inside the program reports: OTLP's instrumentation scope.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Scope {
     /// Name of the instrumentation library.
     pub name: Box<str>,
@@ -83,8 +83,22 @@ pub struct Scope {
     pub attributes: Attributes,
 }
 
+impl Resource {
+    /// About how much memory it takes, keys that it may share with others among it.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.service.len() + self.attributes.bytes()
+    }
+}
+
+impl Scope {
+    /// About how much memory it takes, keys that it may share with others among it.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.version.len() + self.attributes.bytes()
+    }
+}
+
 /// Everything that makes a series this series (OTLP's metrics data model; `description` is not part).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesIdentity {
     /// Who reports.
     pub resource: Arc<Resource>,
@@ -101,6 +115,12 @@ pub struct SeriesIdentity {
 }
 
 impl SeriesIdentity {
+    /// About how much memory it takes, counts of an `Arc` included, without what identities share: resource,
+    /// scope, name, unit and keys.
+    pub fn bytes(&self) -> usize {
+        2 * size_of::<usize>() + size_of::<Self>() + self.attributes.bytes()
+    }
+
     /// The series' id: the first 128 bits of SHA-256 over the canonical form. It is the same for every
     /// encoding of one identity, on every machine and after every restart, and nobody can make two
     /// series meet on purpose.

@@ -3,7 +3,7 @@ use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use prost::Message;
 
 use super::*;
-use crate::model::{AttributeValue, PointData};
+use crate::model::{AttributeRef, PointData};
 
 // ---- JSON, section 3 ----
 
@@ -91,10 +91,7 @@ fn of_repeated_keys_the_last_wins() {
     let set = attributes_of(
         r#"{"key":"a","value":{"intValue":1}}],"flags":0,"attributes":[{"key":"b","value":{"intValue":1}}"#,
     );
-    assert_eq!(
-        (set.len(), set.get("b")),
-        (1, Some(&AttributeValue::Int(1)))
-    );
+    assert_eq!((set.len(), set.get("b")), (1, Some(AttributeRef::Int(1))));
     let batch = metric_of(&format!(
         r#""gauge":{{"dataPoints":[{{{TIME},"asInt":1}}]}},"name":"old","sum":{{"aggregationTemporality":1,
             "dataPoints":[{{{TIME},"asInt":3}},{{{TIME},"asInt":4}}]}},"name":"new","unit":"s""#

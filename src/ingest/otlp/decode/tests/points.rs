@@ -2,7 +2,7 @@ use opentelemetry_proto::tonic::metrics::v1::metric;
 use prost::Message;
 
 use super::*;
-use crate::model::{AttributeValue, MetricKind, PointData, Temporality};
+use crate::model::{AttributeRef, MetricKind, PointData, Temporality};
 
 #[test]
 fn names_row_13() {
@@ -271,10 +271,10 @@ fn attributes_row_23() {
            {"key":"empty","value":{"stringValue":""}}"#,
     );
     assert_eq!(set.len(), 4);
-    assert_eq!(set.get("a"), Some(&AttributeValue::Int(2)));
-    assert_eq!(set.get("none"), Some(&AttributeValue::Json("null".into())));
-    assert_eq!(set.get("null"), Some(&AttributeValue::Json("null".into())));
-    assert_eq!(set.get("empty"), Some(&AttributeValue::from("")));
+    assert_eq!(set.get("a"), Some(AttributeRef::Int(2)));
+    assert_eq!(set.get("none"), Some(AttributeRef::Json("null")));
+    assert_eq!(set.get("null"), Some(AttributeRef::Json("null")));
+    assert_eq!(set.get("empty"), Some(AttributeRef::from("")));
 }
 
 #[test]
@@ -288,10 +288,10 @@ fn attribute_values_keep_their_types() {
            {"key":"map","value":{"kvlistValue":{"values":[{"key":"z","value":{"intValue":1}},
              {"key":"a","value":{"intValue":2}},{"key":"z","value":{"intValue":3}}]}}}"#,
     );
-    assert_eq!(set.get("s"), Some(&AttributeValue::from("1")));
-    assert_eq!(set.get("i"), Some(&AttributeValue::Int(1)));
-    assert_eq!(set.get("d"), Some(&AttributeValue::Double(1.0)));
-    assert_eq!(set.get("b"), Some(&AttributeValue::Bool(true)));
+    assert_eq!(set.get("s"), Some(AttributeRef::from("1")));
+    assert_eq!(set.get("i"), Some(AttributeRef::Int(1)));
+    assert_eq!(set.get("d"), Some(AttributeRef::Double(1.0)));
+    assert_eq!(set.get("b"), Some(AttributeRef::Bool(true)));
     let json = |key: &str| set.get(key).unwrap().as_text().into_owned();
     assert_eq!(json("bytes"), r#""+/8=""#);
     assert_eq!(json("array"), r#"["q\"\n\u0001",1.0,1,false,null,"NaN"]"#);
