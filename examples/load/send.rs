@@ -10,8 +10,8 @@ use clap::ValueEnum;
 use http::uri::PathAndQuery;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use sketches_ddsketch::{Config, DDSketch};
 use tidewatch::clock::{self, Clock};
+use tidewatch::derive::Sketch;
 use tokio::task::JoinSet;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
@@ -87,7 +87,7 @@ pub(crate) struct Outcome {
     /// From the first request to the last answer.
     pub(crate) elapsed: Duration,
     /// Milliseconds of accepted requests.
-    latency: DDSketch,
+    latency: Sketch,
 }
 
 impl Outcome {
@@ -99,13 +99,13 @@ impl Outcome {
             failed: 0,
             failure: None,
             elapsed: Duration::ZERO,
-            latency: DDSketch::new(Config::defaults()),
+            latency: Sketch::new(),
         }
     }
 
     /// The quantile `q` of accepted requests' time, in milliseconds.
     pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
-        self.latency.quantile(q).ok().flatten()
+        self.latency.quantile(q)
     }
 
     fn merge(&mut self, other: Self) {
@@ -114,8 +114,7 @@ impl Outcome {
         self.retryable += other.retryable;
         self.failed += other.failed;
         self.failure = self.failure.take().or(other.failure);
-        // Both have the same configuration.
-        drop(self.latency.merge(&other.latency));
+        self.latency.merge(&other.latency);
     }
 }
 
