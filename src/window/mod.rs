@@ -7,8 +7,8 @@
 //!
 //! An *exact* window holds every digit, and its mean and standard deviation take constant time: for
 //! detectors that judge by them. A *brief* one is for the rest, of which there are millions: values with
-//! many digits are rounded (see `values`), by less than a 16,000th of their distance from the sample
-//! before and mostly by a ten-millionth of it, and statistics are computed when somebody looks.
+//! many digits are rounded (see `values`), by less than a 2,000th of their distance from the sample
+//! before and mostly by a millionth of it, and statistics are computed when somebody looks.
 
 mod moments;
 mod quantile;
@@ -26,34 +26,42 @@ pub use quantile::{median, quantile_sorted};
 use times::Times;
 use values::Values;
 
-/// A sliding window over the samples of one signal: some 120 bytes and at most 12 a sample; of samples at even
+/// A sliding window over the samples of one signal: some 80 bytes and at most 20 a sample; of samples at even
 /// distances none where values are equal, 1, 2 or 4 where they are decimals of few digits, else 8 in an exact
-/// window and 4 in a brief one, and less than one beside.
+/// window and 3 in a brief one, and less than one beside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Most samples it holds, at least 1.
-    limit: u32,
-    /// Age in nanoseconds at which samples leave; `None`: only their number counts.
-    age_nanos: Option<NonZeroU64>,
+    limit: u16,
+    len: u16,
     times: Times,
     values: Values,
     /// The newest value, with all its digits.
     newest: f64,
-    /// Only an exact window has them.
-    moments: Option<Box<Moments>>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few windows have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Rare {
+    /// Age in nanoseconds at which samples leave; `None`: only their number counts.
+    age_nanos: Option<NonZeroU64>,
+    /// Of an exact window.
+    moments: Option<Moments>,
 }
 
 impl Window {
     /// An empty window that is exact. A size of zero counts as one sample.
     pub fn new(spec: WindowSpec) -> Self {
-        Self {
-            moments: Some(Box::default()),
-            ..Self::brief(spec)
-        }
+        Self::of(spec, Some(Moments::default()))
     }
 
     /// An empty window that is brief.
     pub fn brief(spec: WindowSpec) -> Self {
+        Self::of(spec, None)
+    }
+
+    fn of(spec: WindowSpec, moments: Option<Moments>) -> Self {
         let (limit, age_nanos) = match spec {
             WindowSpec::Samples(limit) => (limit.clamp(1, WindowSpec::MAX_SAMPLES), None),
             WindowSpec::Duration(age) => {
@@ -62,19 +70,33 @@ impl Window {
                 (WindowSpec::MAX_SAMPLES, Some(nanos))
             }
         };
+        let rare = Rare { age_nanos, moments };
+        let needed = age_nanos.is_some() || rare.moments.is_some();
         Self {
-            limit,
-            age_nanos,
+            limit: u16::try_from(limit).unwrap_or(u16::MAX),
+            len: 0,
             times: Times::default(),
             values: Values::default(),
             newest: 0.0,
-            moments: None,
+            rare: needed.then(|| Box::new(rare)),
         }
+    }
+
+    fn moments(&self) -> Option<&Moments> {
+        self.rare.as_deref()?.moments.as_ref()
+    }
+
+    fn moments_mut(&mut self) -> Option<&mut Moments> {
+        self.rare.as_deref_mut()?.moments.as_mut()
+    }
+
+    fn age_nanos(&self) -> Option<NonZeroU64> {
+        self.rare.as_deref()?.age_nanos
     }
 
     /// Whether it holds every digit.
     pub fn is_exact(&self) -> bool {
-        self.moments.is_some()
+        self.moments().is_some()
     }
 
     /// This window if it is as the empty one `like`, else one like that which holds the newest of its
@@ -82,11 +104,11 @@ impl Window {
     #[must_use]
     pub fn refit(self, like: Self) -> Self {
         // What was read from a disk need not be what was written.
-        let sound = self.times.is_sound()
+        let sound = self.times.is_sound(self.len)
             && self.values.is_sound(self.len())
-            && self.len() <= self.limit as usize
+            && self.len <= self.limit
             && self.newest.is_finite();
-        let spec = |window: &Self| (window.limit, window.age_nanos, window.is_exact());
+        let spec = |window: &Self| (window.limit, window.age_nanos(), window.is_exact());
         if sound && spec(&like) == spec(&self) {
             return self;
         }
@@ -106,14 +128,15 @@ impl Window {
             return;
         }
         self.expire(sample.time);
-        if self.len() >= self.limit as usize {
+        if self.len >= self.limit {
             self.pop();
         }
-        self.times.push(sample.time.as_nanos());
+        self.times.push(sample.time.as_nanos(), self.len);
+        self.len += 1;
         let exact = self.is_exact();
         self.values.push(sample.value, self.newest, exact);
         self.newest = sample.value;
-        if let Some(moments) = &mut self.moments {
+        if let Some(moments) = self.moments_mut() {
             moments.add(sample.value);
         }
         self.freshen();
@@ -122,7 +145,7 @@ impl Window {
     /// Lets the samples go that are too old at `now`, so that a sample after a gap is not compared
     /// with a past that the window no longer covers. Only windows of a duration know such samples.
     pub fn expire(&mut self, now: Timestamp) {
-        let Some(age) = self.age_nanos else { return };
+        let Some(age) = self.age_nanos() else { return };
         let before = self.len();
         while self
             .first()
@@ -136,33 +159,39 @@ impl Window {
     }
 
     fn pop(&mut self) {
-        self.times.pop();
-        if let (Some(oldest), Some(moments)) = (self.values.pop(), &mut self.moments) {
+        self.len = self.len.saturating_sub(1);
+        self.times.pop(self.len);
+        if let (Some(oldest), Some(moments)) = (self.values.pop(), self.moments_mut()) {
             moments.remove(oldest);
         }
     }
 
     fn freshen(&mut self) {
-        if let Some(moments) = &mut self.moments
-            && moments.is_stale(self.limit)
+        let limit = self.limit();
+        if self
+            .moments()
+            .is_some_and(|moments| moments.is_stale(limit))
         {
-            **moments = Moments::of(self.values.iter().map(|(value, _)| value));
+            let fresh = Moments::of(self.values.iter().map(|(value, _)| value));
+            if let Some(moments) = self.moments_mut() {
+                *moments = fresh;
+            }
         }
     }
 
     /// How many samples it holds.
     pub fn len(&self) -> usize {
-        self.times.len()
+        usize::from(self.len)
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
     /// Most samples it may hold.
     pub fn limit(&self) -> u32 {
-        self.limit
+        u32::from(self.limit)
     }
 
     /// The samples as they are held, oldest first. O(n).
@@ -183,7 +212,7 @@ impl Window {
 
     fn beside_times(&self, values: impl Iterator<Item = f64>) -> std::vec::IntoIter<Sample> {
         let mut samples = Vec::with_capacity(self.len());
-        let pairs = self.times.iter().zip(values);
+        let pairs = self.times.iter(self.len).zip(values);
         samples.extend(pairs.map(|(nanos, value)| Sample {
             time: Timestamp::from_nanos(nanos),
             value,
@@ -198,21 +227,22 @@ impl Window {
 
     /// The time of the oldest sample.
     pub fn first(&self) -> Option<Timestamp> {
-        self.times.first().map(Timestamp::from_nanos)
+        (self.len > 0).then(|| Timestamp::from_nanos(self.times.first()))
     }
 
     /// The newest sample, with all digits.
     pub fn last(&self) -> Option<Sample> {
-        let time = Timestamp::from_nanos(self.times.last()?);
-        let value = self.newest;
-        Some(Sample { time, value })
+        (self.len > 0).then(|| Sample {
+            time: Timestamp::from_nanos(self.times.last(self.len)),
+            value: self.newest,
+        })
     }
 
     /// Arithmetic mean and sample standard deviation (n - 1). Both are 0 without samples, the second
     /// also with one, and exactly 0 where all samples are equal. O(1) where it is exact, O(n) where it is
     /// brief or holds a value beyond ±1e150, whose square no double holds.
     pub fn mean_and_stddev(&self) -> (f64, f64) {
-        if let Some(moments) = &self.moments
+        if let Some(moments) = self.moments()
             && let Some(found) = moments.mean_and_stddev()
         {
             return found;
@@ -228,8 +258,8 @@ impl Window {
         let (mean, stddev) = self.mean_and_stddev();
         let at = |q| quantile_sorted(&sorted, q).unwrap_or(0.0);
         WindowView {
-            size: self.limit,
-            count: u32::try_from(self.len()).unwrap_or(u32::MAX),
+            size: self.limit(),
+            count: u32::from(self.len),
             mean,
             stddev,
             min: sorted.first().copied().unwrap_or(0.0),
@@ -249,8 +279,8 @@ impl Window {
 
     /// Memory it occupies.
     pub fn bytes(&self) -> usize {
-        let moments = self.moments.as_ref().map_or(0, |_| size_of::<Moments>());
-        size_of::<Self>() + self.times.heap() + self.values.heap() + moments
+        let rare = self.rare.as_ref().map_or(0, |_| size_of::<Rare>());
+        size_of::<Self>() + self.times.heap() + self.values.heap() + rare
     }
 }
 

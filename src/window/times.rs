@@ -3,10 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A queue of times, in nanoseconds.
+/// A queue of times, in nanoseconds. How many there are, each method is told.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Times {
-    count: u32,
     first: i64,
     /// From one to the next; of uneven ones that before the newest.
     gap: i64,
@@ -22,50 +21,46 @@ struct Gaps {
     /// One after the other, see [`write`].
     codes: Vec<u8>,
     /// So many of the newest gaps are equal.
-    even: u32,
+    even: u16,
 }
 
 impl Times {
-    pub(super) fn len(&self) -> usize {
-        self.count as usize
+    pub(super) fn first(&self) -> i64 {
+        self.first
     }
 
-    pub(super) fn first(&self) -> Option<i64> {
-        (self.count > 0).then_some(self.first)
-    }
-
-    pub(super) fn last(&self) -> Option<i64> {
-        let last = match &self.uneven {
+    pub(super) fn last(&self, count: u16) -> i64 {
+        match &self.uneven {
             Some(gaps) => gaps.last,
             None => {
-                let steps = i64::from(self.count).wrapping_sub(1);
+                let steps = i64::from(count).wrapping_sub(1);
                 self.first.wrapping_add(self.gap.wrapping_mul(steps))
             }
-        };
-        (self.count > 0).then_some(last)
+        }
     }
 
-    pub(super) fn push(&mut self, time: i64) {
-        let Some(last) = self.last() else {
-            self.count = 1;
+    /// There are `count` before.
+    pub(super) fn push(&mut self, time: i64, count: u16) {
+        if count == 0 {
             (self.first, self.gap) = (time, 0);
             return;
-        };
+        }
         // Wrapping, the sums come out right whatever the times are.
+        let last = self.last(count);
         let gap = time.wrapping_sub(last);
-        if self.uneven.is_none() && self.count > 1 && gap != self.gap {
-            self.uneven = Some(Box::new(Gaps::new(last, self.gap, self.count - 1)));
+        if self.uneven.is_none() && count > 1 && gap != self.gap {
+            self.uneven = Some(Box::new(Gaps::new(last, self.gap, count - 1)));
         }
         if let Some(gaps) = &mut self.uneven {
             gaps.push(time, gap, gap == self.gap);
         }
-        self.count += 1;
         self.gap = gap;
-        self.settle();
+        self.settle(count);
     }
 
-    pub(super) fn pop(&mut self) {
-        if self.count <= 1 {
+    /// There are `count` after.
+    pub(super) fn pop(&mut self, count: u16) {
+        if count == 0 {
             *self = Self::default();
             return;
         }
@@ -74,26 +69,25 @@ impl Times {
             None => self.gap,
         };
         self.first = self.first.wrapping_add(gap);
-        self.count -= 1;
-        self.settle();
+        self.settle(count - 1);
     }
 
-    /// Where all gaps are equal again, none needs to be kept.
-    fn settle(&mut self) {
-        let even = |gaps: &Gaps| gaps.even >= self.count - 1;
+    /// Where all gaps, so many, are equal again, none needs to be kept.
+    fn settle(&mut self, gaps: u16) {
+        let even = |uneven: &Gaps| uneven.even >= gaps;
         if self.uneven.as_deref().is_some_and(even) {
             self.uneven = None;
         }
     }
 
     /// Oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = i64> {
+    pub(super) fn iter(&self, count: u16) -> impl Iterator<Item = i64> {
         let mut codes = self
             .uneven
             .as_deref()
             .map(|gaps| (gaps, gaps.codes.as_slice()));
         let mut next = self.first;
-        (0..self.count).map(move |_| {
+        (0..count).map(move |_| {
             let time = next;
             let gap = match &mut codes {
                 Some((gaps, codes)) => {
@@ -109,12 +103,12 @@ impl Times {
     }
 
     /// Whether what was read back can have been made here.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self, count: u16) -> bool {
         let Some(gaps) = self.uneven.as_deref() else {
             return true;
         };
         let (mut codes, mut last) = (gaps.codes.as_slice(), self.first);
-        for _ in 1..self.count {
+        for _ in 1..count {
             if codes.is_empty() {
                 return false;
             }
@@ -122,7 +116,7 @@ impl Times {
             last = last.wrapping_add(steps.wrapping_mul(gaps.unit));
             codes = rest;
         }
-        self.count > 1 && gaps.unit > 0 && codes.is_empty() && last == gaps.last
+        count > 1 && gaps.unit > 0 && codes.is_empty() && last == gaps.last
     }
 
     /// Gives back what room there is to spare.
@@ -141,7 +135,7 @@ impl Times {
 
 impl Gaps {
     /// So many times the same gap.
-    fn new(last: i64, gap: i64, count: u32) -> Self {
+    fn new(last: i64, gap: i64, count: u16) -> Self {
         let unit = divisor(gap, 0);
         let mut codes = Vec::new();
         for _ in 0..count {

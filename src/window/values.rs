@@ -2,24 +2,33 @@
 //!
 //! They lie in blocks of up to [`FULL`] values, each behind a head with the form of the block and a base:
 //! values that equal the base take nothing, decimals with few digits one, two or four bytes each as whole
-//! multiples of a power of ten beside it, and others a single-precision number, their distance from it. The
-//! last form rounds: to 24 bits of the distance from a value that was there a few samples ago, so the digits
-//! that are lost are those of the deviation and not of the level. Where that would be coarser than a share of
-//! [`COARSEST`] of the last step, a new block begins, with the value itself for its base. Values that may not
-//! be rounded are kept in whole instead.
+//! multiples of a power of ten beside it, and others three: their distance from it in steps of a power of two,
+//! of which there are some half a million in the distances at hand. The last form rounds, but the digits that
+//! are lost are those of the deviation and not of the level. Where that would be coarser than a share of
+//! [`COARSEST`] of the last change, a new block begins, with the value itself for its base. Values that may
+//! not be rounded are kept in whole instead.
 
 use serde::{Deserialize, Serialize};
 
 /// Form, number of values, base.
 const HEAD: usize = 10;
+/// And the size of a step, where there are such.
+const LONG_HEAD: usize = 12;
 /// Most values of a block, but for those that are all equal.
 const FULL: u8 = 64;
 /// A value is rounded by at most this share of its distance from the value before it.
-const COARSEST: f64 = 1.0 / 16_384.0;
+const COARSEST: f64 = 1.0 / 2048.0;
 /// A value so many times as large as the second one is no base for it …
 const LARGEST_BASE: f64 = 1024.0;
 /// … nor one that is so many times as far from it as the base before.
 const FAR: f64 = 16.0;
+/// The first distance of a block is 2¹⁹ steps, or up to twice as many; if those of the block before are larger or
+/// smaller by no more than so many powers of two, they are as good.
+const DIGITS: i16 = 19;
+const LARGER: i16 = 4;
+const SMALLER: i16 = 3;
+/// The most steps in either direction.
+const MOST_STEPS: f64 = 8_388_607.0;
 /// So many bytes, and a 64th of all, may lie idle at the front.
 const SPARE: usize = 12;
 /// Powers of ten by which decimals are told.
@@ -44,8 +53,8 @@ enum Form {
     Equal,
     /// `(base + n) / 10^digits`, `n` in so many bytes.
     Decimal { width: u8, digits: u8 },
-    /// `base + n` in single precision.
-    Offset,
+    /// `base + n` steps of a power of two.
+    Steps,
     /// As they are.
     Raw,
 }
@@ -55,7 +64,7 @@ impl Form {
         match self {
             Self::Equal => 0,
             Self::Decimal { width, digits } => 1 | width << 2 | digits << 5,
-            Self::Offset => 2,
+            Self::Steps => 2,
             Self::Raw => 3,
         }
     }
@@ -67,7 +76,7 @@ impl Form {
             1 if matches!(width, 1 | 2 | 4) && usize::from(digits) < TENS.len() => {
                 Some(Self::Decimal { width, digits })
             }
-            2 if byte == 2 => Some(Self::Offset),
+            2 if byte == 2 => Some(Self::Steps),
             3 if byte == 3 => Some(Self::Raw),
             _ => None,
         }
@@ -77,7 +86,7 @@ impl Form {
         match self {
             Self::Equal => 0,
             Self::Decimal { width, .. } => usize::from(width),
-            Self::Offset => 4,
+            Self::Steps => 3,
             Self::Raw => 8,
         }
     }
@@ -89,6 +98,8 @@ struct Head {
     count: u8,
     /// A double's bits, or a whole number.
     base: u64,
+    /// The power of two that a step is.
+    step: i16,
 }
 
 impl Head {
@@ -97,29 +108,57 @@ impl Head {
             form: Form::Equal,
             count: 1,
             base: value.to_bits(),
+            step: 0,
         }
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (&[form, count, ref base @ ..], _) = bytes.split_first_chunk::<HEAD>()?;
+        let (&[form, count, ref base @ ..], behind) = bytes.split_first_chunk::<HEAD>()?;
+        let form = Form::from_byte(form)?;
+        let step = match form {
+            Form::Steps => i16::from_le_bytes(*behind.first_chunk()?),
+            Form::Equal | Form::Decimal { .. } | Form::Raw => 0,
+        };
         Some(Self {
-            form: Form::from_byte(form)?,
+            form,
             count,
             base: u64::from_le_bytes(*base.first_chunk()?),
+            step,
         })
     }
 
-    fn bytes(self) -> [u8; HEAD] {
-        let mut bytes = [0; HEAD];
-        let (marks, base) = bytes.split_at_mut(2);
+    fn bytes(self) -> [u8; LONG_HEAD] {
+        let mut bytes = [0; LONG_HEAD];
+        let (marks, rest) = bytes.split_at_mut(2);
+        let (base, step) = rest.split_at_mut(8);
         marks.copy_from_slice(&[self.form.to_byte(), self.count]);
         base.copy_from_slice(&self.base.to_le_bytes());
+        step.copy_from_slice(&self.step.to_le_bytes());
         bytes
+    }
+
+    /// Bytes before the values.
+    fn own_len(self) -> usize {
+        match self.form {
+            Form::Steps => LONG_HEAD,
+            Form::Equal | Form::Decimal { .. } | Form::Raw => HEAD,
+        }
     }
 
     /// Bytes of the block.
     fn len(self) -> usize {
-        HEAD + self.form.width() * usize::from(self.count)
+        self.own_len() + self.form.width() * usize::from(self.count)
+    }
+
+    /// How many steps `value` is from the base, and by how much that is wrong; `None` where it is too far.
+    fn steps(self, value: f64) -> Option<([u8; 3], f64)> {
+        let (base, size) = (f64::from_bits(self.base), power_of_two(self.step)?);
+        let steps = ((value - base) / size).round();
+        if !(steps.abs() <= MOST_STEPS) {
+            return None;
+        }
+        let [a, b, c, _] = (steps as i32).to_le_bytes();
+        Some(([a, b, c], (base + steps * size - value).abs()))
     }
 
     /// Reads one value, of which `payload` has the bytes, and by how much it may have been rounded.
@@ -131,10 +170,11 @@ impl Head {
                 let whole = (self.base as i64).wrapping_add(read_whole(payload));
                 (decimal(whole, digits), 0.0)
             }
-            Form::Offset => {
-                let bytes = payload.first_chunk().copied().unwrap_or_default();
-                let offset = f64::from(f32::from_le_bytes(bytes));
-                (base + offset, offset.abs() * 2f64.powi(-24))
+            Form::Steps => {
+                let [a, b, c] = payload.first_chunk().copied().unwrap_or_default();
+                let steps = i32::from_le_bytes([0, a, b, c]) >> 8;
+                let size = power_of_two(self.step).unwrap_or(0.0);
+                (base + f64::from(steps) * size, 0.5 * size)
             }
             Form::Raw => {
                 let bytes = payload.first_chunk().copied().unwrap_or_default();
@@ -142,6 +182,14 @@ impl Head {
             }
         }
     }
+}
+
+/// Two to the power of a number, which must have all digits.
+fn power_of_two(exponent: i16) -> Option<f64> {
+    let biased = u64::try_from(i64::from(exponent) + 1023).ok()?;
+    (1..2047)
+        .contains(&biased)
+        .then(|| f64::from_bits(biased << 52))
 }
 
 fn decimal(whole: i64, digits: u8) -> f64 {
@@ -185,8 +233,9 @@ impl Values {
     }
 
     fn set_head(&mut self, at: usize, head: Head) {
-        if let Some(place) = self.bytes.get_mut(at..at + HEAD) {
-            place.copy_from_slice(&head.bytes());
+        let bytes = head.bytes();
+        if let Some(place) = self.bytes.get_mut(at..at + head.own_len()) {
+            place.copy_from_slice(bytes.get(..head.own_len()).unwrap_or_default());
         }
     }
 
@@ -212,7 +261,8 @@ impl Values {
 
     fn begin(&mut self, value: f64) {
         self.open = self.bytes.len() as u32;
-        self.append(&Head::of(value).bytes());
+        let head = Head::of(value).bytes();
+        self.append(head.get(..HEAD).unwrap_or_default());
     }
 
     /// Puts `value` into the newest block; whether it fits.
@@ -243,17 +293,14 @@ impl Values {
                     _ => self.rewrite(at, head, digits, value),
                 }
             }
-            Form::Offset => {
-                let base = f64::from_bits(head.base);
-                let offset = (value - base) as f32;
-                let lost = (base + f64::from(offset) - value).abs();
-                let good = offset.is_finite() && lost <= COARSEST * (value - newest).abs();
-                if good {
+            Form::Steps => match head.steps(value) {
+                Some((steps, lost)) if lost <= COARSEST * (value - newest).abs() => {
                     self.set_head(at, more);
-                    self.append(&offset.to_le_bytes());
+                    self.append(&steps);
+                    true
                 }
-                good
-            }
+                Some(_) | None => false,
+            },
             Form::Raw => {
                 self.set_head(at, more);
                 self.append(&value.to_le_bytes());
@@ -286,6 +333,7 @@ impl Values {
                     form: Form::Raw,
                     count: more,
                     base: 0,
+                    step: 0,
                 },
             );
             for _ in 0..count {
@@ -294,39 +342,47 @@ impl Values {
             self.append(&value.to_le_bytes());
             return true;
         }
-        let offset = (value - base) as f32;
-        let lost = (base + f64::from(offset) - value).abs();
         let far = (value - base).abs();
-        let before = self.base_before(at);
+        let (before, step) = self.before(at);
         let known = before.is_some_and(|before| far > FAR * (value - before).abs());
-        if known || far > LARGEST_BASE * value.abs() || !offset.is_finite() || lost > COARSEST * far
-        {
+        if known || far > LARGEST_BASE * value.abs() {
             return false;
         }
-        self.set_head(
-            at,
-            Head {
-                form: Form::Offset,
-                count: more,
-                ..head
-            },
-        );
-        for _ in 0..count {
-            self.append(&0f32.to_le_bytes());
+        let own = (far.to_bits() >> 52) as i16 - 1023 - DIGITS;
+        let step = step.filter(|step| (own - SMALLER..=own + LARGER).contains(step));
+        let stepped = Head {
+            form: Form::Steps,
+            count: more,
+            step: step.unwrap_or(own),
+            ..head
+        };
+        let Some((steps, lost)) = stepped.steps(value) else {
+            return false;
+        };
+        if lost > COARSEST * far {
+            return false;
         }
-        self.append(&offset.to_le_bytes());
+        self.bytes.truncate(at);
+        self.append(&stepped.bytes());
+        for _ in 0..count {
+            self.append(&[0; 3]);
+        }
+        self.append(&steps);
         true
     }
 
-    /// The base of the block before the one at `at`.
-    fn base_before(&self, at: usize) -> Option<f64> {
+    /// The base and the step of the block before the one at `at`.
+    fn before(&self, at: usize) -> (Option<f64>, Option<i16>) {
         let before = self.heads().take_while(|(start, _)| *start < at).last();
-        let (_, head) = before?;
-        Some(match head.form {
-            Form::Decimal { digits, .. } => decimal(head.base as i64, digits),
-            Form::Equal | Form::Offset => f64::from_bits(head.base),
-            Form::Raw => return None,
-        })
+        let Some((_, head)) = before else {
+            return (None, None);
+        };
+        match head.form {
+            Form::Decimal { digits, .. } => (Some(decimal(head.base as i64, digits)), None),
+            Form::Equal => (Some(f64::from_bits(head.base)), None),
+            Form::Steps => (Some(f64::from_bits(head.base)), Some(head.step)),
+            Form::Raw => (None, None),
+        }
     }
 
     /// Writes the newest block, which is of decimals of some digits, anew with as many digits and bytes as
@@ -373,6 +429,7 @@ impl Values {
                 },
                 count: head.count + 1,
                 base: base as u64,
+                step: 0,
             },
         );
         for offset in offsets.iter().take(count + 1) {
@@ -387,8 +444,8 @@ impl Values {
         let at = self.skip as usize;
         let head = self.head(at)?;
         let width = head.form.width();
-        let payload = self.bytes.get(at + HEAD..at + HEAD + width)?;
-        let (value, _) = head.decode(payload);
+        let from = at + head.own_len();
+        let (value, _) = head.decode(self.bytes.get(from..from + width)?);
         if head.count > 1 {
             // The head follows the values that are left.
             let less = Head {
@@ -431,7 +488,7 @@ impl Values {
         self.heads().flat_map(move |(start, head)| {
             let width = head.form.width();
             (0..usize::from(head.count)).map(move |n| {
-                let from = start + HEAD + n * width;
+                let from = start + head.own_len() + n * width;
                 let payload = self.bytes.get(from..from + width).unwrap_or_default();
                 head.decode(payload)
             })
@@ -475,7 +532,8 @@ pub(super) fn shortest(value: f64, lost: f64) -> f64 {
     }
     let mut tens = 1.0;
     for _ in 0..18 {
-        let rounded = (value * tens).round() / tens;
+        // Not less than nothing.
+        let rounded = (value * tens).round() / tens + 0.0;
         if (rounded - value).abs() <= lost {
             return rounded;
         }
