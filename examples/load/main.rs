@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
-use requests::{Requests, Shape};
-use send::{Outcome, Plan, Transport};
+use requests::{Mix, Requests, Shape};
+use send::{Outcome, Plan, Rounds, Transport};
 use usage::Usage;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,6 +26,15 @@ enum Signal {
     Metrics,
     /// Spans of four services that call each other.
     Traces,
+}
+
+/// What requests of metrics hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Points {
+    /// Sums, gauges and histograms
+    All,
+    /// Sums and gauges: one signal a series
+    Numbers,
 }
 
 /// Sends OTLP at a server and says what it cost the server.
@@ -69,6 +78,15 @@ struct Arguments {
     /// Most memory for encoded requests, in MiB
     #[arg(long, default_value_t = 512)]
     memory: usize,
+    /// Kinds of metrics
+    #[arg(long, value_enum, default_value = "all")]
+    points: Points,
+    /// Send every series so many times and end, instead of after --seconds
+    #[arg(long)]
+    rounds: Option<u64>,
+    /// With --rounds: each round is so many seconds later than the one before, the last one is now
+    #[arg(long, default_value_t = 0, requires = "rounds")]
+    step: u64,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -87,6 +105,10 @@ async fn main() -> Result<()> {
             Signal::Traces => 512,
         }),
         max_bytes: arguments.memory << 20,
+        mix: match arguments.points {
+            Points::All => Mix::All,
+            Points::Numbers => Mix::Numbers,
+        },
     };
     let requests = Arc::new(match arguments.signal {
         Signal::Metrics => Requests::metrics(&shape)?,
@@ -102,13 +124,16 @@ async fn main() -> Result<()> {
     let plan = |seconds| Plan {
         transport: arguments.transport,
         endpoint: endpoint.clone(),
-        path: requests.path(arguments.transport),
         connections: arguments.connections.max(1),
         in_flight: arguments.in_flight.max(1),
+        rounds: arguments.rounds.map(|count| Rounds {
+            count,
+            step: Duration::from_secs(arguments.step),
+        }),
         rate: arguments.rate,
         length: Duration::from_secs(seconds),
     };
-    if arguments.warm_up > 0 {
+    if arguments.warm_up > 0 && arguments.rounds.is_none() {
         send::run(plan(arguments.warm_up), &requests)
             .await
             .context("while warming up")?;

@@ -1,4 +1,9 @@
-//! Requests that are encoded once and sent many times.
+//! Realistic requests that are encoded once and used many times: by the load generator, and by the
+//! benchmarks in `benches/`.
+//!
+//! What changes from use to use is written into the bytes: times, trace ids, and values that wander as
+//! those of real services do, so that nothing is measured on constants. The same turn always gives the
+//! same bytes.
 
 use anyhow::{Result, ensure};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -14,16 +19,27 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 
-use super::send::Transport;
-
 /// Stands where the present time goes.
 const TIME: u64 = 0x1357_9bdf_0246_8ace;
 /// Stands where a growing total goes.
 const TOTAL: i64 = 0x2468_ace0_1357_9bdf;
+/// Stands where the value of a gauge goes.
+const LEVEL: u64 = 0x4f0e_1d2c_3b4a_5968;
+/// Stand where counts of two neighbouring buckets go, whose sum stays.
+const BUCKETS: [u64; 2] = [0x1122_3344_5566_7701, 0x1122_3344_5566_7702];
 /// The first half of a trace id, which is another one each time.
 const TRACE: [u8; 8] = *b"\xf0traceid";
 /// Services whose spans are in one request, each called by the one before.
 const CHAIN: usize = 4;
+
+/// Which points are in requests of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mix {
+    /// Two of four are sums, one is a gauge and one a histogram.
+    All,
+    /// Every other one is a sum, every other a gauge: one signal a series.
+    Numbers,
+}
 
 /// What requests look like.
 pub(crate) struct Shape {
@@ -33,6 +49,8 @@ pub(crate) struct Shape {
     pub(crate) items: usize,
     /// Most memory for all requests together.
     pub(crate) max_bytes: usize,
+    /// Kinds of points.
+    pub(crate) mix: Mix,
 }
 
 /// One encoded request, and what is written into it each time.
@@ -41,6 +59,9 @@ struct Template {
     items: usize,
     times: Vec<usize>,
     totals: Vec<usize>,
+    levels: Vec<usize>,
+    /// The counts of two buckets each.
+    buckets: [Vec<usize>; 2],
     traces: Vec<usize>,
     /// Start of a span (its end is nine bytes behind) and how long it took, in nanoseconds.
     spans: Vec<(usize, u64)>,
@@ -53,8 +74,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Requests with points of one service instance each: two of four are sums, one is a gauge and one
-    /// a histogram.
+    /// Requests with points of one service instance each.
     pub(crate) fn metrics(shape: &Shape) -> Result<Self> {
         let count = shape.series.div_ceil(shape.items);
         let mut requests = Self {
@@ -68,7 +88,7 @@ impl Requests {
                     resource: Some(resource(number / 5, number)),
                     scope_metrics: vec![ScopeMetrics {
                         scope: Some(scope()),
-                        metrics: metrics(items),
+                        metrics: metrics(items, shape.mix),
                         ..ScopeMetrics::default()
                     }],
                     ..ResourceMetrics::default()
@@ -125,18 +145,14 @@ impl Requests {
         Ok(())
     }
 
-    /// Where these requests go.
-    pub(crate) fn path(&self, transport: Transport) -> &'static str {
-        match (transport, self.traces) {
-            (Transport::Http, true) => "/v1/traces",
-            (Transport::Http, false) => "/v1/metrics",
-            (Transport::Grpc, true) => {
-                "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-            }
-            (Transport::Grpc, false) => {
-                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-            }
-        }
+    /// Whether they carry spans.
+    pub(crate) fn are_traces(&self) -> bool {
+        self.traces
+    }
+
+    /// How many there are: a round.
+    pub(crate) fn count(&self) -> u64 {
+        self.templates.len() as u64
     }
 
     /// Mean size of an item with its share of what is around it.
@@ -158,7 +174,19 @@ impl Requests {
         }
         let round = turn / self.templates.len() as u64;
         for (number, at) in template.totals.iter().enumerate() {
-            write(*at, &(round * (20 + number as u64 % 7)).to_le_bytes());
+            // Never less than before: a step is at least 20 - 12.
+            let total = round * (20 + number as u64 % 7) + noise(turn, number) % 13;
+            write(*at, &total.to_le_bytes());
+        }
+        for (number, at) in template.levels.iter().enumerate() {
+            let level = 17.0 + number as f64 / 8.0 + bell(turn, number);
+            write(*at, &level.to_le_bytes());
+        }
+        let [fuller, emptier] = &template.buckets;
+        for (number, (one, other)) in fuller.iter().zip(emptier).enumerate() {
+            let moved = noise(turn, number) % 12;
+            write(*one, &(9 + moved).to_le_bytes());
+            write(*other, &(28 - moved).to_le_bytes());
         }
         for at in &template.traces {
             write(*at, &(turn + 1).to_be_bytes());
@@ -177,6 +205,8 @@ impl Template {
         Self {
             times: all(&bytes, &TIME.to_le_bytes()),
             totals: all(&bytes, &TOTAL.to_le_bytes()),
+            levels: all(&bytes, &LEVEL.to_le_bytes()),
+            buckets: BUCKETS.map(|mark| all(&bytes, &mark.to_le_bytes())),
             traces: all(&bytes, &TRACE),
             spans: Vec::new(),
             bytes,
@@ -187,6 +217,24 @@ impl Template {
 
 fn all(bytes: &[u8], mark: &[u8]) -> Vec<usize> {
     memchr::memmem::find_iter(bytes, mark).collect()
+}
+
+/// Some number for a place in a turn (the mixing of SplitMix64, Steele et al. 2014).
+fn noise(turn: u64, place: usize) -> u64 {
+    let mut mixed = turn
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add((place as u64).wrapping_mul(0xd1b5_4a32_d192_ed03));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// About a standard normal variable: four uniform ones added up.
+pub(crate) fn bell(turn: u64, place: usize) -> f64 {
+    let noise = noise(turn, place);
+    let sum: u64 = (0..4).map(|part| (noise >> (16 * part)) & 0xffff).sum();
+    // Each has the mean 2^15 and a standard deviation of 2^16 / sqrt(12).
+    (sum as f64 - 131_070.0) / (65_536.0 / 3.0_f64.sqrt())
 }
 
 fn text(key: &str, value: impl Into<String>) -> KeyValue {
@@ -262,8 +310,13 @@ fn http_attributes(n: usize) -> Vec<KeyValue> {
     ]
 }
 
-fn metrics(items: usize) -> Vec<Metric> {
-    let of = |kind: usize| (0..items).filter(move |n| n % 4 == kind);
+fn metrics(items: usize, mix: Mix) -> Vec<Metric> {
+    // Kinds 0 and 1 are sums, 2 gauges and 3 histograms.
+    let kind_of = move |n: usize| match mix {
+        Mix::All => n % 4,
+        Mix::Numbers => n % 2 * 2,
+    };
+    let of = |kind: usize| (0..items).filter(move |n| kind_of(*n) == kind);
     let point = |n: usize, value| NumberDataPoint {
         attributes: http_attributes(n),
         start_time_unix_nano: 1_700_000_000_000_000_000,
@@ -282,20 +335,23 @@ fn metrics(items: usize) -> Vec<Metric> {
     };
     let gauge = metric::Data::Gauge(Gauge {
         data_points: of(2)
-            .map(|n| point(n, number_data_point::Value::AsDouble(17.0 + n as f64 / 8.0)))
+            .map(|n| point(n, number_data_point::Value::AsDouble(f64::from_bits(LEVEL))))
             .collect(),
     });
     let bounds = [
         0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
     ];
-    let counts = [0, 1, 4, 9, 16, 21, 14, 7, 3, 2, 1, 0, 0, 0, 0];
+    let [fuller, emptier] = BUCKETS;
+    let counts = [0, 1, 4, fuller, 16, emptier, 14, 7, 3, 2, 1, 0, 0, 0, 0];
+    // Of the marks, 9 and 28 are what is written there at least and at most.
+    let count = 1 + 4 + 9 + 16 + 28 + 14 + 7 + 3 + 2 + 1;
     let histogram = metric::Data::Histogram(Histogram {
         data_points: of(3)
             .map(|n| HistogramDataPoint {
                 attributes: http_attributes(n),
                 start_time_unix_nano: 0,
                 time_unix_nano: TIME,
-                count: counts.iter().sum(),
+                count,
                 sum: Some(9.7),
                 bucket_counts: counts.to_vec(),
                 explicit_bounds: bounds.to_vec(),
@@ -313,6 +369,7 @@ fn metrics(items: usize) -> Vec<Metric> {
         ("http.server.request.duration", "s", histogram),
     ]
     .into_iter()
+    .filter(|(_, _, data)| !is_empty(data))
     .map(|(name, unit, data)| Metric {
         name: name.into(),
         unit: unit.into(),
@@ -320,6 +377,15 @@ fn metrics(items: usize) -> Vec<Metric> {
         ..Metric::default()
     })
     .collect()
+}
+
+fn is_empty(data: &metric::Data) -> bool {
+    match data {
+        metric::Data::Gauge(gauge) => gauge.data_points.is_empty(),
+        metric::Data::Sum(sum) => sum.data_points.is_empty(),
+        metric::Data::Histogram(histogram) => histogram.data_points.is_empty(),
+        metric::Data::ExponentialHistogram(_) | metric::Data::Summary(_) => false,
+    }
 }
 
 /// Operations of each service.

@@ -21,6 +21,8 @@ use super::requests::Requests;
 
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
+/// So often a request is sent that must arrive: for some seconds.
+const MOST_TRIES: usize = 1_000;
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,14 +34,39 @@ pub(crate) enum Transport {
     Http,
 }
 
+impl Transport {
+    /// Where spans or points go.
+    fn path(self, traces: bool) -> &'static str {
+        match (self, traces) {
+            (Self::Http, true) => "/v1/traces",
+            (Self::Http, false) => "/v1/metrics",
+            (Self::Grpc, true) => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            (Self::Grpc, false) => {
+                "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+            }
+        }
+    }
+}
+
+/// A fixed number of rounds over all requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rounds {
+    pub(crate) count: u64,
+    /// How much later the points and spans of a round are than those of the round before; the last
+    /// round has the present time. History, sent faster than it happened. Zero: all have the present
+    /// time.
+    pub(crate) step: Duration,
+}
+
 /// How requests are sent.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) transport: Transport,
     pub(crate) endpoint: String,
-    pub(crate) path: &'static str,
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
+    /// Ends with these instead of after `length`; each request is sent until it is accepted.
+    pub(crate) rounds: Option<Rounds>,
     /// Items a second.
     pub(crate) rate: Option<f64>,
     pub(crate) length: Duration,
@@ -93,7 +120,7 @@ impl Outcome {
 }
 
 /// How one request was answered.
-enum Answer {
+pub(crate) enum Answer {
     /// Accepted but for so many items.
     Accepted(u64),
     Retryable,
@@ -105,38 +132,40 @@ pub(crate) async fn run(plan: Plan, requests: &Arc<Requests>) -> Result<Outcome>
     // One number of requests for all, going on from run to run, so that no trace comes twice.
     static TURN: AtomicU64 = AtomicU64::new(0);
     let begin = clock::instant();
+    let first = TURN.load(Ordering::Relaxed);
+    let schedule = Schedule {
+        first,
+        end: plan
+            .rounds
+            .map_or(u64::MAX, |rounds| first + rounds.count * requests.count()),
+        began: now(),
+    };
     let sent = Arc::new(AtomicU64::new(0));
     let mut senders = JoinSet::new();
     for _ in 0..plan.connections {
-        let connection = Connection::open(&plan).await?;
+        let connection = Connection::open(&plan, requests).await?;
         for _ in 0..plan.in_flight {
             let (plan, requests) = (plan.clone(), Arc::clone(requests));
             let (mut connection, sent) = (connection.clone(), Arc::clone(&sent));
             senders.spawn(async move {
                 let mut outcome = Outcome::new();
-                while begin.elapsed() < plan.length {
+                while plan.rounds.is_some() || begin.elapsed() < plan.length {
                     let turn = TURN.fetch_add(1, Ordering::Relaxed);
-                    let (bytes, items) = requests.make(turn, now());
+                    if turn >= schedule.end {
+                        break;
+                    }
+                    let nanos = schedule.time(turn, plan.rounds, requests.count());
+                    let (bytes, items) = requests.make(turn, nanos);
                     if let Some(rate) = plan.rate {
                         let before = sent.fetch_add(items as u64, Ordering::Relaxed);
                         let due = begin + Duration::from_secs_f64(before as f64 / rate);
                         tokio::time::sleep_until(due.into()).await;
                     }
-                    let start = clock::instant();
-                    match connection.send(bytes).await {
-                        Answer::Accepted(rejected) => {
-                            outcome.items += (items as u64).saturating_sub(rejected);
-                            outcome.rejected += rejected;
-                            outcome.latency.add(start.elapsed().as_secs_f64() * 1e3);
-                        }
-                        Answer::Retryable => {
-                            outcome.retryable += 1;
-                            tokio::time::sleep(Duration::from_millis(10)).await;
-                        }
-                        Answer::Failed(why) => {
-                            outcome.failed += 1;
-                            outcome.failure.get_or_insert(why);
-                            tokio::time::sleep(Duration::from_millis(50)).await;
+                    let bytes = Bytes::from(bytes);
+                    for _ in 0..MOST_TRIES {
+                        let again = connection.once(bytes.clone(), items as u64, &mut outcome);
+                        if !again.await || plan.rounds.is_none() {
+                            break;
                         }
                     }
                 }
@@ -152,36 +181,87 @@ pub(crate) async fn run(plan: Plan, requests: &Arc<Requests>) -> Result<Outcome>
     Ok(outcome)
 }
 
+/// Which requests a run sends, and which times these have.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    first: u64,
+    /// Behind the last one.
+    end: u64,
+    /// Nanoseconds since 1970.
+    began: u64,
+}
+
+impl Schedule {
+    /// Time of the request of `turn` in nanoseconds since 1970, of so many requests in a round.
+    fn time(self, turn: u64, rounds: Option<Rounds>, requests: u64) -> u64 {
+        match rounds {
+            Some(rounds) if !rounds.step.is_zero() => {
+                let to_come = rounds.count - 1 - (turn - self.first) / requests;
+                let step = u64::try_from(rounds.step.as_nanos()).unwrap_or(u64::MAX);
+                self.began.saturating_sub(to_come.saturating_mul(step))
+            }
+            _ => now(),
+        }
+    }
+}
+
 fn now() -> u64 {
     u64::try_from(Clock::System.now().as_nanos()).unwrap_or(0)
 }
 
+/// A way to the server; clones share it.
 #[derive(Clone)]
-enum Connection {
+pub(crate) enum Connection {
     Grpc(Channel, PathAndQuery),
     Http(reqwest::Client, String),
 }
 
 impl Connection {
-    async fn open(plan: &Plan) -> Result<Self> {
+    pub(crate) async fn open(plan: &Plan, requests: &Requests) -> Result<Self> {
+        let path = plan.transport.path(requests.are_traces());
         Ok(match plan.transport {
             Transport::Grpc => {
                 let endpoint = Endpoint::from_shared(plan.endpoint.clone())?.timeout(PATIENCE);
                 let channel = endpoint.connect().await;
                 let channel = channel.with_context(|| format!("no server at {}", plan.endpoint))?;
-                Self::Grpc(channel, PathAndQuery::from_static(plan.path))
+                Self::Grpc(channel, PathAndQuery::from_static(path))
             }
             Transport::Http => {
                 let client = reqwest::Client::builder()
                     .timeout(PATIENCE)
                     .pool_max_idle_per_host(plan.in_flight)
                     .build()?;
-                Self::Http(client, format!("{}{}", plan.endpoint, plan.path))
+                Self::Http(client, format!("{}{path}", plan.endpoint))
             }
         })
     }
 
-    async fn send(&mut self, body: Vec<u8>) -> Answer {
+    /// Sends one request of so many items once, notes what came of it, and says whether it may be sent
+    /// again.
+    async fn once(&mut self, bytes: Bytes, items: u64, outcome: &mut Outcome) -> bool {
+        let start = clock::instant();
+        match self.send(bytes).await {
+            Answer::Accepted(rejected) => {
+                outcome.items += items.saturating_sub(rejected);
+                outcome.rejected += rejected;
+                outcome.latency.add(start.elapsed().as_secs_f64() * 1e3);
+                false
+            }
+            Answer::Retryable => {
+                outcome.retryable += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                true
+            }
+            Answer::Failed(why) => {
+                outcome.failed += 1;
+                outcome.failure.get_or_insert(why);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                false
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self, body: Bytes) -> Answer {
         match self {
             Self::Grpc(channel, path) => {
                 let mut client =
@@ -189,7 +269,7 @@ impl Connection {
                 if let Err(error) = client.ready().await {
                     return Answer::Failed(error.to_string());
                 }
-                let request = tonic::Request::new(Bytes::from(body));
+                let request = tonic::Request::new(body);
                 match client.unary(request, path.clone(), Raw).await {
                     Ok(answer) => Answer::Accepted(rejected(&answer.into_inner())),
                     Err(status) => match status.code() {

@@ -5,13 +5,25 @@ use tidewatch::model::{Batch, PointData, Timestamp};
 /// The present time of all targets.
 pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
+/// All that `batch` says, wherever it says it.
+pub fn told(batch: &Batch) -> String {
+    let mut told = format!("{:?} {:?}\n", batch.spans, batch.rejections);
+    for point in &batch.points {
+        let identity = batch.identity(point).expect("one of its own");
+        let (start, time) = (point.start, point.time);
+        told += &format!("{} {identity:?} {start:?} {time} {:?} {:?}\n", point.series, point.data, point.exemplar);
+    }
+    told
+}
+
 /// Panics if `batch` holds what a decoder has to refuse.
 pub fn check(batch: &Batch) {
     let latest = NOW.plus(std::time::Duration::from_secs(600));
     for point in &batch.points {
-        assert_eq!(point.series, point.identity.id());
+        let identity = batch.identity(point).expect("one of its own");
+        assert_eq!(point.series, identity.id());
         assert!(point.time <= latest && point.start.is_none_or(|start| start <= point.time));
-        assert!(point.identity.attributes.len() <= 64);
+        assert!(identity.attributes.len() <= 64);
         match &point.data {
             PointData::End => {}
             PointData::Number(number) => assert!(number.is_finite()),

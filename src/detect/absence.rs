@@ -22,6 +22,7 @@ pub(super) const KIND: Kind = Kind {
                   interval between samples and fires after five times the ninth of ten such intervals (more \
                   where they are irregular), at least a minute; or `after` a fixed time. The warning sigma is reached exactly then, the \
                   critical one at three times that.",
+    by_window: false,
     build: |rule, _kind| Ok(Box::new(Absence::new(rule))),
 };
 

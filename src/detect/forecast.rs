@@ -33,6 +33,7 @@ pub(super) const KIND: Kind = Kind {
                   says how sure it is that the limit is reached within the horizon, by the spread of the \
                   trend, as that of the normal distribution; from the warning sigma within a quarter of \
                   the horizon it is critical.",
+    by_window: false,
     build: |rule, _kind| Ok(Box::new(Forecast::new(rule)?)),
 };
 
@@ -477,9 +478,9 @@ impl Detector for Forecast {
             .map_or(0, |least| least.saturating_sub(self.state.points.len()));
         if missing > 0 {
             // About so many samples make a point.
-            let a_point = match (window.iter().next(), window.last()) {
+            let a_point = match (window.first(), window.last()) {
                 (Some(first), Some(last)) if window.len() > 1 => {
-                    let distance = last.time.seconds_since(first.time) / (window.len() - 1) as f64;
+                    let distance = last.time.seconds_since(first) / (window.len() - 1) as f64;
                     (self.horizon / POINTS as f64 / distance.max(1e-3)).clamp(1.0, 1e6)
                 }
                 _ => 1.0,

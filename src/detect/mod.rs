@@ -20,7 +20,9 @@ mod zscore;
 
 use std::time::Duration;
 
-use crate::model::{Evidence, Judged, OwnSettings, Rule, Sample, SignalKind, Timestamp, Verdict};
+use crate::model::{
+    Evidence, Judged, OwnSettings, Rule, Sample, SignalKind, Timestamp, Verdict, WindowSpec,
+};
 use crate::window::Window;
 
 /// Judges the samples of one signal, in order.
@@ -88,6 +90,8 @@ pub struct Kind {
     pub name: &'static str,
     /// What it does, in a sentence or two, for the documentation and the schema.
     pub description: &'static str,
+    /// Whether it judges by the samples in the window, which then has to be exact.
+    by_window: bool,
     /// Makes one for a rule, or says what is wrong with the rule's settings.
     build: Build,
 }
@@ -154,6 +158,19 @@ pub fn check(rule: &Rule) -> Result<(), String> {
         .or_else(|error| build(rule, SignalKind::ErrorRatio).map_err(|_| error))
         .or_else(|error| build_in(rule, SignalKind::Value, "1").map_err(|_| error))
         .map(drop)
+}
+
+/// An empty window for what `rules` watch: exact if the detector of one judges by it, else brief.
+pub fn window<'a>(spec: WindowSpec, rules: impl IntoIterator<Item = &'a Rule>) -> Window {
+    let by_window = |rule: &Rule| {
+        let mut kinds = REGISTRY.iter();
+        kinds.any(|kind| kind.by_window && kind.name == rule.detector.name)
+    };
+    if rules.into_iter().any(by_window) {
+        Window::new(spec)
+    } else {
+        Window::brief(spec)
+    }
 }
 
 /// Whether `rule` is about signals that are silent, so that it can watch services as a whole.

@@ -31,6 +31,7 @@ pub(super) const KIND: Kind = Kind {
                   sigma is that of the normal tail which is as likely as the tail of Student's t. Rates \
                   of few events are judged by the square root of the count. Rates, error ratios and \
                   percentiles of few events are never more surprising than so few can be.",
+    by_window: true,
     build: |rule, kind| Ok(Box::new(Robust::new(rule, kind))),
 };
 

@@ -31,6 +31,7 @@ pub(super) const KIND: Kind = Kind {
                   a tick is good while the value keeps its `target` (or `lower`, `upper`), weighted by \
                   its number of observations. Learns nothing. Sigma reaches the rule's thresholds exactly \
                   where the rate of the table in `burn` is reached.",
+    by_window: false,
     build: |rule, kind| Ok(Box::new(Slo::new(rule, kind)?)),
 };
 

@@ -11,6 +11,7 @@ pub(super) const KIND: Kind = Kind {
     description: "Fixed limits `lower` and `upper`, at least one of them. Learns nothing and judges \
                   from the first sample. Sigma is 0 within the limits; beyond, it is exactly the \
                   rule's critical sigma, or its warning sigma where there is no critical one.",
+    by_window: false,
     build: |rule, _kind| Ok(Box::new(Threshold::new(rule)?)),
 };
 

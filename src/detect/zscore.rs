@@ -11,6 +11,7 @@ pub(super) const KIND: Kind = Kind {
     description: "Distance from the mean of the window before the sample, in sample standard \
                   deviations (n - 1) of that window. Exact and easy to check by hand; one outlier in \
                   the window widens the band until it has left.",
+    by_window: true,
     build: |rule, _kind| Ok(Box::new(ZScore::new(rule))),
 };
 
@@ -43,7 +44,7 @@ impl ZScore {
 impl Detector for ZScore {
     fn observe(&mut self, sample: Sample, _weight: u64, window: &Window) -> Verdict {
         // Once they have left the window there is nothing to remember.
-        let oldest = window.iter().next().map(|oldest| oldest.time);
+        let oldest = window.first();
         self.accepted = self.accepted.filter(|since| oldest < Some(*since));
         let (mean, stddev, have) = match self.accepted {
             Some(since) => Self::baseline(since, window),

@@ -1,6 +1,5 @@
 //! What everybody else calls.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,7 +12,7 @@ use futures_util::future::join_all;
 use super::census::{Admission, Census};
 use super::memory::Weighed;
 use super::plan::{Placement, Plan, Settings};
-use super::query::{Cursor, Filter, Make, VIEWS};
+use super::query::{Cursor, Filter};
 use super::router;
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
 use super::snapshot::{self, Record};
@@ -21,8 +20,8 @@ use super::tick::Ticker;
 use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::model::{
-    Batch, BoxFuture, EdgeView, Examined, Page, Query, Reject, Rejections, Rule, RuleId,
-    SampleView, Selector, SeriesId, SeriesIdentity, ServiceView, SignalId, SignalView, Timestamp,
+    Batch, Examined, Reject, Rejections, Rule, RuleId, SeriesId, SeriesIdentity, SignalId,
+    Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -358,9 +357,12 @@ impl Handle {
 
     /// About how much memory series, windows and detectors take, in bytes.
     pub async fn bytes(&self) -> usize {
-        let shards = self.0.shards.iter();
-        let sizes = join_all(shards.map(|shard| shard.run(|shard| shard.bytes()))).await;
-        sizes.into_iter().flatten().sum::<usize>() + self.0.plan.common.bytes()
+        let sizes = self.0.shards.iter().map(|shard| {
+            let (mut position, mut sum) = (0, 0);
+            shard.work(move |shard| shard.bytes(&mut position, &mut sum))
+        });
+        let sizes = join_all(sizes).await.into_iter().flatten();
+        sizes.sum::<usize>() + self.0.plan.common.bytes()
     }
 
     /// Ends the shards' threads once they have done what was asked before. Afterwards batches are
@@ -390,89 +392,5 @@ impl Handle {
     /// Remembers `now` if it is the latest.
     pub(super) fn note(&self, now: Timestamp) {
         self.0.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-    }
-
-    /// The first `limit` signals behind `cursor`, over all shards, by id.
-    async fn list<T: Send + 'static>(
-        &self,
-        filter: Filter,
-        cursor: Cursor,
-        limit: usize,
-        make: Make<T>,
-    ) -> Page<T> {
-        // One more than asked for, to know whether there is a next page.
-        let wanted = limit.saturating_add(1);
-        let of_shard = async |shard: &Mailbox| {
-            let (mut found, mut cursor) = (Vec::new(), cursor);
-            while cursor != Cursor::End && found.len() < wanted {
-                let (filter, missing) = (filter.clone(), wanted - found.len());
-                let list = move |shard: &mut Shard| shard.list(cursor, &filter, missing, make);
-                let Ok((more, next)) = shard.run(list).await else {
-                    break;
-                };
-                found.extend(more);
-                cursor = next;
-            }
-            found
-        };
-        let found = join_all(self.0.shards.iter().map(of_shard)).await;
-        let mut found: Vec<_> = found.into_iter().flatten().collect();
-        found.sort_by_key(|(id, _)| *id);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        Page {
-            next: found.last().map(|(id, _)| *id).filter(|_| more),
-            items: found.into_iter().map(|(_, view)| view).collect(),
-        }
-    }
-}
-
-impl Query for Handle {
-    fn signals(
-        &self,
-        selector: Selector,
-        cursor: Option<SignalId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Page<SignalView>> {
-        let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
-        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit, VIEWS))
-    }
-
-    fn samples(
-        &self,
-        id: SignalId,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> BoxFuture<'_, Option<Vec<SampleView>>> {
-        Box::pin(async move {
-            let owner = router::owner(id.series, self.0.plan.settings.shards);
-            let samples = move |shard: &mut Shard| shard.samples(id, from, to);
-            self.0.shards.get(owner)?.run(samples).await.ok()?
-        })
-    }
-
-    fn services(&self) -> BoxFuture<'_, Vec<ServiceView>> {
-        Box::pin(async { self.0.census.views() })
-    }
-
-    fn state_bytes(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
-        Box::pin(self.weigh())
-    }
-
-    fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>> {
-        Box::pin(async {
-            let shards = self.0.shards.iter();
-            let edges = join_all(shards.map(|shard| shard.run(|shard| shard.edge_views()))).await;
-            let mut edges: Vec<_> = edges.into_iter().flatten().flatten().collect();
-            edges.sort_by(|a, b| (&a.caller, &a.callee).cmp(&(&b.caller, &b.callee)));
-            edges
-        })
-    }
-
-    fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
-        Box::pin(async move {
-            let watched = self.list(Filter::Watched, Cursor::Start, limit, VIEWS);
-            watched.await.items
-        })
     }
 }

@@ -9,7 +9,7 @@
 //! was not touched; output does not depend on the number of shards; every queue and table has a bound.
 //! It knows nothing of requests, alerts, files or the wall clock: the time comes with each call.
 //!
-//! - `handle`: what everybody else calls; `tick`: closing a tick over all shards
+//! - `handle`: what everybody else calls; `tick`: closing a tick over all shards; `close`: in one of them
 //! - `replay`: many ticks at once, for recorded data
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in; `index`: series side by side,
@@ -23,6 +23,7 @@
 
 mod carrier;
 mod census;
+mod close;
 mod common;
 mod handle;
 mod index;

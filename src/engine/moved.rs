@@ -6,6 +6,7 @@
 //! nothing is looked at by name.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use crate::window::median;
 
 /// Series of one service looked at.
 const MOST_SERIES: u64 = 4_000;
-/// Series looked at in one message to a shard: some milliseconds of its time.
-const SLICE: usize = 500;
+/// Series looked at in one slice of a shard's work: some tenths of a millisecond.
+const SLICE: usize = if cfg!(test) { 3 } else { 32 };
 /// Questions answered at once; what comes beyond is not.
 const MOST_QUESTIONS: usize = 96;
 /// Signals in one answer.
@@ -143,24 +144,13 @@ impl Handle {
             last: sampled(series),
             subjects: question.subjects.iter().filter_map(subject).collect(),
         });
-        let of_shards = inner.shards.iter().map(async |shard| {
+        let of_shards = inner.shards.iter().map(|shard| {
+            let ask = Arc::clone(&ask);
             let (mut found, mut cursor) = (Found::for_ask(&ask), None);
-            loop {
-                let ask = Arc::clone(&ask);
-                let look = move |shard: &mut Shard| shard.moved(&ask, cursor);
-                let Ok((more, next)) = shard.run(look).await else {
-                    break;
-                };
-                found.merge(more);
-                match next {
-                    Some(next) => cursor = Some(next),
-                    None => break,
-                }
-            }
-            found
+            shard.work(move |shard| shard.moved(&ask, &mut cursor, &mut found))
         });
         let mut found = Found::for_ask(&ask);
-        for of_shard in join_all(of_shards).await {
+        for of_shard in join_all(of_shards).await.into_iter().flatten() {
             found.merge(of_shard);
         }
         found.into_movement(&ask)
@@ -281,24 +271,27 @@ impl Best {
 }
 
 impl Shard {
-    /// Looks at the next series of the service behind `cursor`, and says where to go on.
-    fn moved(&self, ask: &Ask, cursor: Option<SeriesId>) -> (Found, Option<SeriesId>) {
-        let mut found = Found::for_ask(ask);
-        let mut last = None;
-        for (looked_at, id) in self.of_service(&ask.service, cursor).enumerate() {
+    /// Looks at the next series of the service behind `cursor`; breaks with what was found in all of them.
+    fn moved(
+        &self,
+        ask: &Ask,
+        cursor: &mut Option<SeriesId>,
+        found: &mut Found,
+    ) -> ControlFlow<Found> {
+        for (looked_at, id) in self.of_service(&ask.service, *cursor).enumerate() {
             if looked_at >= SLICE {
-                return (found, last);
+                return ControlFlow::Continue(());
             }
-            last = Some(id);
+            *cursor = Some(id);
             let is_subject = ask.subjects.iter().any(|(signal, ..)| signal.series == id);
             if (id <= ask.last || is_subject)
                 && let Some(series) = self.series.get(&id)
                 && series.owner(id).judged
             {
-                look(id, series, ask, &mut found);
+                look(id, series, ask, found);
             }
         }
-        (found, None)
+        ControlFlow::Break(std::mem::take(found))
     }
 }
 

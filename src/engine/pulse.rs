@@ -243,7 +243,7 @@ impl Pulse {
             attributes: Attributes::default(),
         };
         let spec = WindowSpec::Samples(2);
-        let window = Window::new(spec);
+        let window = Window::brief(spec);
         let watches = (0..)
             .zip(plan.rules.iter())
             .filter(|(_, rule)| watches_service(rule, service))

@@ -1,17 +1,24 @@
-//! What readers ask of a shard. Answers are bounded, and so is the work of one message: a long list is
-//! read in slices, between which the shard goes on with its data.
+//! What readers ask. Answers are bounded, and a long list is read in slices, between which the shards go
+//! on with their data.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
+use super::handle::Handle;
+use super::router;
 use super::series::{Series, Source};
 use super::shard::Shard;
 use super::signal::Signal;
 use crate::model::{
-    Attributes, EdgeView, SampleView, Selector, SeriesId, SignalId, SignalKind, SignalView,
-    Timestamp,
+    Attributes, BoxFuture, EdgeView, Page, Query, SampleView, Selector, SeriesId, ServiceView,
+    SignalId, SignalKind, SignalView, Timestamp,
 };
+
+/// Units of work in one slice of a list: a few tenths of a millisecond. In tests slices are small, too.
+const SLICE: usize = if cfg!(test) { 5 } else { 256 };
 
 /// Which signals are asked for.
 #[derive(Clone)]
@@ -31,14 +38,12 @@ pub(super) enum Cursor {
     Behind(SignalId),
     /// At the first signal of a series behind this one.
     BehindSeries(SeriesId),
-    /// There is no more.
-    End,
 }
 
 /// What a list is made of.
 pub(super) struct Make<T> {
-    /// Series looked at in one message: about a millisecond's work.
-    pub(super) slice: usize,
+    /// Units of work that an element costs; to look whether a series has one costs 1.
+    pub(super) work: usize,
     /// One element.
     pub(super) make: fn(&Shard, SignalId, &Series, &Signal) -> T,
 }
@@ -52,58 +57,144 @@ impl<T> Clone for Make<T> {
 impl<T> Copy for Make<T> {}
 
 /// Signals as everybody sees them.
-pub(super) const VIEWS: Make<SignalView> = Make {
-    slice: 2_000,
+const VIEWS: Make<SignalView> = Make {
+    work: 8,
     make: Shard::view,
 };
 
-impl Shard {
-    /// The next signals from `cursor` on, at most `limit`, and where the list goes on.
-    pub(super) fn list<T>(
+/// A list that is being made.
+pub(super) struct Listing<T> {
+    filter: Filter,
+    cursor: Cursor,
+    limit: usize,
+    make: Make<T>,
+    found: Vec<(SignalId, T)>,
+}
+
+impl Handle {
+    /// The first `limit` signals behind `cursor`, over all shards, by id.
+    pub(super) async fn list<T: Send + 'static>(
         &self,
+        filter: Filter,
         cursor: Cursor,
-        filter: &Filter,
         limit: usize,
         make: Make<T>,
-    ) -> (Vec<(SignalId, T)>, Cursor) {
-        let from = match cursor {
+    ) -> Page<T> {
+        let lists = self.0.shards.iter().map(|shard| {
+            let mut listing = Listing {
+                filter: filter.clone(),
+                cursor,
+                // One more than asked for, to know whether there is a next page.
+                limit: limit.saturating_add(1),
+                make,
+                found: Vec::new(),
+            };
+            shard.work(move |shard| shard.list(&mut listing))
+        });
+        let found = join_all(lists).await;
+        let mut found: Vec<_> = found.into_iter().flatten().flatten().collect();
+        found.sort_by_key(|(id, _)| *id);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Page {
+            next: found.last().map(|(id, _)| *id).filter(|_| more),
+            items: found.into_iter().map(|(_, view)| view).collect(),
+        }
+    }
+}
+
+impl Query for Handle {
+    fn signals(
+        &self,
+        selector: Selector,
+        cursor: Option<SignalId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Page<SignalView>> {
+        let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
+        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit, VIEWS))
+    }
+
+    fn samples(
+        &self,
+        id: SignalId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> BoxFuture<'_, Option<Vec<SampleView>>> {
+        Box::pin(async move {
+            let owner = router::owner(id.series, self.0.plan.settings.shards);
+            let samples = move |shard: &mut Shard| shard.samples(id, from, to);
+            self.0.shards.get(owner)?.run(samples).await.ok()?
+        })
+    }
+
+    fn services(&self) -> BoxFuture<'_, Vec<ServiceView>> {
+        Box::pin(async { self.0.census.views() })
+    }
+
+    fn state_bytes(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
+        Box::pin(self.weigh())
+    }
+
+    fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>> {
+        Box::pin(async {
+            let edges = self.0.shards.iter().map(|shard| {
+                let (mut cursor, mut found) = (None, Vec::new());
+                shard.work(move |shard| shard.edge_views(&mut cursor, &mut found))
+            });
+            let edges = join_all(edges).await;
+            let mut edges: Vec<_> = edges.into_iter().flatten().flatten().collect();
+            edges.sort_by(|a, b| (&a.caller, &a.callee).cmp(&(&b.caller, &b.callee)));
+            edges
+        })
+    }
+
+    fn watched(&self, limit: usize) -> BoxFuture<'_, Vec<SignalView>> {
+        Box::pin(async move {
+            let watched = self.list(Filter::Watched, Cursor::Start, limit, VIEWS);
+            watched.await.items
+        })
+    }
+}
+
+impl Shard {
+    /// Looks at the next series; breaks with what was found when that is enough, or all.
+    fn list<T>(&self, listing: &mut Listing<T>) -> ControlFlow<Vec<(SignalId, T)>> {
+        let from = match listing.cursor {
             Cursor::Start => Bound::Unbounded,
             Cursor::Behind(signal) => Bound::Included(signal.series),
             Cursor::BehindSeries(series) => Bound::Excluded(series),
-            Cursor::End => return (Vec::new(), Cursor::End),
         };
-        let mut found = Vec::new();
+        let before = listing.found.len();
         for (looked_at, (id, series)) in self.series.ordered(from).enumerate() {
-            self.list_series(id, series, cursor, filter, make, &mut found);
-            if found.len() >= limit {
-                found.truncate(limit);
-                let last = found
-                    .last()
-                    .map_or(Cursor::End, |(id, _)| Cursor::Behind(*id));
-                return (found, last);
+            let made = listing.found.len() - before;
+            if looked_at + made * listing.make.work >= SLICE {
+                return ControlFlow::Continue(());
             }
-            if looked_at + 1 >= make.slice {
-                return (found, Cursor::BehindSeries(id));
+            self.list_series(id, series, listing);
+            listing.cursor = Cursor::BehindSeries(id);
+            if listing.found.len() >= listing.limit {
+                listing.found.truncate(listing.limit);
+                break;
             }
         }
-        (found, Cursor::End)
+        ControlFlow::Break(std::mem::take(&mut listing.found))
     }
 
-    fn list_series<T>(
-        &self,
-        id: SeriesId,
-        series: &Series,
-        cursor: Cursor,
-        filter: &Filter,
-        make: Make<T>,
-        found: &mut Vec<(SignalId, T)>,
-    ) {
+    fn list_series<T>(&self, id: SeriesId, series: &Series, listing: &mut Listing<T>) {
+        let Listing {
+            filter,
+            cursor,
+            make,
+            found,
+            ..
+        } = listing;
+        let (filter, cursor, make) = (&*filter, *cursor, *make);
         let first = found.len();
         for signal in &series.signals {
             let meta = series.owner(id).meta(signal.kind);
             let is_behind = match cursor {
                 Cursor::Behind(cursor) => meta.id > cursor,
-                Cursor::Start | Cursor::BehindSeries(_) | Cursor::End => true,
+                Cursor::Start | Cursor::BehindSeries(_) => true,
             };
             let is_asked_for = || match filter {
                 Filter::Matching(selector) => selector.matches(&meta),
@@ -151,12 +242,21 @@ impl Shard {
         Some(signal.samples(from, to))
     }
 
-    /// The numbers of every edge here.
-    pub(super) fn edge_views(&self) -> Vec<EdgeView> {
-        self.edges
-            .iter()
-            .filter_map(|id| edge(self.series.get(id)?))
-            .collect()
+    /// Adds the numbers of the next edges behind `cursor` to `found`; breaks with all of them.
+    fn edge_views(
+        &self,
+        cursor: &mut Option<SeriesId>,
+        found: &mut Vec<EdgeView>,
+    ) -> ControlFlow<Vec<EdgeView>> {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        for (looked_at, id) in self.edges.range((from, Bound::Unbounded)).enumerate() {
+            if looked_at == SLICE {
+                return ControlFlow::Continue(());
+            }
+            *cursor = Some(*id);
+            found.extend(self.series.get(id).and_then(edge));
+        }
+        ControlFlow::Break(std::mem::take(found))
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::close::Closing;
 use super::handle::{Busy, Handle, Inner};
 use super::pulse::Pulses;
 use super::report::TickReport;
@@ -232,7 +233,12 @@ impl Handle {
             true => self.listen(pulses, boundary),
             false => (Vec::new(), None),
         };
-        let closed = shard.close(boundary, boundary, Vec::new(), listened, |_| None);
+        let mut closing = Closing::new(boundary, boundary, Vec::new(), listened, |_: &str| None);
+        let closed = loop {
+            if let ControlFlow::Break(closed) = shard.close(&mut closing) {
+                break closed;
+            }
+        };
         let mut here = ClosedHere {
             observations: closed.observations,
             ended: closed.ended,

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::index::SeriesMap;
 use super::notice::Overlaps;
@@ -14,13 +13,19 @@ use super::router::Part;
 use super::series::{Desk, Series};
 use crate::derive::{Applied, SpanAggregator, SpanApplied, SpanPartial, SpanSettings};
 use crate::model::{
-    Batch, MetricKind, MetricPoint, Observation, PointData, Reject, Rejections, RuleId, SeriesId,
+    Batch, MetricKind, MetricPoint, PointData, Reject, Rejections, RuleId, SeriesId,
     SeriesIdentity, SignalId, Timestamp,
 };
 
 /// Most spans remembered by all shards together, to know repeated ones and to join them with their
 /// parents: 60 s of some 16,000 a second, in 64 to 128 MB.
 const MAX_SPANS: usize = 1_000_000;
+
+/// Parts of spans' series taken in at once: some tenths of a millisecond.
+const ABSORBED: usize = if cfg!(test) { 3 } else { 64 };
+
+/// Series whose memory is counted at once: the same.
+const COUNTED: usize = 512;
 
 /// All state of the series of one shard.
 pub(super) struct Shard {
@@ -31,10 +36,10 @@ pub(super) struct Shard {
     /// Those of each service, for questions about one of them.
     services: HashMap<Arc<str>, BTreeSet<SeriesId>, foldhash::fast::RandomState>,
     spans: SpanAggregator,
-    desk: Desk,
+    pub(super) desk: Desk,
     overlaps: Overlaps,
     /// When what was restored had been saved, until the first tick.
-    restored: Option<Timestamp>,
+    pub(super) restored: Option<Timestamp>,
 }
 
 /// What became of a shard's part of a request.
@@ -66,15 +71,6 @@ pub(super) enum Admitted {
     Along,
     /// It belongs to a series beyond a limit; its series is now the overflow series.
     Folded,
-}
-
-/// What a shard hands over when it closes a tick.
-#[derive(Default)]
-pub(super) struct Closed {
-    pub(super) observations: Vec<Observation>,
-    pub(super) ended: Vec<SignalId>,
-    /// Series that left.
-    pub(super) gone: Vec<Arc<SeriesIdentity>>,
 }
 
 impl Shard {
@@ -242,86 +238,40 @@ impl Shard {
         self.spans.take()
     }
 
-    /// Takes in what was gathered of series that are here; gives back the rest.
+    /// Takes in the next of what was gathered, of series that are here; what is of others goes to `unknown`.
     pub(super) fn absorb(
         &mut self,
-        partials: Vec<SpanPartial>,
+        partials: &mut std::vec::IntoIter<SpanPartial>,
+        unknown: &mut Vec<SpanPartial>,
         now: Timestamp,
-    ) -> Vec<SpanPartial> {
-        let mut unknown = Vec::new();
-        for partial in partials {
+    ) -> ControlFlow<Vec<SpanPartial>> {
+        for partial in partials.by_ref().take(ABSORBED) {
             match self.series.get_mut(&partial.series) {
                 Some(series) => series.absorb(partial, now, &self.plan, &mut self.desk),
                 None => unknown.push(partial),
             }
         }
-        unknown
-    }
-
-    /// Closes the tick that ends at `boundary`, having taken in what was gathered of series that are
-    /// new; then lets go of what has been idle for too long. `listened`: for so long signals could have
-    /// been heard, if at all. `lived` says of a service until when it is known to have lived; see
-    /// [`SpanSeries::close`](crate::derive::SpanSeries::close).
-    pub(super) fn close(
-        &mut self,
-        boundary: Timestamp,
-        now: Timestamp,
-        newcomers: Vec<SpanPartial>,
-        listened: Option<Duration>,
-        lived: impl Fn(&str) -> Option<Timestamp>,
-    ) -> Closed {
-        for partial in newcomers {
-            if !self.series.contains_key(&partial.series) {
-                let series = Series::new(Arc::clone(&partial.identity), now, &self.plan);
-                self.insert(partial.series, series);
-            }
-            if let Some(series) = self.series.get_mut(&partial.series) {
-                series.absorb(partial, now, &self.plan, &mut self.desk);
-            }
-        }
-        if let Some(saved) = self.restored.take() {
-            self.forgive(saved, now);
-        }
-        let idle = self.plan.settings.idle();
-        let (mut gone, mut position) = (Vec::new(), 0);
-        while let Some((id, series)) = self.series.at_mut(position) {
-            series.close(id, boundary, listened, &lived, &self.plan, &mut self.desk);
-            if now.since(series.last_seen) > idle {
-                self.desk.ended.extend(series.signal_ids(id));
-                gone.push(id);
-            }
-            position += 1;
-        }
-        let gone = gone.into_iter().filter_map(|id| self.remove(id)).collect();
-        self.plan.common.tidy();
-        self.count_samples();
-        Closed {
-            observations: std::mem::take(&mut self.desk.observations),
-            ended: std::mem::take(&mut self.desk.ended),
-            gone,
+        match partials.len() {
+            0 => ControlFlow::Break(std::mem::take(unknown)),
+            _ => ControlFlow::Continue(()),
         }
     }
 
-    /// The time in which nobody could reach us does not count as silence of a series.
-    fn forgive(&mut self, saved: Timestamp, now: Timestamp) {
-        let downtime = now.since(saved);
-        if downtime > self.plan.settings.tick {
-            for series in self.series.values_mut() {
-                if series.last_seen <= saved {
-                    series.last_seen = series.last_seen.plus(downtime);
-                }
-            }
-        }
-    }
-
-    fn count_samples(&mut self) {
+    pub(super) fn count_samples(&mut self) {
         let samples = std::mem::take(&mut self.desk.samples);
         self.plan.telemetry.samples.inc_by(samples);
     }
 
-    /// About how much memory the series take, with what finds them.
-    pub(super) fn bytes(&self) -> usize {
-        self.series.values().map(Series::bytes).sum::<usize>() + self.around()
+    /// Adds to `sum` about how much memory the next series from `position` on take, and at last what finds
+    /// them.
+    pub(super) fn bytes(&self, position: &mut usize, sum: &mut usize) -> ControlFlow<usize> {
+        let next = self.series.from(*position).take(COUNTED);
+        *sum += next.map(Series::bytes).sum::<usize>();
+        *position += COUNTED;
+        if *position < self.series.len() {
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(*sum + self.around())
     }
 
     /// About how much memory what finds the series takes.

@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::pulse::watches_service;
 use super::watch::{Outcome, Watch};
 use crate::derive::Emitted;
+use crate::detect;
 use crate::model::{
     BaselineView, Judged, Measure, Observation, RuleId, Sample, SampleView, SeriesId,
     SeriesIdentity, SignalId, SignalKind, SignalMeta, Timestamp, Verdict,
@@ -92,7 +93,7 @@ impl Signal {
     pub(super) fn new(kind: SignalKind, owner: Owner<'_>, plan: &Plan) -> Self {
         let mut signal = Self {
             kind,
-            window: Window::new(plan.settings.window),
+            window: Window::brief(plan.settings.window),
             watches: Vec::new(),
             last: None,
             bands: VecDeque::new(),
@@ -101,23 +102,27 @@ impl Signal {
         signal
     }
 
-    /// Sets up a watch for each rule that matches.
+    /// Sets up a watch for each rule that matches, and the window as they need it.
     pub(super) fn watch(&mut self, owner: Owner<'_>, plan: &Plan) {
+        let spec = plan.settings.window;
+        let window = std::mem::replace(&mut self.window, Window::brief(spec));
         if !owner.judged {
+            self.window = window.refit(Window::brief(spec));
             return;
         }
         let meta = owner.meta(self.kind);
         let unit = meta.unit();
-        self.watches = (0..)
+        let rules = (0..)
             .zip(plan.rules.iter())
             .filter(|(_, rule)| rule.selector.matches(&meta))
             // A service that is silent is told once, and not once for each of its signals.
-            .filter(|(_, rule)| !watches_service(rule, meta.service()))
-            .filter_map(|(index, rule)| {
-                let window = plan.settings.window;
-                Watch::new(index, rule, self.kind, &unit, window, &self.window)
-            })
-            .collect();
+            .filter(|(_, rule)| !watches_service(rule, meta.service()));
+        let rules: Vec<_> = rules.collect();
+        self.window = window.refit(detect::window(spec, rules.iter().map(|(_, rule)| *rule)));
+        let watches = rules.into_iter().filter_map(|(index, rule)| {
+            Watch::new(index, rule, self.kind, &unit, spec, &self.window)
+        });
+        self.watches = watches.collect();
     }
 
     /// Takes in the newest sample: every watch judges it against the past, then it becomes part of it.
@@ -199,7 +204,7 @@ impl Signal {
     pub(super) fn samples(&self, from: Timestamp, to: Timestamp) -> Vec<SampleView> {
         let unjudged = self.window.len() - self.bands.len().min(self.window.len());
         self.window
-            .iter()
+            .shown()
             .enumerate()
             .filter(|(_, sample)| (from..=to).contains(&sample.time))
             .map(

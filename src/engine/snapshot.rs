@@ -22,7 +22,7 @@ use crate::model::{SeriesId, SeriesIdentity, SignalKind, Timestamp, Verdict};
 use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// A chunk is closed when it has grown beyond this, so it is at most one record longer: together some
 /// 4 MiB, a few milliseconds of a shard's time.
 const CHUNK_BYTES: usize = 3 << 20;
@@ -246,7 +246,7 @@ impl SignalRecord {
     fn restore(self, series: &Series, id: SeriesId, plan: &Plan) -> Signal {
         let mut signal = Signal {
             kind: self.kind,
-            window: self.window.refit(plan.settings.window),
+            window: self.window,
             watches: Vec::new(),
             last: self.last,
             bands: self.bands,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::census::Admission;
+use super::close::Closing;
 use super::handle::{Handle, Inner};
 use super::life::Lives;
 use super::pulse::{Beat, Pulses};
@@ -61,7 +62,8 @@ impl Handle {
             if part.is_empty() {
                 return Vec::new();
             }
-            let absorb = shard.run(move |shard| shard.absorb(part, now));
+            let (mut part, mut unknown) = (part.into_iter(), Vec::new());
+            let absorb = shard.work(move |shard| shard.absorb(&mut part, &mut unknown, now));
             absorb.await.unwrap_or_default()
         });
         let unknown: Vec<SpanPartial> = join_all(absorbed).await.into_iter().flatten().collect();
@@ -70,10 +72,9 @@ impl Handle {
         let (services, listened) = self.listen(&mut ticker.pulses, boundary);
         let closed = inner.shards.iter().zip(newcomers).map(|(shard, part)| {
             let lived = Arc::clone(&lived);
-            shard.run(move |shard| {
-                let lived = |service: &str| lived.get(service).copied();
-                shard.close(boundary, now, part, listened, lived)
-            })
+            let lived = move |service: &str| lived.get(service).copied();
+            let mut closing = Closing::new(boundary, now, part, listened, lived);
+            shard.work(move |shard| shard.close(&mut closing))
         });
         let (mut observations, mut ended) = (Vec::new(), Vec::new());
         for closed in join_all(closed).await.into_iter().flatten() {

@@ -23,7 +23,7 @@ const LEAST_SHARE: f64 = 0.02;
 /// A signal with its trend.
 pub(super) const EXAMINED: Make<Examined> = Make {
     // A trend takes some ten times as long as a view.
-    slice: 250,
+    work: 64,
     make: examined,
 };
 

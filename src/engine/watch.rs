@@ -51,7 +51,7 @@ impl Watch {
             rule: index,
             detector: detect::build_in(rule, kind, unit).ok()?,
             judges_value: true,
-            window: own.map(|own| Box::new(past.clone().refit(own))),
+            window: own.map(|own| Box::new(past.clone().refit(detect::window(own, [rule])))),
             hot: reported_after(rule),
         })
     }
@@ -154,7 +154,7 @@ impl Watch {
         }
         if let (Some(window), Some(own), Some(spec)) = (&mut self.window, own, rule.detector.window)
         {
-            **window = own.refit(spec);
+            **window = own.refit(detect::window(spec, [rule]));
         }
         self.hot = self.hot.max(hot.min(MAX_HOT));
     }

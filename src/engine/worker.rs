@@ -1,7 +1,9 @@
 //! A shard's thread and the mailbox in front of it; or, for replays, a shard that works on the thread of
 //! whoever asks.
 
+use std::collections::VecDeque;
 use std::io;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,12 +17,18 @@ use crate::telemetry::Telemetry;
 /// Something to do with a shard, on its thread. The answer travels in a channel of its own.
 pub(super) type Job = Box<dyn FnOnce(&mut Shard) + Send>;
 
+/// Something longer to do with a shard, in slices: it is called until it breaks.
+pub(super) type Work = Box<dyn FnMut(&mut Shard) -> ControlFlow<()> + Send>;
+
 pub(super) enum Message {
     Run(Job),
+    Work(Work),
     Stop,
 }
 
-/// The way to one shard. Jobs are done one after the other in the order in which they were sent.
+/// The way to one shard. Jobs are done one after the other in the order in which they were sent. Work in
+/// slices goes on beside them: after each job one slice of it is done, and all of it while no job waits, so
+/// that a job waits no longer for work than a slice takes, and work at most as many slices for jobs.
 #[derive(Clone)]
 pub(super) enum Mailbox {
     /// The shard has a thread.
@@ -99,17 +107,40 @@ impl InPlace {
 }
 
 fn run(mut shard: Shard, mut inbox: mpsc::Receiver<Message>, telemetry: &Telemetry) {
-    while let Some(Message::Run(job)) = inbox.blocking_recv() {
-        // After a panic the shard's state may be half changed, so it is not used again. Whoever waits
-        // for an answer learns of it by its channel, and whoever comes later by the mailbox.
-        if catch_unwind(AssertUnwindSafe(|| job(&mut shard))).is_err() {
-            telemetry.panics.inc();
-            let name = thread::current().name().unwrap_or_default().to_owned();
-            tracing::error!(
-                shard = name,
-                "a shard panicked; its series are lost until a restart"
-            );
-            return;
+    // After a panic the shard's state may be half changed, so it is not used again. Whoever waits for an
+    // answer learns of it by its channel, and whoever comes later by the mailbox.
+    if catch_unwind(AssertUnwindSafe(|| serve(&mut shard, &mut inbox))).is_err() {
+        telemetry.panics.inc();
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        tracing::error!(
+            shard = name,
+            "a shard panicked; its series are lost until a restart"
+        );
+    }
+}
+
+/// Does what comes until it is told to stop; what was begun before is brought to its end.
+fn serve(shard: &mut Shard, inbox: &mut mpsc::Receiver<Message>) {
+    let mut works: VecDeque<Work> = VecDeque::new();
+    let mut open = true;
+    while open || !works.is_empty() {
+        let message = match works.is_empty() {
+            true => inbox.blocking_recv(),
+            false if open => inbox.try_recv().ok(),
+            false => None,
+        };
+        match message {
+            Some(Message::Run(job)) => job(shard),
+            Some(Message::Work(work)) => works.push_back(work),
+            Some(Message::Stop) => open = false,
+            // Nobody is there who could ask for more.
+            None if works.is_empty() => return,
+            None => {}
+        }
+        if let Some(mut work) = works.pop_front()
+            && work(shard).is_continue()
+        {
+            works.push_back(work);
         }
     }
 }
@@ -140,6 +171,37 @@ impl Mailbox {
                 answer.await.map_err(|_| Gone)
             }
             Self::InPlace(shard) => shard.run(work),
+        }
+    }
+
+    /// Waits for room, then has work done slice by slice, until one breaks with the answer. If whoever asks
+    /// does not wait for it any more, it ends early.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        mut slice: impl FnMut(&mut Shard) -> ControlFlow<T> + Send + 'static,
+    ) -> Result<T, Gone> {
+        match self {
+            Self::Thread(sender) => {
+                let (reply, answer) = oneshot::channel();
+                let mut reply = Some(reply);
+                let work = move |shard: &mut Shard| {
+                    if reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
+                        return ControlFlow::Break(());
+                    }
+                    slice(shard).map_break(|done| {
+                        // Whoever asked may have gone just now.
+                        drop(reply.take().map(|reply| reply.send(done)));
+                    })
+                };
+                let work = Message::Work(Box::new(work));
+                sender.send(work).await.map_err(|_| Gone)?;
+                answer.await.map_err(|_| Gone)
+            }
+            Self::InPlace(shard) => loop {
+                if let ControlFlow::Break(done) = shard.run(&mut slice)? {
+                    return Ok(done);
+                }
+            },
         }
     }
 

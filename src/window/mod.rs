@@ -1,62 +1,100 @@
 //! The recent past of one signal: the last N samples, or those of the last D.
 //!
-//! In come samples in order of time; out go their mean and standard deviation in constant time, and
-//! exact quantiles when somebody looks. What always holds: every number equals what a fresh
-//! computation over the samples held would give (within rounding, which differences below 1e-150 count
-//! as), and is finite. It knows nothing of ticks, clocks, rules or detectors.
+//! In come samples in order of time; out go their mean and standard deviation, and exact quantiles when
+//! somebody looks. What always holds: every number equals what a fresh computation over the samples held
+//! would give (within rounding, which differences below 1e-150 count as), and is finite. It knows nothing of
+//! ticks, clocks, rules or detectors.
+//!
+//! An *exact* window holds every digit, and its mean and standard deviation take constant time: for
+//! detectors that judge by them. A *brief* one is for the rest, of which there are millions: values with
+//! many digits are rounded (see `values`), by less than a 16,000th of their distance from the sample
+//! before and mostly by a ten-millionth of it, and statistics are computed when somebody looks.
 
 mod moments;
 mod quantile;
+mod times;
+mod values;
 
-use std::collections::VecDeque;
 use std::mem::size_of;
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Sample, Timestamp, WindowSpec, WindowView};
 use moments::Moments;
 pub use quantile::{median, quantile_sorted};
+use times::Times;
+use values::Values;
 
-/// A sliding window over the samples of one signal. 16 bytes a sample and some 130 beside.
+/// A sliding window over the samples of one signal: some 120 bytes and at most 12 a sample; of samples at even
+/// distances none where values are equal, 1, 2 or 4 where they are decimals of few digits, else 8 in an exact
+/// window and 4 in a brief one, and less than one beside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Most samples it holds, at least 1.
     limit: u32,
     /// Age in nanoseconds at which samples leave; `None`: only their number counts.
-    age_nanos: Option<u64>,
-    samples: VecDeque<Sample>,
-    moments: Moments,
+    age_nanos: Option<NonZeroU64>,
+    times: Times,
+    values: Values,
+    /// The newest value, with all its digits.
+    newest: f64,
+    /// Only an exact window has them.
+    moments: Option<Box<Moments>>,
 }
 
 impl Window {
-    /// An empty window. A size of zero counts as one sample.
+    /// An empty window that is exact. A size of zero counts as one sample.
     pub fn new(spec: WindowSpec) -> Self {
+        Self {
+            moments: Some(Box::default()),
+            ..Self::brief(spec)
+        }
+    }
+
+    /// An empty window that is brief.
+    pub fn brief(spec: WindowSpec) -> Self {
         let (limit, age_nanos) = match spec {
             WindowSpec::Samples(limit) => (limit.clamp(1, WindowSpec::MAX_SAMPLES), None),
-            WindowSpec::Duration(age) => (
-                WindowSpec::MAX_SAMPLES,
-                Some(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX).max(1)),
-            ),
+            WindowSpec::Duration(age) => {
+                let nanos = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+                let nanos = NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN);
+                (WindowSpec::MAX_SAMPLES, Some(nanos))
+            }
         };
         Self {
             limit,
             age_nanos,
-            samples: VecDeque::new(),
-            moments: Moments::default(),
+            times: Times::default(),
+            values: Values::default(),
+            newest: 0.0,
+            moments: None,
         }
     }
 
-    /// This window if it is one of `spec`, else one of `spec` that holds the newest of its samples.
+    /// Whether it holds every digit.
+    pub fn is_exact(&self) -> bool {
+        self.moments.is_some()
+    }
+
+    /// This window if it is as the empty one `like`, else one like that which holds the newest of its
+    /// samples.
     #[must_use]
-    pub fn refit(self, spec: WindowSpec) -> Self {
-        let mut fresh = Self::new(spec);
+    pub fn refit(self, like: Self) -> Self {
         // What was read from a disk need not be what was written.
-        let sound = self.values().all(f64::is_finite) && self.samples.len() <= self.limit as usize;
-        if sound && (fresh.limit, fresh.age_nanos) == (self.limit, self.age_nanos) {
+        let sound = self.times.is_sound()
+            && self.values.is_sound(self.len())
+            && self.len() <= self.limit as usize
+            && self.newest.is_finite();
+        let spec = |window: &Self| (window.limit, window.age_nanos, window.is_exact());
+        if sound && spec(&like) == spec(&self) {
             return self;
         }
-        for sample in self.samples {
-            fresh.push(sample);
+        let mut fresh = like;
+        if sound {
+            for sample in self.iter() {
+                fresh.push(sample);
+            }
         }
         fresh
     }
@@ -68,54 +106,58 @@ impl Window {
             return;
         }
         self.expire(sample.time);
-        if self.samples.len() >= self.limit as usize {
+        if self.len() >= self.limit as usize {
             self.pop();
         }
-        if self.samples.len() == self.samples.capacity() {
-            // Doubling, but never beyond what the window may hold: most windows are 100 samples long
-            // and there are millions of them.
-            let room = self.limit as usize - self.samples.len();
-            self.samples
-                .reserve_exact(self.samples.len().max(4).min(room));
+        self.times.push(sample.time.as_nanos());
+        let exact = self.is_exact();
+        self.values.push(sample.value, self.newest, exact);
+        self.newest = sample.value;
+        if let Some(moments) = &mut self.moments {
+            moments.add(sample.value);
         }
-        self.samples.push_back(sample);
-        self.moments.add(sample.value);
-        if self.moments.is_stale(self.limit) {
-            self.moments = Moments::of(self.values());
-        }
+        self.freshen();
     }
 
     /// Lets the samples go that are too old at `now`, so that a sample after a gap is not compared
     /// with a past that the window no longer covers. Only windows of a duration know such samples.
     pub fn expire(&mut self, now: Timestamp) {
         let Some(age) = self.age_nanos else { return };
-        let before = self.samples.len();
+        let before = self.len();
         while self
-            .samples
-            .front()
-            .is_some_and(|oldest| now.since(oldest.time).as_nanos() >= u128::from(age))
+            .first()
+            .is_some_and(|oldest| now.since(oldest).as_nanos() >= u128::from(age.get()))
         {
             self.pop();
         }
-        if self.samples.len() != before && self.moments.is_stale(self.limit) {
-            self.moments = Moments::of(self.values());
+        if self.len() != before {
+            self.freshen();
         }
     }
 
     fn pop(&mut self) {
-        if let Some(oldest) = self.samples.pop_front() {
-            self.moments.remove(oldest.value);
+        self.times.pop();
+        if let (Some(oldest), Some(moments)) = (self.values.pop(), &mut self.moments) {
+            moments.remove(oldest);
+        }
+    }
+
+    fn freshen(&mut self) {
+        if let Some(moments) = &mut self.moments
+            && moments.is_stale(self.limit)
+        {
+            **moments = Moments::of(self.values.iter().map(|(value, _)| value));
         }
     }
 
     /// How many samples it holds.
     pub fn len(&self) -> usize {
-        self.samples.len()
+        self.times.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
+        self.len() == 0
     }
 
     /// Most samples it may hold.
@@ -123,38 +165,71 @@ impl Window {
         self.limit
     }
 
-    /// The samples, oldest first.
+    /// The samples as they are held, oldest first. O(n).
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Sample> + ExactSizeIterator + Clone {
-        self.samples.iter().copied()
+        let values = self.values.iter().map(|(value, _)| value);
+        self.beside_times(values)
     }
 
-    /// The newest sample.
+    /// The samples as they are to be shown: one that was rounded as the decimal with the fewest digits that
+    /// it can have been. O(n).
+    pub fn shown(&self) -> impl DoubleEndedIterator<Item = Sample> + ExactSizeIterator + Clone {
+        let mut samples = self.beside_times(self.shown_values());
+        if let Some(last) = samples.as_mut_slice().last_mut() {
+            last.value = self.newest;
+        }
+        samples
+    }
+
+    fn beside_times(&self, values: impl Iterator<Item = f64>) -> std::vec::IntoIter<Sample> {
+        let mut samples = Vec::with_capacity(self.len());
+        let pairs = self.times.iter().zip(values);
+        samples.extend(pairs.map(|(nanos, value)| Sample {
+            time: Timestamp::from_nanos(nanos),
+            value,
+        }));
+        samples.into_iter()
+    }
+
+    fn shown_values(&self) -> impl Iterator<Item = f64> {
+        let values = self.values.iter();
+        values.map(|(value, lost)| values::shortest(value, lost))
+    }
+
+    /// The time of the oldest sample.
+    pub fn first(&self) -> Option<Timestamp> {
+        self.times.first().map(Timestamp::from_nanos)
+    }
+
+    /// The newest sample, with all digits.
     pub fn last(&self) -> Option<Sample> {
-        self.samples.back().copied()
-    }
-
-    fn values(&self) -> impl Iterator<Item = f64> + Clone {
-        self.samples.iter().map(|sample| sample.value)
+        let time = Timestamp::from_nanos(self.times.last()?);
+        let value = self.newest;
+        Some(Sample { time, value })
     }
 
     /// Arithmetic mean and sample standard deviation (n - 1). Both are 0 without samples, the second
-    /// also with one, and exactly 0 where all samples are equal. O(1), but O(n) while the window holds
-    /// a value beyond ±1e150, whose square no double holds.
+    /// also with one, and exactly 0 where all samples are equal. O(1) where it is exact, O(n) where it is
+    /// brief or holds a value beyond ±1e150, whose square no double holds.
     pub fn mean_and_stddev(&self) -> (f64, f64) {
-        self.moments
-            .mean_and_stddev()
-            .unwrap_or_else(|| moments::scaled_mean_and_stddev(self.values()))
+        if let Some(moments) = &self.moments
+            && let Some(found) = moments.mean_and_stddev()
+        {
+            return found;
+        }
+        let values: Vec<f64> = self.values.iter().map(|(value, _)| value).collect();
+        mean_and_stddev(&values)
     }
 
-    /// Every statistic, exact. O(n log n).
+    /// Every statistic. O(n log n).
     pub fn view(&self) -> WindowView {
-        let mut sorted: Vec<f64> = self.values().collect();
+        let mut sorted: Vec<f64> = self.shown_values().collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let (mean, stddev) = self.mean_and_stddev();
         let at = |q| quantile_sorted(&sorted, q).unwrap_or(0.0);
         WindowView {
             size: self.limit,
-            count: u32::try_from(self.samples.len()).unwrap_or(u32::MAX),
+            count: u32::try_from(self.len()).unwrap_or(u32::MAX),
             mean,
             stddev,
             min: sorted.first().copied().unwrap_or(0.0),
@@ -166,10 +241,24 @@ impl Window {
         }
     }
 
+    /// Gives back what room it has to spare, since no more samples are awaited.
+    pub fn shrink(&mut self) {
+        self.times.shrink();
+        self.values.shrink();
+    }
+
     /// Memory it occupies.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.samples.capacity() * size_of::<Sample>()
+        let moments = self.moments.as_ref().map_or(0, |_| size_of::<Moments>());
+        size_of::<Self>() + self.times.heap() + self.values.heap() + moments
     }
+}
+
+fn mean_and_stddev(values: &[f64]) -> (f64, f64) {
+    let values = values.iter().copied();
+    Moments::of(values.clone())
+        .mean_and_stddev()
+        .unwrap_or_else(|| moments::scaled_mean_and_stddev(values))
 }
 
 #[cfg(test)]

@@ -108,8 +108,77 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
+/// Mean and standard deviation of a brief window are those of the values that it holds; these are the given
+/// ones but for a small share of each step.
+#[track_caller]
+fn check_brief(window: &Window, given: &[f64], before: Option<f64>) {
+    let held: Vec<f64> = window.iter().map(|s| s.value).collect();
+    assert_eq!(held.len(), given.len());
+    let mut before = before.unwrap_or(0.0);
+    for ((held, shown), given) in held.iter().zip(window.shown()).zip(given) {
+        let most = (given - before).abs() / 16_384.0;
+        assert!((held - given).abs() <= most, "{held} is not {given}");
+        assert!((shown.value - given).abs() <= 2.0 * most, "{}", shown.value);
+        before = *given;
+    }
+    let ((mean, stddev), (naive_mean, naive_stddev)) = (window.mean_and_stddev(), naive(&held));
+    let size = held.iter().fold(0.0f64, |max, v| max.max(v.abs()));
+    assert!((mean - naive_mean).abs() <= 1e-13 * size + 1e-9 * naive_stddev + 1e-150);
+    assert!((stddev - naive_stddev).abs() <= 1e-9 * naive_stddev + 2e-15 * size + 1e-150);
+    assert_eq!(window.last().map(|last| last.value), given.last().copied());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_brief_window_holds_what_it_was_given_but_for_the_last_digits(
+        values in prop::collection::vec(value(), 0..150),
+        size in 1..90u32,
+    ) {
+        let mut window = Window::brief(WindowSpec::Samples(size));
+        for (i, v) in values.iter().enumerate() {
+            window.push(sample(i as i64, *v));
+            let from = (i + 1).saturating_sub(size as usize);
+            let before = from.checked_sub(1).map(|before| values[before]);
+            check_brief(&window, &values[from..=i], before);
+        }
+        let again = window.clone().refit(Window::brief(WindowSpec::Samples(size)));
+        prop_assert_eq!(again, window);
+    }
+
+    #[test]
+    fn times_are_kept_whatever_they_are(
+        gaps in prop::collection::vec(
+            prop_oneof![
+                6 => Just(10i64), 3 => (0..5i64).prop_map(|n| 10 * n), 1 => 0..100i64,
+                1 => any::<i64>(), 1 => Just(i64::MAX),
+            ],
+            1..200,
+        ),
+        size in 1..40u32,
+    ) {
+        let mut window = Window::brief(WindowSpec::Samples(size));
+        let (mut now, mut times) = (0i64, Vec::new());
+        for gap in gaps {
+            now = now.wrapping_add(gap);
+            times.push(Timestamp::from_nanos(now));
+            window.push(Sample { time: Timestamp::from_nanos(now), value: 1.0 });
+            let from = times.len().saturating_sub(size as usize);
+            let held: Vec<Timestamp> = window.iter().map(|sample| sample.time).collect();
+            prop_assert_eq!(&held, &times[from..]);
+            prop_assert_eq!(window.first(), held.first().copied());
+            prop_assert_eq!(window.last().map(|last| last.time), held.last().copied());
+        }
+        // After so many even ones there is nothing of the others left.
+        for _ in 0..=size {
+            now = now.wrapping_add(10);
+            window.push(Sample { time: Timestamp::from_nanos(now), value: 1.0 });
+        }
+        prop_assert!(window.bytes() <= 160, "{}", window.bytes());
+        let again = window.clone().refit(Window::brief(WindowSpec::Samples(size)));
+        prop_assert_eq!(again, window);
+    }
 
     #[test]
     fn a_window_of_n_samples_equals_the_naive_computation(
@@ -232,10 +301,13 @@ fn another_size_keeps_the_newest_samples() {
         window.push(sample(i, i as f64));
     }
     check(
-        &window.clone().refit(WindowSpec::Samples(3)),
+        &window.clone().refit(Window::new(WindowSpec::Samples(3))),
         &[6.0, 7.0, 8.0],
     );
-    assert_eq!(window.clone().refit(WindowSpec::Samples(5)), window);
+    assert_eq!(
+        window.clone().refit(Window::new(WindowSpec::Samples(5))),
+        window
+    );
     assert_eq!(Window::new(WindowSpec::Samples(0)).limit(), 1);
     assert_eq!(
         Window::new(WindowSpec::Samples(u32::MAX)).limit(),
@@ -243,11 +315,95 @@ fn another_size_keeps_the_newest_samples() {
     );
 }
 
-#[test]
-fn a_full_window_takes_no_more_memory_than_its_samples() {
-    let mut window = Window::new(WindowSpec::Samples(100));
+/// Of so many samples at even distances, one value after the other.
+fn full(mut window: Window, value: impl Fn(i64) -> f64) -> Window {
     for i in 0..1000 {
-        window.push(sample(i, 1.0));
+        window.push(sample(10 * i, value(i)));
     }
-    assert!(window.bytes() < 100 * 16 + 160, "{}", window.bytes());
+    window
+}
+
+#[test]
+fn a_full_window_takes_as_little_memory_as_its_values_allow() {
+    let noisy = |i: i64| 100.0 + (i as f64 * 0.7).sin() * 2.0;
+    let size = WindowSpec::Samples(100);
+    for (most, window) in [
+        (160, full(Window::brief(size), |_| 0.1)),
+        (260, full(Window::brief(size), |i| (i * 37 % 101) as f64)),
+        (
+            260,
+            full(Window::brief(size), |i| (i * 37 % 101) as f64 / 10.0),
+        ),
+        (
+            360,
+            full(Window::brief(size), |i| 1e6 + (i * 3_701 % 9_973) as f64),
+        ),
+        (580, full(Window::brief(size), noisy)),
+        (1100, full(Window::new(size), noisy)),
+    ] {
+        assert!(window.bytes() <= most, "{} of {most}", window.bytes());
+        assert_eq!(window.len(), 100);
+    }
+    // However wild they are, and whenever they come.
+    let wild = |i: i64| (1 + i % 7) as f64 * 10f64.powi((i * 37 % 600) as i32 - 300);
+    let mut window = full(Window::new(size), wild);
+    for i in 0..200 {
+        window.push(sample(20_000 + i * i, wild(i)));
+    }
+    assert!(window.bytes() < 1500, "{}", window.bytes());
+}
+
+#[test]
+fn decimals_lose_no_digit_and_others_are_shown_as_they_were_meant() {
+    let mut window = Window::brief(WindowSpec::Samples(100));
+    let given: Vec<f64> = (0..100)
+        .map(|i| match i % 4 {
+            0 => 0.1,
+            1 => -273.15,
+            2 => f64::from(i),
+            _ => 1e6 + 0.25,
+        })
+        .collect();
+    for (i, value) in given.iter().enumerate() {
+        window.push(sample(i as i64, *value));
+    }
+    check(&window, &given);
+    // Among values of many digits there may be one of few.
+    let given: Vec<f64> = (0..100)
+        .map(|i| match i % 9 {
+            4 => 100.1,
+            _ => 100.0 + f64::from(i).sqrt(),
+        })
+        .collect();
+    for (i, value) in given.iter().enumerate() {
+        window.push(sample(i as i64, *value));
+    }
+    let shown: Vec<f64> = window.shown().map(|sample| sample.value).collect();
+    for (shown, given) in shown.iter().zip(&given) {
+        assert!((shown - given).abs() < 1e-6);
+        assert!(*given != 100.1 || *shown == 100.1, "{shown}");
+    }
+    assert_eq!(window.last().map(|last| last.value), Some(given[99]));
+    assert_eq!(shown[99], given[99]);
+}
+
+#[test]
+fn what_is_no_window_begins_anew() {
+    let empty = || Window::brief(WindowSpec::Samples(5));
+    let mut window = empty();
+    (0..9).for_each(|i| window.push(sample(i * i, i as f64 * 0.3)));
+    let bytes = postcard::to_allocvec(&window).unwrap();
+    for at in 0..bytes.len() {
+        for change in [1, 0x40, 0x80] {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= change;
+            if let Ok(read) = postcard::from_bytes::<Window>(&bytes) {
+                let mut read = read.refit(empty());
+                assert!(read.iter().all(|sample| sample.value.is_finite()));
+                (0..20).for_each(|i| read.push(sample(100 + i, 0.7 * i as f64)));
+                assert_eq!(read.len(), 5, "{at}");
+                assert_eq!(read.iter().count(), 5, "{at}");
+            }
+        }
+    }
 }

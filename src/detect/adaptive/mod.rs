@@ -42,6 +42,7 @@ pub(super) const KIND: Kind = Kind {
                   means the same on any noise. A jump does not teach; one that lasts becomes the new \
                   normal. Rates, error ratios and percentiles of few events are never more surprising than \
                   so few can be.",
+    by_window: false,
     build: |rule, kind| Ok(Box::new(Adaptive::new(rule, kind))),
 };
 

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::*;
 use crate::engine::plan::Plan;
@@ -41,13 +42,21 @@ fn typical(number: usize, kind: MetricKind) -> Arc<SeriesIdentity> {
 fn bytes_of_one(kind: MetricKind) -> usize {
     let plan = Plan::new(settings(1), [].into(), Telemetry::new()).unwrap();
     let mut shard = Shard::new(Arc::new(plan));
-    let empty = shard.bytes();
+    let bytes = |shard: &Shard| {
+        let (mut position, mut sum) = (0, 0);
+        loop {
+            if let ControlFlow::Break(all) = shard.bytes(&mut position, &mut sum) {
+                return all;
+            }
+        }
+    };
+    let empty = bytes(&shard);
     for number in 0..20_000 {
         let identity = typical(number, kind);
         let series = Series::new(Arc::clone(&identity), at(0), &shard.plan);
         shard.insert(identity.id(), series);
     }
-    (shard.bytes() + shard.plan.common.bytes() - empty) / 20_000
+    (bytes(&shard) + shard.plan.common.bytes() - empty) / 20_000
 }
 
 #[test]

@@ -31,6 +31,8 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const ACCEPTED: &str = "identity,gzip,zstd";
 /// Flag and length before a message.
 const PREFIX: usize = 5;
+/// The most bytes of a message for which room is made before they are here: more than most messages have.
+const AT_FIRST: usize = 128 << 10;
 
 /// Answers one call.
 pub(crate) async fn handle<B>(intake: Arc<Intake>, request: Request<B>) -> Response<Reply>
@@ -129,6 +131,7 @@ where
         intake,
         encoding,
         permit: intake.admission.enter(),
+        prefix: Vec::with_capacity(PREFIX),
         bytes: Vec::new(),
     };
     call.read(&mut body, deadline)
@@ -142,8 +145,7 @@ where
             }
             CallError::Stalled(Stalled::Gone) => Status::cancelled("the client is gone"),
         })?;
-    let compressed = call.bytes.first() == Some(&1);
-    call.bytes.drain(..PREFIX);
+    let compressed = call.prefix.first() == Some(&1);
     let received = Received {
         signal,
         format: Format::Protobuf,
@@ -181,7 +183,9 @@ struct Call<'i> {
     intake: &'i Intake,
     encoding: Option<Encoding>,
     permit: crate::ingest::admission::Permit,
-    /// Prefix and message.
+    /// Flag and length, as far as they are here.
+    prefix: Vec<u8>,
+    /// The message.
     bytes: Vec<u8>,
 }
 
@@ -197,26 +201,33 @@ impl Call<'_> {
             .await
             .map_err(CallError::Stalled)?
         {
-            body::append(&mut self.bytes, &data, usize::MAX, &mut self.permit)
-                .map_err(CallError::Refused)?;
-            if length.is_none() {
-                length = self.announced(limit)?;
+            let missing = PREFIX.saturating_sub(self.prefix.len());
+            let (prefix, data) = data.split_at(missing.min(data.len()));
+            self.prefix.extend_from_slice(prefix);
+            if length.is_none()
+                && let Some(announced) = self.announced(limit)?
+            {
+                length = Some(announced);
+                // What a client announces it has not sent yet: room is made for little of it at first.
+                self.bytes.reserve_exact(announced.min(AT_FIRST));
             }
+            body::append(&mut self.bytes, data, usize::MAX, &mut self.permit)
+                .map_err(CallError::Refused)?;
             // One frame beyond the message is the most that is ever held.
             if length.is_some_and(|length| self.bytes.len() > length) {
                 return Err(CallError::Second);
             }
         }
         match length {
-            _ if self.bytes.is_empty() => Err(CallError::Protocol("there is no message")),
+            _ if self.prefix.is_empty() => Err(CallError::Protocol("there is no message")),
             Some(length) if self.bytes.len() == length => Ok(()),
             _ => Err(CallError::Protocol("the message is cut short")),
         }
     }
 
-    /// Length of prefix and message, once the prefix is here. Nothing is set aside for it.
+    /// Length of the message, once the prefix is here.
     fn announced(&self, limit: usize) -> Result<Option<usize>, CallError> {
-        let Some((prefix, _)) = self.bytes.split_first_chunk::<PREFIX>() else {
+        let Some((prefix, _)) = self.prefix.split_first_chunk::<PREFIX>() else {
             return Ok(None);
         };
         let [flag, length @ ..] = *prefix;
@@ -234,7 +245,7 @@ impl Call<'_> {
         if length > limit {
             return Err(CallError::Refused(Refusal::TooLarge { limit }));
         }
-        Ok(Some(PREFIX + length))
+        Ok(Some(length))
     }
 }
 

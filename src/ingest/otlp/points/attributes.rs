@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Problem;
 use super::known::{Look, Print};
 use crate::ingest::otlp::schema::{RESOURCE, SCOPE};
-use crate::ingest::otlp::wire::{self, Value, WireError};
+use crate::ingest::otlp::wire::{self, WireError};
 use crate::model::{AttributeRef, AttributeValue, Attributes, Reject, Resource, Scope};
 
 /// Most attributes of a point or scope.
@@ -144,7 +145,7 @@ impl Set {
         let (key, any_value) = pair(key_value)?;
         // An empty key is ignored, whatever its value.
         if !key.is_empty() {
-            self.pairs.push((cut(key), attribute_value(any_value)?));
+            self.pairs.push((cut(key), attribute_value(&any_value)?));
         }
         Ok(())
     }
@@ -162,38 +163,74 @@ impl Set {
 }
 
 /// Key and `AnyValue` of a `KeyValue`.
-fn pair(key_value: &[u8]) -> Result<(&str, &[u8]), WireError> {
-    let (mut key, mut value) = ("", &[][..]);
+fn pair(key_value: &[u8]) -> Result<(&str, Cow<'_, [u8]>), WireError> {
+    let (mut key, mut value) = ("", Cow::Borrowed(&[][..]));
     for field in wire::fields(key_value) {
         match field? {
             (1, text) => key = text.text()?,
-            (2, any_value) => value = any_value.bytes()?,
+            (2, any_value) => merge(&mut value, any_value.bytes()?),
             _ => {}
         }
     }
     Ok((key, value))
 }
 
-/// The member of the oneof that is set: the last one.
-fn member(any_value: &[u8]) -> Result<Option<(u32, Value<'_>)>, WireError> {
-    let mut last = None;
+/// Adds another occurrence of one message: protobuf merges them, which is the same as to put their bytes
+/// one after the other.
+fn merge<'a>(message: &mut Cow<'a, [u8]>, again: &'a [u8]) {
+    if message.is_empty() {
+        *message = Cow::Borrowed(again);
+    } else {
+        message.to_mut().extend_from_slice(again);
+    }
+}
+
+/// The member of a oneof that is set.
+enum Member<'a> {
+    Text(&'a str),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Array(Cow<'a, [u8]>),
+    Map(Cow<'a, [u8]>),
+    Bytes(&'a [u8]),
+    None,
+}
+
+/// The member that is set: the last one.
+fn member(any_value: &[u8]) -> Result<Member<'_>, WireError> {
+    let mut last = Member::None;
     for field in wire::fields(any_value) {
-        match field? {
-            field @ (1..=7, _) => last = Some(field),
+        last = match (field?, last) {
+            ((1, value), _) => Member::Text(value.text()?),
+            ((2, value), _) => Member::Bool(value.number()? != 0),
+            ((3, value), _) => Member::Int(value.number()? as i64),
+            ((4, value), _) => Member::Double(value.double()?),
+            ((5, value), Member::Array(mut array)) => {
+                merge(&mut array, value.bytes()?);
+                Member::Array(array)
+            }
+            ((5, value), _) => Member::Array(Cow::Borrowed(value.bytes()?)),
+            ((6, value), Member::Map(mut map)) => {
+                merge(&mut map, value.bytes()?);
+                Member::Map(map)
+            }
+            ((6, value), _) => Member::Map(Cow::Borrowed(value.bytes()?)),
+            ((7, value), _) => Member::Bytes(value.bytes()?),
             // An index into a table that only profiles have: as if nothing were set.
-            (8, _) => last = None,
-            _ => {}
-        }
+            ((8, _), _) => Member::None,
+            (_, last) => last,
+        };
     }
     Ok(last)
 }
 
 fn attribute_value(any_value: &[u8]) -> Result<AttributeValue, WireError> {
     Ok(match member(any_value)? {
-        Some((1, value)) => AttributeValue::Str(cut(value.text()?)),
-        Some((2, value)) => AttributeValue::Bool(value.number()? != 0),
-        Some((3, value)) => AttributeValue::Int(value.number()? as i64),
-        Some((4, value)) => AttributeValue::Double(value.double()?),
+        Member::Text(text) => AttributeValue::Str(cut(text)),
+        Member::Bool(value) => AttributeValue::Bool(value),
+        Member::Int(number) => AttributeValue::Int(number),
+        Member::Double(number) => AttributeValue::Double(number),
         _ => {
             let mut json = Clipped::default();
             write_json(any_value, &mut json)?;
@@ -259,31 +296,25 @@ fn write_json(any_value: &[u8], out: &mut Clipped) -> Result<(), WireError> {
     // Writing to `Clipped` cannot fail.
     let ok = |_: fmt::Result| ();
     match member(any_value)? {
-        Some((1, value)) => write_text(value.text()?, out),
-        Some((2, value)) => out.push(if value.number()? != 0 {
-            "true"
-        } else {
-            "false"
-        }),
-        Some((3, value)) => ok(write!(out, "{}", value.number()? as i64)),
-        Some((4, value)) => match value.double()? {
-            number if number.is_finite() => ok(write!(out, "{number:?}")),
-            number => ok(write!(out, "\"{number}\"")),
-        },
-        Some((5, value)) => {
+        Member::Text(text) => write_text(text, out),
+        Member::Bool(value) => out.push(if value { "true" } else { "false" }),
+        Member::Int(number) => ok(write!(out, "{number}")),
+        Member::Double(number) if number.is_finite() => ok(write!(out, "{number:?}")),
+        Member::Double(number) => ok(write!(out, "\"{number}\"")),
+        Member::Array(array) => {
             out.push("[");
-            for (index, element) in wire::all(value.bytes()?, 1).enumerate() {
+            for (index, element) in wire::all(&array, 1).enumerate() {
                 out.push(if index > 0 { "," } else { "" });
                 write_json(element?, out)?;
             }
             out.push("]");
         }
-        Some((6, value)) => write_map(value.bytes()?, out)?,
-        Some((7, value)) => {
-            let encoded = Base64Display::new(value.bytes()?, &STANDARD);
+        Member::Map(map) => write_map(&map, out)?,
+        Member::Bytes(bytes) => {
+            let encoded = Base64Display::new(bytes, &STANDARD);
             ok(write!(out, "\"{encoded}\""));
         }
-        _ => out.push("null"),
+        Member::None => out.push("null"),
     }
     Ok(())
 }
@@ -301,7 +332,7 @@ fn write_map(list: &[u8], out: &mut Clipped) -> Result<(), WireError> {
     if wire::all(list, 1).nth(MAX_SORTED).is_some() {
         for key_value in wire::all(list, 1) {
             let (key, value) = pair(key_value?)?;
-            write_pair(key, value, out)?;
+            write_pair(key, &value, out)?;
         }
     } else {
         let mut pairs = Vec::new();
@@ -312,7 +343,7 @@ fn write_map(list: &[u8], out: &mut Clipped) -> Result<(), WireError> {
         pairs.sort_by_key(|(key, _)| *key);
         pairs.reverse();
         pairs.dedup_by_key(|(key, _)| *key);
-        for (key, value) in pairs.into_iter().rev() {
+        for (key, value) in pairs.iter().rev() {
             write_pair(key, value, out)?;
         }
     }

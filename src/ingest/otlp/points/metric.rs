@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::known::{Known, Look, Print};
 use super::point::Maker;
-use super::request::{self, Head, Request};
+use super::request::{Head, Request, check_attributes, position, range};
 use super::{Data, Problem, attributes, horizon, shown};
 use crate::ingest::otlp::schema::{METRIC, METRICS_REQUEST, RESOURCE_METRICS, SCOPE_METRICS};
 use crate::ingest::otlp::wire::{self, Reader, Value, WireError};
-use crate::model::{Batch, MetricKind, Reject, Resource, Scope, Temporality, Timestamp};
+use crate::model::{
+    Batch, Identity, MetricKind, MetricPoint, Names, Place, Reject, Rejections, Resource, Scope,
+    SeriesId, SeriesIdentity, Temporality, Timestamp,
+};
 
 /// Longest name of a metric, in bytes.
 const MAX_NAME: usize = 1024;
@@ -20,42 +23,114 @@ pub(crate) fn metrics(bytes: Vec<u8>, now: Timestamp, known: &Known) -> Result<B
         bytes: &bytes,
         horizon: horizon(now),
         look: known.look(),
-        batch: Batch::default(),
-        asked: false,
+        points: Vec::new(),
+        prints: Vec::new(),
+        rejections: Rejections::default(),
         origins: Vec::new(),
         metrics: Vec::new(),
     };
     reading.request()?;
     let Reading {
-        mut batch,
-        asked,
+        mut look,
+        points,
+        prints,
+        rejections,
         origins,
         metrics,
         ..
     } = reading;
-    if asked {
-        batch.senders = origins
-            .iter()
-            .map(|(resource, _)| Arc::clone(resource))
-            .collect();
-        batch.names = Some(Box::new(Request {
-            bytes,
-            origins,
-            metrics,
-        }));
+    let request = Request {
+        bytes,
+        origins,
+        metrics,
+    };
+    let mut batch = Batch {
+        points,
+        rejections,
+        ..Batch::default()
+    };
+    if find(&mut batch, &prints, &request, &mut look)? {
+        let senders = request.origins.iter();
+        batch.senders = senders.map(|(resource, _)| Arc::clone(resource)).collect();
+        batch.names = Some(Box::new(request));
     }
     Ok(batch)
 }
 
+/// Finds the series of all points by their prints, and makes the identities of those that are new. Says
+/// whether there are points that leave it to the request to say theirs.
+fn find(
+    batch: &mut Batch,
+    prints: &[Print],
+    request: &Request,
+    look: &mut Look<'_>,
+) -> Result<bool, WireError> {
+    // In a loop of its own: one search does not wait for another, so that several are on their way to
+    // memory at once.
+    let known: Vec<Option<SeriesId>> = prints.iter().map(|print| look.series(*print)).collect();
+    let (mut asked, mut refused) = (false, Vec::new());
+    // Several points of a new series in a row share it.
+    let mut fresh: Option<(Print, SeriesId, Arc<SeriesIdentity>)> = None;
+    let found = prints.iter().zip(known);
+    for (at, (point, (print, known))) in batch.points.iter_mut().zip(found).enumerate() {
+        if let Some(series) = known {
+            point.series = series;
+            asked = true;
+            continue;
+        }
+        let Identity::At(place) = point.identity else {
+            continue;
+        };
+        if fresh.as_ref().is_none_or(|(fresh, ..)| fresh != print) {
+            match identify(place, request) {
+                Ok(identity) => {
+                    let id = identity.id();
+                    look.note_series(*print, id);
+                    fresh = Some((*print, id, identity));
+                }
+                Err(Problem::Reject(reason)) => {
+                    let name = request.name(place).unwrap_or_default();
+                    let example = || format!("metric `{}`", shown(name));
+                    batch.rejections.add(reason, example);
+                    refused.push(at);
+                    continue;
+                }
+                Err(Problem::Wire(error)) => return Err(error),
+            }
+        }
+        if let Some((_, id, identity)) = &fresh {
+            point.series = *id;
+            point.identity = Identity::Here(Arc::clone(identity));
+        }
+    }
+    if !refused.is_empty() {
+        let (mut at, mut refused) = (0, refused.into_iter().peekable());
+        batch.points.retain(|_| {
+            let stays = refused.next_if_eq(&at).is_none();
+            at += 1;
+            stays
+        });
+    }
+    Ok(asked)
+}
+
+/// The identity of the series of a point, once its attributes are checked.
+fn identify(place: Place, request: &Request) -> Result<Arc<SeriesIdentity>, Problem> {
+    let (point, data) = request.point(place).ok_or(WireError::Truncated)?;
+    check_attributes(point, data)?;
+    Ok(request.identity(place).ok_or(WireError::Truncated)?)
+}
+
 /// A request while it is read.
-pub(super) struct Reading<'r, 'k> {
-    pub(super) bytes: &'r [u8],
+struct Reading<'r, 'k> {
+    bytes: &'r [u8],
     /// The latest time that is believed.
-    pub(super) horizon: u64,
-    pub(super) look: Look<'k>,
-    batch: Batch,
-    /// Whether a point leaves it to the request to say its identity.
-    pub(super) asked: bool,
+    horizon: u64,
+    look: Look<'k>,
+    points: Vec<MetricPoint>,
+    /// One for each point.
+    prints: Vec<Print>,
+    rejections: Rejections,
     origins: Vec<(Arc<Resource>, Arc<Scope>)>,
     metrics: Vec<Head>,
 }
@@ -186,7 +261,7 @@ impl<'r> Reading<'r, '_> {
             error.into_iter().chain(wire::all(piece, 1))
         });
         let example = || format!("metric `{}`", shown(&String::from_utf8_lossy(name)));
-        let mut maker = match self.maker(name, unit, data, kind, origin) {
+        let maker = match self.maker(name, unit, data, kind, origin) {
             Ok(maker) => maker,
             Err(reason) => {
                 let mut count = 0;
@@ -194,14 +269,19 @@ impl<'r> Reading<'r, '_> {
                     wire::check(point?, data.point(), 5)?;
                     count += 1;
                 }
-                self.batch.rejections.add_many(reason, count, example);
+                self.rejections.add_many(reason, count, example);
                 return Ok(());
             }
         };
         for point in points {
-            match maker.point(point?, self) {
-                Ok(point) => self.batch.points.push(point),
-                Err(Problem::Reject(reason)) => self.batch.rejections.add(reason, example),
+            let point = point?;
+            let start = position(self.bytes, point).unwrap_or(u32::MAX);
+            match maker.point(point, start, &self.look) {
+                Ok((print, point)) => {
+                    self.prints.push(print);
+                    self.points.push(point);
+                }
+                Err(Problem::Reject(reason)) => self.rejections.add(reason, example),
                 Err(Problem::Wire(error)) => return Err(error),
             }
         }
@@ -215,7 +295,7 @@ impl<'r> Reading<'r, '_> {
         data: Data,
         kind: Result<MetricKind, Reject>,
         origin: &mut Origin<'_>,
-    ) -> Result<Maker<'r>, Reject> {
+    ) -> Result<Maker, Reject> {
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(Reject::Name);
         }
@@ -235,7 +315,7 @@ impl<'r> Reading<'r, '_> {
             origins.len() as u32 - 1
         });
         // A request beyond 4 GiB is never read.
-        let range = |text| request::range(self.bytes, text).unwrap_or_default();
+        let range = |text| range(self.bytes, text).unwrap_or_default();
         self.metrics.push(Head {
             origin: position,
             name: range(name),
@@ -243,13 +323,13 @@ impl<'r> Reading<'r, '_> {
             data,
             kind,
         });
-        Ok(Maker::new(
-            printer.finish(),
-            self.metrics.len() as u32 - 1,
-            (Arc::clone(resource), Arc::clone(scope)),
-            (name, unit),
-            (data, kind),
-        ))
+        Ok(Maker {
+            print: printer.finish(),
+            metric: self.metrics.len() as u32 - 1,
+            data,
+            kind,
+            horizon: self.horizon,
+        })
     }
 }
 

@@ -1,42 +1,30 @@
-//! The points of one metric. The attributes of a point whose series was met before are not read, only
-//! their bytes hashed.
+//! The points of one metric. What a point says is read; whose attributes they are is found afterwards, by a
+//! hash of their bytes.
 
-use std::sync::Arc;
-
-use super::attributes;
 use super::known::{Look, Print};
-use super::metric::Reading;
-use super::request::{attributes_of, position};
+use super::request::check_attributes;
 use super::{Data, Problem, checked_time, exponential, histogram, summary};
-use crate::ingest::otlp::schema::{EXEMPLAR, HISTOGRAM_POINT, KEY_VALUE, NUMBER_POINT};
+use crate::ingest::otlp::schema::{EXEMPLAR, HISTOGRAM_POINT, NUMBER_POINT};
 use crate::ingest::otlp::wire::{self, Reader, Value, WireError};
 use crate::model::{
-    Exemplar, Identity, Instrument, MetricKind, MetricPoint, Place, PointData, Reject, Resource,
-    Scope, SeriesId, SeriesIdentity, Timestamp,
+    Exemplar, Identity, MetricKind, MetricPoint, Place, PointData, Reject, SeriesId, Timestamp,
 };
 
 /// The flag of a point that says: no value here, the series ends.
 const NO_RECORDED_VALUE: u64 = 1;
-/// Messages around a point, and around what is in it.
-const POINT: u32 = 5;
-const INNER: u32 = POINT + 1;
+/// Messages around a point.
+pub(super) const POINT: u32 = 5;
 
-/// Makes the points of one metric and finds their series.
-pub(super) struct Maker<'r> {
+/// What the points of one metric share.
+pub(super) struct Maker {
     /// Of everything but the points' attributes.
-    print: Print,
+    pub(super) print: Print,
     /// Position of the metric in the request.
-    metric: u32,
-    resource: Arc<Resource>,
-    scope: Arc<Scope>,
-    name: &'r [u8],
-    unit: &'r [u8],
-    data: Data,
-    kind: MetricKind,
-    /// Name and unit as identities have them, made for the first series that is new.
-    texts: Option<[Arc<str>; 2]>,
-    /// The last series that was new: several points of it in a row share it.
-    fresh: Option<(Print, SeriesId, Arc<SeriesIdentity>)>,
+    pub(super) metric: u32,
+    pub(super) data: Data,
+    pub(super) kind: MetricKind,
+    /// The latest time that is believed.
+    pub(super) horizon: u64,
 }
 
 /// What points of all kinds have in common, as they are read.
@@ -82,159 +70,90 @@ impl<'a> Regions<'a> {
         self.more.iter().for_each(|region| printer.add(region));
         printer.finish()
     }
-
-    fn check(&self) -> Result<(), WireError> {
-        for region in [self.first].iter().chain(&self.more) {
-            for attribute in wire::fields(region) {
-                let (_, attribute) = attribute?;
-                wire::check(attribute.bytes()?, &KEY_VALUE, INNER)?;
-            }
-        }
-        Ok(())
-    }
 }
 
-impl<'r> Maker<'r> {
-    pub(super) fn new(
-        print: Print,
-        metric: u32,
-        (resource, scope): (Arc<Resource>, Arc<Scope>),
-        (name, unit): (&'r [u8], &'r [u8]),
-        (data, kind): (Data, MetricKind),
-    ) -> Self {
-        Self {
-            print,
-            metric,
-            resource,
-            scope,
-            name,
-            unit,
-            data,
-            kind,
-            texts: None,
-            fresh: None,
-        }
-    }
-
-    /// Reads one point.
+impl Maker {
+    /// Reads one point, which begins at `start` in its request, all but which series it is of: that is to be
+    /// found by the print, and may still have to be checked.
     #[inline]
     pub(super) fn point(
-        &mut self,
-        bytes: &'r [u8],
-        reading: &mut Reading<'r, '_>,
-    ) -> Result<MetricPoint, Problem> {
+        &self,
+        bytes: &[u8],
+        start: u32,
+        look: &Look<'_>,
+    ) -> Result<(Print, MetricPoint), Problem> {
+        let kind = self.kind;
         match self.data {
             Data::Gauge | Data::Sum => {
                 let (common, value) = number_point(bytes)?;
-                let kind = self.kind;
-                self.finish(bytes, &common, reading, || number(value?, kind))
+                self.finish(bytes, start, common, look, || number(value?, kind))
             }
             Data::Histogram => {
                 let (common, read) = histogram_point(bytes)?;
-                self.finish(bytes, &common, reading, || {
+                self.finish(bytes, start, common, look, || {
                     Ok(PointData::Histogram(Box::new(read.finish()?)))
                 })
             }
-            Data::Exponential | Data::Summary => {
+            Data::Exponential => {
                 let common = other_point(bytes, self.data)?;
-                let data = self.data;
-                self.finish(bytes, &common, reading, || {
-                    Ok(if data == Data::Summary {
-                        PointData::Summary(Box::new(summary::read(bytes)?))
-                    } else {
-                        PointData::Exponential(Box::new(exponential::read(bytes)?))
-                    })
+                self.finish(bytes, start, common, look, || {
+                    Ok(PointData::Exponential(Box::new(exponential::read(bytes)?)))
+                })
+            }
+            Data::Summary => {
+                let common = other_point(bytes, self.data)?;
+                self.finish(bytes, start, common, look, || {
+                    Ok(PointData::Summary(Box::new(summary::read(bytes)?)))
                 })
             }
         }
     }
 
+    #[inline]
     fn finish(
-        &mut self,
-        bytes: &'r [u8],
-        common: &Common<'_>,
-        reading: &mut Reading<'r, '_>,
+        &self,
+        bytes: &[u8],
+        start: u32,
+        common: Common<'_>,
+        look: &Look<'_>,
         data: impl FnOnce() -> Result<PointData, Problem>,
-    ) -> Result<MetricPoint, Problem> {
-        let print = common.attributes.print(self.print, &reading.look);
-        // Before anything else, since a refusal for the attributes goes before others.
-        let known = reading.look.series(print);
-        let fresh = match known {
-            Some(_) => None,
-            None => Some(self.identify(bytes, print, &common.attributes)?),
-        };
-        let time = checked_time(common.time, reading.horizon)?;
-        if common.start > common.time {
-            return Err(Reject::StartAfterTime.into());
-        }
-        let data = if common.flags & NO_RECORDED_VALUE != 0 {
-            PointData::End
-        } else {
-            data()?
-        };
-        let (series, identity) = match (known, fresh) {
-            (_, Some((series, identity))) => {
-                // That of a point that is refused is not worth it.
-                reading.look.note_series(print, series);
-                (series, Identity::Here(identity))
-            }
-            (Some(series), None) => {
-                reading.asked = true;
-                (series, Identity::At(self.place(bytes, reading.bytes)))
-            }
-            (None, None) => return Err(Reject::Attributes.into()),
-        };
-        Ok(MetricPoint {
-            series,
-            identity,
+    ) -> Result<(Print, MetricPoint), Problem> {
+        let made = self.make(&common, data).map(|(time, data)| MetricPoint {
+            series: SeriesId(0),
+            identity: Identity::At(Place {
+                metric: self.metric,
+                start,
+                // A request beyond 4 GiB is never read.
+                length: bytes.len() as u32,
+            }),
             start: Timestamp::from_otlp(common.start),
             time,
             data,
             exemplar: common.exemplar.map(Box::new),
-        })
-    }
-
-    fn place(&self, point: &[u8], request: &[u8]) -> Place {
-        // A request beyond 4 GiB is never read.
-        Place {
-            metric: self.metric,
-            start: position(request, point).unwrap_or(u32::MAX),
-            length: point.len() as u32,
+        });
+        match made {
+            Ok(point) => Ok((common.attributes.print(self.print, look), point)),
+            Err(problem) => {
+                // A request is sound or not as a whole, and too many attributes go before other reasons.
+                check_attributes(bytes, self.data)?;
+                Err(problem)
+            }
         }
     }
 
-    /// Reads the attributes of a point, and makes the identity of its series.
-    fn identify(
-        &mut self,
-        point: &[u8],
-        print: Print,
-        attributes: &Regions<'_>,
-    ) -> Result<(SeriesId, Arc<SeriesIdentity>), Problem> {
-        if let Some((fresh, id, identity)) = &self.fresh
-            && *fresh == print
-        {
-            return Ok((*id, Arc::clone(identity)));
+    fn make(
+        &self,
+        common: &Common<'_>,
+        data: impl FnOnce() -> Result<PointData, Problem>,
+    ) -> Result<(Timestamp, PointData), Problem> {
+        let time = checked_time(common.time, self.horizon)?;
+        if common.start > common.time {
+            return Err(Reject::StartAfterTime.into());
         }
-        attributes.check()?;
-        let attributes = attributes_of(point, self.data)?;
-        let [metric, unit] = self.texts.get_or_insert_with(|| {
-            // Both were checked.
-            let [name, unit] = [self.name, self.unit].map(String::from_utf8_lossy);
-            [(&*name).into(), attributes::cut(&unit).into()]
-        });
-        let identity = Arc::new(SeriesIdentity {
-            resource: Arc::clone(&self.resource),
-            instrument: Arc::new(Instrument {
-                scope: Arc::clone(&self.scope),
-                metric: Arc::clone(metric),
-                unit: Arc::clone(unit),
-                kind: self.kind,
-            }),
-            attributes,
-        });
-        let id = identity.id();
-        self.fresh = Some((print, id, Arc::clone(&identity)));
-        Ok((id, identity))
+        if common.flags & NO_RECORDED_VALUE != 0 {
+            return Ok((time, PointData::End));
+        }
+        Ok((time, data()?))
     }
 }
 
@@ -321,7 +240,7 @@ fn other_point(bytes: &[u8], data: Data) -> Result<Common<'_>, WireError> {
 impl Common<'_> {
     /// Takes in an exemplar.
     fn show(&mut self, exemplar: &[u8]) -> Result<(), WireError> {
-        wire::check(exemplar, &EXEMPLAR, INNER)?;
+        wire::check(exemplar, &EXEMPLAR, POINT + 1)?;
         self.exemplar = larger(self.exemplar, read_exemplar(exemplar)?);
         Ok(())
     }

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::attributes::{self, MAX_ATTRIBUTES, Set};
+use super::point::POINT;
 use super::{Data, Problem};
+use crate::ingest::otlp::schema::KEY_VALUE;
 use crate::ingest::otlp::wire;
 use crate::model::{
-    Attributes, Instrument, MetricKind, Names, Place, Resource, Scope, SeriesIdentity,
+    Attributes, Instrument, MetricKind, Names, Place, Reject, Resource, Scope, SeriesIdentity,
 };
 
 /// The bytes of a request and where in them its metrics are.
@@ -30,22 +32,37 @@ pub(super) struct Head {
     pub(super) kind: MetricKind,
 }
 
+impl Request {
+    /// The bytes of the point at `place`, and what kind of data it is.
+    pub(super) fn point(&self, place: Place) -> Option<(&[u8], Data)> {
+        let head = self.metrics.get(place.metric as usize)?;
+        let rest = self.bytes.get(place.start as usize..)?;
+        Some((rest.get(..place.length as usize)?, head.data))
+    }
+
+    /// The name of the metric of the point at `place`.
+    pub(super) fn name(&self, place: Place) -> Option<&str> {
+        self.text(&self.metrics.get(place.metric as usize)?.name)
+    }
+
+    fn text(&self, range: &Range<u32>) -> Option<&str> {
+        let bytes = self.bytes.get(range.start as usize..range.end as usize)?;
+        std::str::from_utf8(bytes).ok()
+    }
+}
+
 impl Names for Request {
     fn identity(&self, place: Place) -> Option<Arc<SeriesIdentity>> {
         let head = self.metrics.get(place.metric as usize)?;
         let (resource, scope) = self.origins.get(head.origin as usize)?;
-        let text = |range: &Range<u32>| {
-            let bytes = self.bytes.get(range.start as usize..range.end as usize)?;
-            std::str::from_utf8(bytes).ok()
-        };
-        let rest = self.bytes.get(place.start as usize..)?;
-        let attributes = attributes_of(rest.get(..place.length as usize)?, head.data).ok()?;
+        let (point, data) = self.point(place)?;
+        let attributes = attributes_of(point, data).ok()?;
         Some(Arc::new(SeriesIdentity {
             resource: Arc::clone(resource),
             instrument: Arc::new(Instrument {
                 scope: Arc::clone(scope),
-                metric: text(&head.name)?.into(),
-                unit: attributes::cut(text(&head.unit)?).into(),
+                metric: self.text(&head.name)?.into(),
+                unit: attributes::cut(self.text(&head.unit)?).into(),
                 kind: head.kind,
             }),
             attributes,
@@ -69,12 +86,25 @@ impl std::fmt::Debug for Request {
 }
 
 /// The attributes of a point, whose bytes were checked.
-pub(super) fn attributes_of(point: &[u8], data: Data) -> Result<Attributes, Problem> {
+fn attributes_of(point: &[u8], data: Data) -> Result<Attributes, Problem> {
     let mut set = Set::new(MAX_ATTRIBUTES);
     for attribute in wire::all(point, data.layout().attributes) {
         set.add(attribute?)?;
     }
     Ok(set.finish()?)
+}
+
+/// Checks the attributes of a point: that they can be read, and that there are not too many.
+pub(super) fn check_attributes(point: &[u8], data: Data) -> Result<(), Problem> {
+    let mut count = 0;
+    for attribute in wire::all(point, data.layout().attributes) {
+        wire::check(attribute?, &KEY_VALUE, POINT + 1)?;
+        count += 1;
+    }
+    if count > MAX_ATTRIBUTES {
+        return Err(Reject::Attributes.into());
+    }
+    Ok(())
 }
 
 /// Where `part` begins in `whole`, of which it is a part; `None` if that is beyond 4 GiB.

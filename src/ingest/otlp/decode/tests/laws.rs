@@ -312,6 +312,18 @@ fn traces_request() -> impl Strategy<Value = ExportTraceServiceRequest> {
     vec(envelope, 0..3).prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
 }
 
+/// A request with one envelope: all of these, one after the other, once or twice.
+fn merged(envelopes: impl Iterator<Item = Vec<u8>>, twice: bool) -> Vec<u8> {
+    let mut inside: Vec<u8> = envelopes.flatten().collect();
+    if twice {
+        inside.extend_from_within(..);
+    }
+    let mut bytes = vec![0x0a];
+    prost::encoding::encode_varint(inside.len() as u64, &mut bytes);
+    bytes.extend(inside);
+    bytes
+}
+
 /// All that a batch says, wherever it says it.
 fn told(batch: &Batch) -> String {
     let mut told = format!("{:?} {:?}\n", batch.spans, batch.rejections);
@@ -398,6 +410,39 @@ proptest! {
             let known = decoder.metrics(Format::Protobuf, &bytes, NOW).unwrap();
             prop_assert_eq!(told(&known), told(&fresh));
         }
+    }
+
+    /// However strangely a request is put into bytes, it means what the generated types read in it: written
+    /// anew by them, it gives the same batch.
+    #[test]
+    fn damaged_metrics_mean_what_prost_reads(
+        bytes in metrics_request().prop_flat_map(|request| damaged(request.encode_to_vec()))
+    ) {
+        if let Ok(request) = ExportMetricsServiceRequest::decode(&*bytes) {
+            let ours = decode_metrics(Format::Protobuf, &bytes, NOW).unwrap();
+            let anew = decode_metrics(Format::Protobuf, &request.encode_to_vec(), NOW).unwrap();
+            prop_assert_eq!(told(&ours), told(&anew));
+        }
+    }
+
+    /// One envelope that has everything several times, as protobuf allows it.
+    #[test]
+    fn repeated_messages_are_merged(
+        metrics in metrics_request(), traces in traces_request(), twice in any::<bool>()
+    ) {
+        let envelopes = metrics.resource_metrics.iter().map(prost::Message::encode_to_vec);
+        let bytes = merged(envelopes, twice);
+        let request = ExportMetricsServiceRequest::decode(&*bytes).unwrap();
+        let ours = decode_metrics(Format::Protobuf, &bytes, NOW).unwrap();
+        let anew = decode_metrics(Format::Protobuf, &request.encode_to_vec(), NOW).unwrap();
+        prop_assert_eq!(told(&ours), told(&anew));
+
+        let envelopes = traces.resource_spans.iter().map(prost::Message::encode_to_vec);
+        let bytes = merged(envelopes, twice);
+        let request = ExportTraceServiceRequest::decode(&*bytes).unwrap();
+        let ours = decode_traces(Format::Protobuf, &bytes, NOW).unwrap();
+        let anew = decode_traces(Format::Protobuf, &request.encode_to_vec(), NOW).unwrap();
+        prop_assert_eq!(told(&ours), told(&anew));
     }
 
     /// Strictness is prost's: whatever it refuses is refused here, and nothing else.

@@ -1,0 +1,146 @@
+//! Closing a tick of one shard, in slices: between two of them the shard goes on with its data.
+//!
+//! What comes out does not depend on how the work is sliced. A point that is applied between two slices
+//! counts in the tick if its series is still to come, and else as one that came after the tick: as it
+//! would have had it come so much earlier or later.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::series::Series;
+use super::shard::Shard;
+use crate::derive::SpanPartial;
+use crate::model::{Observation, SeriesIdentity, SignalId, Timestamp};
+
+/// Units of work in one slice: a few tenths of a millisecond. Tests see many slices, however small they are.
+const SLICE: u64 = if cfg!(test) { 5 } else { 256 };
+/// Units of work that a sample costs beside its series: a detector looks at it.
+const SAMPLE: u64 = 3;
+
+/// What a shard hands over when it closes a tick.
+#[derive(Default)]
+pub(super) struct Closed {
+    pub(super) observations: Vec<Observation>,
+    pub(super) ended: Vec<SignalId>,
+    /// Series that left.
+    pub(super) gone: Vec<Arc<SeriesIdentity>>,
+}
+
+/// A tick that is being closed.
+pub(super) struct Closing<L> {
+    /// When it ends, and the present time.
+    boundary: Timestamp,
+    now: Timestamp,
+    /// For so long signals could have been heard, if at all.
+    listened: Option<Duration>,
+    /// Until when a service is known to have lived; see
+    /// [`SpanSeries::close`](crate::derive::SpanSeries::close).
+    lived: L,
+    /// What was gathered of series that are new.
+    newcomers: std::vec::IntoIter<SpanPartial>,
+    /// Where the series lies that is closed next.
+    position: usize,
+    /// Of series that were last seen by the first: add the second.
+    forgiven: Option<(Timestamp, Duration)>,
+    gone: Vec<Arc<SeriesIdentity>>,
+}
+
+impl<L: Fn(&str) -> Option<Timestamp>> Closing<L> {
+    /// The tick that ends at `boundary`, closed at `now`.
+    pub(super) fn new(
+        boundary: Timestamp,
+        now: Timestamp,
+        newcomers: Vec<SpanPartial>,
+        listened: Option<Duration>,
+        lived: L,
+    ) -> Self {
+        Self {
+            boundary,
+            now,
+            listened,
+            lived,
+            newcomers: newcomers.into_iter(),
+            position: 0,
+            forgiven: None,
+            gone: Vec::new(),
+        }
+    }
+}
+
+impl Shard {
+    /// Does the next slice of closing a tick: takes in what was gathered of series that are new, then
+    /// closes one series after the other and lets go of those that have been idle for too long.
+    pub(super) fn close<L>(&mut self, closing: &mut Closing<L>) -> ControlFlow<Closed>
+    where
+        L: Fn(&str) -> Option<Timestamp>,
+    {
+        let begun = self.desk.samples;
+        for done in 0.. {
+            let samples = self.desk.samples - begun;
+            if done + SAMPLE * samples >= SLICE {
+                self.count_samples();
+                return ControlFlow::Continue(());
+            }
+            match closing.newcomers.next() {
+                Some(partial) => self.welcome(partial, closing.now),
+                None => break,
+            }
+        }
+        if let Some(saved) = self.restored.take() {
+            // The time in which nobody could reach us does not count as silence of a series.
+            let downtime = closing.now.since(saved);
+            closing.forgiven = (downtime > self.plan.settings.tick).then_some((saved, downtime));
+        }
+        let idle = self.plan.settings.idle();
+        let mut is_last = true;
+        for done in 0.. {
+            let samples = self.desk.samples - begun;
+            if done + SAMPLE * samples >= SLICE {
+                is_last = false;
+                break;
+            }
+            let Some((id, series)) = self.series.at_mut(closing.position) else {
+                break;
+            };
+            if let Some((saved, downtime)) = closing.forgiven
+                && series.last_seen <= saved
+            {
+                series.last_seen = series.last_seen.plus(downtime);
+            }
+            let Closing {
+                boundary, listened, ..
+            } = *closing;
+            let lived = &closing.lived;
+            series.close(id, boundary, listened, lived, &self.plan, &mut self.desk);
+            if closing.now.since(series.last_seen) > idle {
+                self.desk.ended.extend(series.signal_ids(id));
+                // Another one takes its place.
+                closing.gone.extend(self.remove(id));
+            } else {
+                closing.position += 1;
+            }
+        }
+        self.count_samples();
+        if !is_last {
+            return ControlFlow::Continue(());
+        }
+        self.plan.common.tidy();
+        ControlFlow::Break(Closed {
+            observations: std::mem::take(&mut self.desk.observations),
+            ended: std::mem::take(&mut self.desk.ended),
+            gone: std::mem::take(&mut closing.gone),
+        })
+    }
+
+    /// Takes in what was gathered of a series that was new to the engine.
+    fn welcome(&mut self, partial: SpanPartial, now: Timestamp) {
+        if !self.series.contains_key(&partial.series) {
+            let series = Series::new(Arc::clone(&partial.identity), now, &self.plan);
+            self.insert(partial.series, series);
+        }
+        if let Some(series) = self.series.get_mut(&partial.series) {
+            series.absorb(partial, now, &self.plan, &mut self.desk);
+        }
+    }
+}

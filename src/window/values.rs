@@ -1,0 +1,485 @@
+//! Values in the order they came, in as few bytes as keep them.
+//!
+//! They lie in blocks of up to [`FULL`] values, each behind a head with the form of the block and a base:
+//! values that equal the base take nothing, decimals with few digits one, two or four bytes each as whole
+//! multiples of a power of ten beside it, and others a single-precision number, their distance from it. The
+//! last form rounds: to 24 bits of the distance from a value that was there a few samples ago, so the digits
+//! that are lost are those of the deviation and not of the level. Where that would be coarser than a share of
+//! [`COARSEST`] of the last step, a new block begins, with the value itself for its base. Values that may not
+//! be rounded are kept in whole instead.
+
+use serde::{Deserialize, Serialize};
+
+/// Form, number of values, base.
+const HEAD: usize = 10;
+/// Most values of a block, but for those that are all equal.
+const FULL: u8 = 64;
+/// A value is rounded by at most this share of its distance from the value before it.
+const COARSEST: f64 = 1.0 / 16_384.0;
+/// A value so many times as large as the second one is no base for it …
+const LARGEST_BASE: f64 = 1024.0;
+/// … nor one that is so many times as far from it as the base before.
+const FAR: f64 = 16.0;
+/// So many bytes, and a 64th of all, may lie idle at the front.
+const SPARE: usize = 12;
+/// Powers of ten by which decimals are told.
+const TENS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
+/// Whole numbers up to here are doubles.
+const WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// A queue of finite values.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Values {
+    bytes: Vec<u8>,
+    /// Bytes at the front that are past.
+    skip: u32,
+    /// Where the newest block begins.
+    open: u32,
+}
+
+/// How the values of a block are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// All are the base.
+    Equal,
+    /// `(base + n) / 10^digits`, `n` in so many bytes.
+    Decimal { width: u8, digits: u8 },
+    /// `base + n` in single precision.
+    Offset,
+    /// As they are.
+    Raw,
+}
+
+impl Form {
+    fn to_byte(self) -> u8 {
+        match self {
+            Self::Equal => 0,
+            Self::Decimal { width, digits } => 1 | width << 2 | digits << 5,
+            Self::Offset => 2,
+            Self::Raw => 3,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        let (width, digits) = (byte >> 2 & 7, byte >> 5);
+        match byte & 3 {
+            0 if byte == 0 => Some(Self::Equal),
+            1 if matches!(width, 1 | 2 | 4) && usize::from(digits) < TENS.len() => {
+                Some(Self::Decimal { width, digits })
+            }
+            2 if byte == 2 => Some(Self::Offset),
+            3 if byte == 3 => Some(Self::Raw),
+            _ => None,
+        }
+    }
+
+    fn width(self) -> usize {
+        match self {
+            Self::Equal => 0,
+            Self::Decimal { width, .. } => usize::from(width),
+            Self::Offset => 4,
+            Self::Raw => 8,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    form: Form,
+    count: u8,
+    /// A double's bits, or a whole number.
+    base: u64,
+}
+
+impl Head {
+    fn of(value: f64) -> Self {
+        Self {
+            form: Form::Equal,
+            count: 1,
+            base: value.to_bits(),
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (&[form, count, ref base @ ..], _) = bytes.split_first_chunk::<HEAD>()?;
+        Some(Self {
+            form: Form::from_byte(form)?,
+            count,
+            base: u64::from_le_bytes(*base.first_chunk()?),
+        })
+    }
+
+    fn bytes(self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        let (marks, base) = bytes.split_at_mut(2);
+        marks.copy_from_slice(&[self.form.to_byte(), self.count]);
+        base.copy_from_slice(&self.base.to_le_bytes());
+        bytes
+    }
+
+    /// Bytes of the block.
+    fn len(self) -> usize {
+        HEAD + self.form.width() * usize::from(self.count)
+    }
+
+    /// Reads one value, of which `payload` has the bytes, and by how much it may have been rounded.
+    fn decode(self, payload: &[u8]) -> (f64, f64) {
+        let base = f64::from_bits(self.base);
+        match self.form {
+            Form::Equal => (base, 0.0),
+            Form::Decimal { digits, .. } => {
+                let whole = (self.base as i64).wrapping_add(read_whole(payload));
+                (decimal(whole, digits), 0.0)
+            }
+            Form::Offset => {
+                let bytes = payload.first_chunk().copied().unwrap_or_default();
+                let offset = f64::from(f32::from_le_bytes(bytes));
+                (base + offset, offset.abs() * 2f64.powi(-24))
+            }
+            Form::Raw => {
+                let bytes = payload.first_chunk().copied().unwrap_or_default();
+                (f64::from_le_bytes(bytes), 0.0)
+            }
+        }
+    }
+}
+
+fn decimal(whole: i64, digits: u8) -> f64 {
+    match TENS.get(usize::from(digits)) {
+        None | Some(1.0) => whole as f64,
+        Some(tens) => whole as f64 / tens,
+    }
+}
+
+/// The whole number of which `value` is that multiple of a power of ten, exactly.
+fn whole(value: f64, digits: u8) -> Option<i64> {
+    let scaled = (value * TENS.get(usize::from(digits))?).round();
+    let found = (scaled.abs() <= WHOLE).then_some(scaled as i64)?;
+    (decimal(found, digits).to_bits() == value.to_bits()).then_some(found)
+}
+
+/// A whole number of one, two or four bytes.
+fn read_whole(bytes: &[u8]) -> i64 {
+    match *bytes {
+        [a] => i64::from(i8::from_le_bytes([a])),
+        [a, b] => i64::from(i16::from_le_bytes([a, b])),
+        [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
+        _ => 0,
+    }
+}
+
+/// The fewest bytes that hold `number`.
+fn width_of(number: i64) -> Option<u8> {
+    if i8::try_from(number).is_ok() {
+        Some(1)
+    } else if i16::try_from(number).is_ok() {
+        Some(2)
+    } else {
+        i32::try_from(number).is_ok().then_some(4)
+    }
+}
+
+impl Values {
+    fn head(&self, at: usize) -> Option<Head> {
+        Head::read(self.bytes.get(at..)?)
+    }
+
+    fn set_head(&mut self, at: usize, head: Head) {
+        if let Some(place) = self.bytes.get_mut(at..at + HEAD) {
+            place.copy_from_slice(&head.bytes());
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            // There are millions of windows: no room to spare.
+            let more = bytes.len().max(self.bytes.len() / 16).max(16);
+            self.bytes.reserve_exact(more);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes in a value that is finite; the one before was `newest`. `exact`: it must not be rounded.
+    pub(super) fn push(&mut self, value: f64, newest: f64, exact: bool) {
+        let at = self.open as usize;
+        let taken = self
+            .head(at)
+            .is_some_and(|head| self.extend(at, head, value, newest, exact));
+        if !taken {
+            self.begin(value);
+        }
+    }
+
+    fn begin(&mut self, value: f64) {
+        self.open = self.bytes.len() as u32;
+        self.append(&Head::of(value).bytes());
+    }
+
+    /// Puts `value` into the newest block; whether it fits.
+    fn extend(&mut self, at: usize, head: Head, value: f64, newest: f64, exact: bool) -> bool {
+        let more = Head {
+            count: head.count.saturating_add(1),
+            ..head
+        };
+        match head.form {
+            Form::Equal => {
+                if head.base == value.to_bits() {
+                    self.set_head(at, more);
+                    return head.count < u8::MAX;
+                }
+                head.count < FULL && self.differ(at, head, value, exact)
+            }
+            _ if head.count >= FULL => false,
+            Form::Decimal { width, digits } => {
+                let base = head.base as i64;
+                let same = whole(value, digits).map(|whole| whole.saturating_sub(base));
+                match same.map(|offset| (offset, width_of(offset))) {
+                    Some((offset, Some(needed))) if needed <= width => {
+                        self.set_head(at, more);
+                        let bytes = offset.to_le_bytes();
+                        self.append(bytes.get(..usize::from(width)).unwrap_or_default());
+                        true
+                    }
+                    _ => self.rewrite(at, head, digits, value),
+                }
+            }
+            Form::Offset => {
+                let base = f64::from_bits(head.base);
+                let offset = (value - base) as f32;
+                let lost = (base + f64::from(offset) - value).abs();
+                let good = offset.is_finite() && lost <= COARSEST * (value - newest).abs();
+                if good {
+                    self.set_head(at, more);
+                    self.append(&offset.to_le_bytes());
+                }
+                good
+            }
+            Form::Raw => {
+                self.set_head(at, more);
+                self.append(&value.to_le_bytes());
+                true
+            }
+        }
+    }
+
+    /// Gives the block of equal values another form, in which `value` fits too.
+    fn differ(&mut self, at: usize, head: Head, value: f64, exact: bool) -> bool {
+        let base = f64::from_bits(head.base);
+        let digits = (0..TENS.len() as u8).find_map(|digits| Some((digits, whole(base, digits)?)));
+        if let Some((digits, whole)) = digits {
+            let form = Form::Decimal { width: 0, digits };
+            let decimals = Head {
+                form,
+                base: whole as u64,
+                ..head
+            };
+            if self.rewrite(at, decimals, digits, value) {
+                return true;
+            }
+        }
+        let count = usize::from(head.count);
+        let more = head.count + 1;
+        if exact {
+            self.set_head(
+                at,
+                Head {
+                    form: Form::Raw,
+                    count: more,
+                    base: 0,
+                },
+            );
+            for _ in 0..count {
+                self.append(&base.to_le_bytes());
+            }
+            self.append(&value.to_le_bytes());
+            return true;
+        }
+        let offset = (value - base) as f32;
+        let lost = (base + f64::from(offset) - value).abs();
+        let far = (value - base).abs();
+        let before = self.base_before(at);
+        let known = before.is_some_and(|before| far > FAR * (value - before).abs());
+        if known || far > LARGEST_BASE * value.abs() || !offset.is_finite() || lost > COARSEST * far
+        {
+            return false;
+        }
+        self.set_head(
+            at,
+            Head {
+                form: Form::Offset,
+                count: more,
+                ..head
+            },
+        );
+        for _ in 0..count {
+            self.append(&0f32.to_le_bytes());
+        }
+        self.append(&offset.to_le_bytes());
+        true
+    }
+
+    /// The base of the block before the one at `at`.
+    fn base_before(&self, at: usize) -> Option<f64> {
+        let before = self.heads().take_while(|(start, _)| *start < at).last();
+        let (_, head) = before?;
+        Some(match head.form {
+            Form::Decimal { digits, .. } => decimal(head.base as i64, digits),
+            Form::Equal | Form::Offset => f64::from_bits(head.base),
+            Form::Raw => return None,
+        })
+    }
+
+    /// Writes the newest block, which is of decimals of some digits, anew with as many digits and bytes as
+    /// `value` needs, too; whether there are such.
+    fn rewrite(&mut self, at: usize, head: Head, digits: u8, value: f64) -> bool {
+        let found = (digits..TENS.len() as u8)
+            .find_map(|digits| whole(value, digits).map(|whole| (digits, whole)));
+        let Some((needed, new)) = found else {
+            return false;
+        };
+        let times = 10i64.pow(u32::from(needed - digits));
+        let Some(base) = (head.base as i64).checked_mul(times) else {
+            return false;
+        };
+        let Some(width) = width_of(new.saturating_sub(base)) else {
+            return false;
+        };
+        let mut offsets = [0i64; FULL as usize];
+        let mut wide = width;
+        let old = head.form.width();
+        let payload = self.bytes.get(at + HEAD..).unwrap_or_default();
+        let count = usize::from(head.count);
+        for (n, offset) in offsets.iter_mut().take(count).enumerate() {
+            let bytes = payload.get(n * old..(n + 1) * old).unwrap_or_default();
+            *offset = read_whole(bytes).saturating_mul(times);
+            match width_of(*offset) {
+                Some(width) => wide = wide.max(width),
+                None => return false,
+            }
+        }
+        if let Some(last) = offsets.get_mut(count) {
+            *last = new - base;
+        }
+        if base.unsigned_abs() > WHOLE as u64 {
+            return false;
+        }
+        self.bytes.truncate(at + HEAD);
+        self.set_head(
+            at,
+            Head {
+                form: Form::Decimal {
+                    width: wide,
+                    digits: needed,
+                },
+                count: head.count + 1,
+                base: base as u64,
+            },
+        );
+        for offset in offsets.iter().take(count + 1) {
+            let bytes = offset.to_le_bytes();
+            self.append(bytes.get(..usize::from(wide)).unwrap_or_default());
+        }
+        true
+    }
+
+    /// Takes out the oldest value.
+    pub(super) fn pop(&mut self) -> Option<f64> {
+        let at = self.skip as usize;
+        let head = self.head(at)?;
+        let width = head.form.width();
+        let payload = self.bytes.get(at + HEAD..at + HEAD + width)?;
+        let (value, _) = head.decode(payload);
+        if head.count > 1 {
+            // The head follows the values that are left.
+            let less = Head {
+                count: head.count - 1,
+                ..head
+            };
+            self.skip += width as u32;
+            if at == self.open as usize {
+                self.open = self.skip;
+            }
+            self.set_head(self.skip as usize, less);
+        } else {
+            self.skip += head.len() as u32;
+        }
+        let skip = self.skip as usize;
+        if skip >= self.bytes.len() {
+            self.bytes.clear();
+            (self.skip, self.open) = (0, 0);
+        } else if skip > SPARE + self.bytes.len() / 64 {
+            self.bytes.drain(..skip);
+            self.open -= self.skip;
+            self.skip = 0;
+        }
+        Some(value)
+    }
+
+    /// Where blocks begin, with their heads.
+    fn heads(&self) -> impl Iterator<Item = (usize, Head)> + Clone {
+        let mut at = self.skip as usize;
+        std::iter::from_fn(move || {
+            let head = self.head(at)?;
+            let start = at;
+            at += head.len();
+            Some((start, head))
+        })
+    }
+
+    /// The values, oldest first, each with the most it may have been rounded by.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
+        self.heads().flat_map(move |(start, head)| {
+            let width = head.form.width();
+            (0..usize::from(head.count)).map(move |n| {
+                let from = start + HEAD + n * width;
+                let payload = self.bytes.get(from..from + width).unwrap_or_default();
+                head.decode(payload)
+            })
+        })
+    }
+
+    /// Whether what was read back can be so many values.
+    pub(super) fn is_sound(&self, count: usize) -> bool {
+        let (mut end, mut open, mut found) = (self.skip as usize, self.skip as usize, 0);
+        for (start, head) in self.heads() {
+            if head.count == 0 || head.form != Form::Equal && head.count > FULL {
+                return false;
+            }
+            (open, end) = (start, start + head.len());
+            found += usize::from(head.count);
+        }
+        let whole = end == self.bytes.len() && (found == 0 || open == self.open as usize);
+        whole && found == count && self.iter().all(|(value, _)| value.is_finite())
+    }
+
+    /// Gives back what room there is to spare.
+    pub(super) fn shrink(&mut self) {
+        self.bytes
+            .drain(..(self.skip as usize).min(self.bytes.len()));
+        self.open = self.open.saturating_sub(self.skip);
+        self.skip = 0;
+        self.bytes.shrink_to_fit();
+    }
+
+    /// Memory beside itself.
+    pub(super) fn heap(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+/// The decimal with the fewest digits within `lost` of `value`: what was most likely meant by a number that was
+/// rounded by at most that.
+pub(super) fn shortest(value: f64, lost: f64) -> f64 {
+    if lost <= 0.0 {
+        return value;
+    }
+    let mut tens = 1.0;
+    for _ in 0..18 {
+        let rounded = (value * tens).round() / tens;
+        if (rounded - value).abs() <= lost {
+            return rounded;
+        }
+        tens *= 10.0;
+    }
+    value
+}
