@@ -182,10 +182,6 @@ impl Query for Handle {
         Box::pin(async { self.0.census.views() })
     }
 
-    fn state_bytes(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
-        Box::pin(self.weigh())
-    }
-
     fn edges(&self) -> BoxFuture<'_, Vec<EdgeView>> {
         Box::pin(async {
             let edges = self.0.shards.iter().map(|shard| {
