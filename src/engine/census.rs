@@ -207,7 +207,11 @@ impl Census {
             .services
             .entry(Arc::clone(&identity.resource.service))
             // Its own record comes with another chunk, before or after this, if that is not damaged.
-            .or_insert_with(|| Service::new(UNKNOWN));
+            .or_insert_with(|| Service {
+                heard: false,
+                present: false,
+                ..Service::new(UNKNOWN)
+            });
         service.series += 1;
         state.series += 1;
         if let Some(key) = overflowing(identity) {
