@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use tidewatch::config::Config;
 use tidewatch::engine::{Engine, Handle, Settings};
 use tidewatch::model::{
-    AttributeValue, Attributes, Batch, MetricKind, MetricPoint, PointData, Query as _, Resource,
-    Rule, Scope, Selector, SeriesId, SeriesIdentity, Temporality, Timestamp,
+    AttributeValue, Attributes, Batch, Instrument, MetricKind, MetricPoint, PointData, Query as _,
+    Resource, Rule, Scope, Selector, SeriesId, SeriesIdentity, Temporality, Timestamp,
 };
 use tidewatch::storage::snapshot;
 use tidewatch::telemetry::Telemetry;
@@ -203,10 +203,12 @@ impl World {
             let (metric, unit) = metrics[number / 1_000 % metrics.len()].clone();
             let identity = Arc::new(SeriesIdentity {
                 resource: Arc::clone(&resources[number % resources.len()]),
-                scope: Arc::clone(&scope),
-                metric,
-                unit,
-                kind: kind(number),
+                instrument: Arc::new(Instrument {
+                    scope: Arc::clone(&scope),
+                    metric,
+                    unit,
+                    kind: kind(number),
+                }),
                 attributes: attributes(number),
             });
             (identity.id(), identity)
