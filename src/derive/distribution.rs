@@ -3,14 +3,14 @@
 use super::{Emitter, PERCENTILES};
 use crate::model::SignalKind;
 
-/// Emits what `count` observations in `elapsed` nanoseconds say. `quantile` answers `None` if the buckets
-/// do not tell.
+/// Emits what `count` observations in `elapsed` nanoseconds say. `quantiles` answers `None` where the
+/// buckets do not tell.
 pub(super) fn emit(
     emitter: &mut Emitter<'_>,
     elapsed: u64,
     count: u64,
     sum: Option<f64>,
-    quantile: impl Fn(f64) -> Option<f64>,
+    quantiles: impl FnOnce([f64; 3]) -> [Option<f64>; 3],
 ) {
     emitter.emit_rate(count as f64, elapsed, count);
     if count == 0 {
@@ -19,8 +19,9 @@ pub(super) fn emit(
     if let Some(sum) = sum {
         emitter.emit(SignalKind::Mean, sum / count as f64, count);
     }
-    for (kind, q) in PERCENTILES {
-        if let Some(value) = quantile(q) {
+    let values = quantiles(PERCENTILES.map(|(_, q)| q));
+    for ((kind, _), value) in PERCENTILES.into_iter().zip(values) {
+        if let Some(value) = value {
             emitter.emit(kind, value, count);
         }
     }

@@ -83,7 +83,9 @@ impl Exponential {
 
     pub(super) fn flush(&mut self, emitter: &mut Emitter<'_>) {
         if let Some(Growth { by, elapsed }) = self.open.take() {
-            distribution::emit(emitter, elapsed, by.count, by.sum, |q| by.quantile(q));
+            distribution::emit(emitter, elapsed, by.count, by.sum, |ranks| {
+                ranks.map(|q| by.quantile(q))
+            });
         }
     }
 

@@ -212,29 +212,27 @@ impl Histogram {
     fn add(&mut self, earlier: Option<&HistogramPoint>, point: &HistogramView<'_>, elapsed: u64) {
         let whole = Head::of(point);
         let first = point.bounds.first().map_or(f64::NAN, |first| *first);
-        let earlier = earlier.and_then(|earlier| {
+        let grown = earlier.and_then(|earlier| {
             let by = whole.since(&Head::of(&earlier.view()), first)?;
-            let same = earlier.bounds == point.bounds;
-            let counts = same.then_some(&*earlier.counts);
-            counts
-                .is_none_or(|counts| grew(point.counts, counts))
-                .then_some((by, counts))
+            let counts = (earlier.bounds == point.bounds).then_some(&*earlier.counts);
+            let has_grown = counts.is_none_or(|counts| grew(point.counts, counts));
+            has_grown.then_some((by, counts))
         });
-        let (by, before) = match earlier {
-            Some((by, before)) => (by, before),
-            None => (whole, Some(&[][..])),
-        };
+        let by = grown.map_or(whole, |(by, _)| by);
         if by.count > 0 {
             self.lay_out(point.bounds);
             let (open, _) = split(&mut self.counts, point.counts.len());
-            match before {
-                Some(before) => {
-                    let before = before.iter().chain(std::iter::repeat(&0));
-                    for ((open, later), before) in open.iter_mut().zip(point.counts).zip(before) {
+            let counts = open.iter_mut().zip(point.counts);
+            match grown {
+                None => {
+                    counts.for_each(|(open, later)| *open = open.saturating_add(*later));
+                }
+                Some((_, Some(before))) => {
+                    for ((open, later), before) in counts.zip(before) {
                         *open = open.saturating_add(later.saturating_sub(*before));
                     }
                 }
-                None => open.fill(0),
+                Some((_, None)) => open.fill(0),
             }
         }
         self.grow(&by, elapsed);
@@ -292,8 +290,8 @@ impl Histogram {
             bounds: &self.bounds,
             counts: open,
         };
-        distribution::emit(emitter, self.elapsed, seen.count, seen.sum, |q| {
-            quantile(&seen, q)
+        distribution::emit(emitter, self.elapsed, seen.count, seen.sum, |ranks| {
+            quantiles(&seen, ranks).map_or([None; 3], |found| found.map(Some))
         });
         open.fill(0);
         self.open = Head::EMPTY;
@@ -323,65 +321,120 @@ fn split(counts: &mut [u64], buckets: usize) -> (&mut [u64], &mut [u64]) {
     counts.split_at_mut(at)
 }
 
-/// Linear within the bucket that holds the rank, as Prometheus' `histogram_quantile`: the first bucket
-/// begins at the minimum, else at zero if its bound is positive; the last ends at the maximum, else at
-/// its own lower bound. Without a maximum no bucket reaches further than the mean allows it.
-fn quantile(point: &HistogramView<'_>, q: f64) -> Option<f64> {
-    let (first, last) = (*point.bounds.first()?, *point.bounds.last()?);
-    let total = point
-        .counts
-        .iter()
-        .fold(0u64, |sum, c| sum.saturating_add(*c));
-    if total == 0 {
+/// The quantiles of these ranks, which rise: a share of all observations each. Linear within the bucket
+/// that holds the rank, as Prometheus' `histogram_quantile`: the first bucket begins at the minimum, else
+/// at zero if its bound is positive; the last ends at the maximum, else at its own lower bound. Without a
+/// maximum no bucket reaches further than the mean allows it.
+fn quantiles<const N: usize>(point: &HistogramView<'_>, ranks: [f64; N]) -> Option<[f64; N]> {
+    let counts = point.counts.iter();
+    let total = counts.fold(0u64, |sum, count| sum.saturating_add(*count));
+    if total == 0 || point.bounds.is_empty() {
         return None;
     }
-    let rank = q * total as f64;
-    let mut below = 0.0;
-    let filled = |(_, count): &(usize, &u64)| **count > 0;
-    let mut bucket = None;
-    for (index, &count) in point.counts.iter().enumerate().filter(filled) {
-        bucket = Some((index, below, count as f64));
-        if below + count as f64 >= rank {
-            break;
+    let buckets = Filled::of(point)?;
+    let mut found = [0.0; N];
+    let mut wanted = ranks.map(|q| q * total as f64).into_iter().zip(&mut found);
+    let mut next = wanted.next();
+    let (mut below, mut last) = (0.0, None);
+    for (index, &count) in point.counts.iter().enumerate() {
+        if count == 0 {
+            continue;
         }
-        below += count as f64;
+        let count = count as f64;
+        let bucket = last.insert(Bucket {
+            index,
+            below,
+            count,
+        });
+        below += count;
+        while let Some((rank, value)) = next.take_if(|(rank, _)| below >= *rank) {
+            *value = buckets.value(point, bucket, rank);
+            next = wanted.next();
+        }
     }
-    let (index, below, count) = bucket?;
-    let lower = match index.checked_sub(1) {
-        Some(before) => point.bounds.get(before).copied().unwrap_or(last),
-        None => point.min.unwrap_or(if first > 0.0 { 0.0 } else { first }),
-    };
-    let upper = match point.bounds.get(index) {
-        Some(bound) => *bound,
-        None => point.max.unwrap_or(last),
-    };
-    // What is known of the whole also holds for each bucket.
-    let lower = point.min.map_or(lower, |min| lower.max(min));
-    let end = point.max.or_else(|| filled_to(point, index, lower, count));
-    let upper = end.map_or(upper, |end| upper.min(end)).max(lower);
-    let part = ((rank - below) / count).clamp(0.0, 1.0);
-    Some(lower * (1.0 - part) + upper * part)
+    // Rounding may leave a rank that is larger than all together.
+    for (rank, value) in next.into_iter().chain(wanted) {
+        *value = buckets.value(point, last.as_ref()?, rank);
+    }
+    Some(found)
 }
 
-/// How far bucket `index`, with `count` observations above `lower`, is filled if it is filled evenly
-/// and all others hold no more than they must: up to twice its mean. In a bucket much wider than the
-/// data the mean says more than the bounds.
-fn filled_to(point: &HistogramView<'_>, index: usize, lower: f64, count: f64) -> Option<f64> {
-    let mut others = 0.0;
-    for (other, &held) in point.counts.iter().enumerate() {
-        if held > 0 && other != index {
-            let begins = match other.checked_sub(1) {
-                Some(before) => point.bounds.get(before).copied()?,
-                // Below zero nothing is known of where it begins.
-                None => point
-                    .min
-                    .or_else(|| point.bounds.first().filter(|b| **b > 0.0).map(|_| 0.0))?,
-            };
-            others += held as f64 * begins;
-        }
+/// A bucket with observations, with how many lie below it.
+struct Bucket {
+    index: usize,
+    below: f64,
+    count: f64,
+}
+
+/// What is known of the buckets together.
+struct Filled {
+    first: f64,
+    last: f64,
+    /// The least that the sum of all observations can be: each at the beginning of its bucket.
+    least: f64,
+    /// Where the first bucket begins. Below zero that may not be known: it counts as 0 in `least`, and
+    /// the sum tells nothing of the others if it holds any.
+    begin: Option<f64>,
+}
+
+impl Filled {
+    fn of(point: &HistogramView<'_>) -> Option<Self> {
+        let (first, last) = (*point.bounds.first()?, *point.bounds.last()?);
+        let begin = point.min.or((first > 0.0).then_some(0.0));
+        let begins = std::iter::once(begin.unwrap_or(0.0)).chain(point.bounds.iter().copied());
+        let held = begins.zip(point.counts);
+        Some(Self {
+            first,
+            last,
+            least: held.map(|(begin, count)| begin * *count as f64).sum(),
+            begin,
+        })
     }
-    let end = 2.0 * (point.sum? - others) / count - lower;
-    (end.is_finite() && end > lower).then_some(end)
+
+    fn value(&self, point: &HistogramView<'_>, bucket: &Bucket, rank: f64) -> f64 {
+        let Bucket {
+            index,
+            below,
+            count,
+        } = *bucket;
+        let lower = match index.checked_sub(1) {
+            Some(before) => point.bounds.get(before).copied().unwrap_or(self.last),
+            None => self.begin.unwrap_or(self.first),
+        };
+        let upper = match point.bounds.get(index) {
+            Some(bound) => *bound,
+            None => point.max.unwrap_or(self.last),
+        };
+        // What is known of the whole also holds for each bucket.
+        let begin = lower;
+        let lower = point.min.map_or(lower, |min| lower.max(min));
+        let end = point
+            .max
+            .or_else(|| self.filled_to(point, bucket, begin, lower));
+        let upper = end.map_or(upper, |end| upper.min(end)).max(lower);
+        let part = ((rank - below) / count).clamp(0.0, 1.0);
+        lower * (1.0 - part) + upper * part
+    }
+
+    /// How far a bucket that begins at `begin`, with nothing below `lower`, is filled if it is filled
+    /// evenly and all others hold no more than they must: up to twice its mean. In a bucket much wider
+    /// than the data the mean says more than the bounds.
+    fn filled_to(
+        &self,
+        point: &HistogramView<'_>,
+        bucket: &Bucket,
+        begin: f64,
+        lower: f64,
+    ) -> Option<f64> {
+        let own = match (bucket.index, self.begin) {
+            (0, None) => 0.0,
+            (_, None) if point.counts.first().is_some_and(|count| *count > 0) => return None,
+            _ => begin * bucket.count,
+        };
+        let others = self.least - own;
+        let end = 2.0 * (point.sum? - others) / bucket.count - lower;
+        (end.is_finite() && end > lower).then_some(end)
+    }
 }
 
 #[cfg(test)]
@@ -389,6 +442,10 @@ pub(super) mod tests {
     use super::*;
     use crate::derive::Settings;
     use crate::model::Timestamp;
+
+    fn quantile(point: &HistogramView<'_>, q: f64) -> Option<f64> {
+        quantiles(point, [q]).map(|[value]| value)
+    }
 
     /// A histogram of `values` in the buckets of `bounds`.
     pub(in crate::derive) fn histogram(bounds: &[f64], values: &[f64]) -> HistogramPoint {

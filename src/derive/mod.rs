@@ -200,10 +200,17 @@ impl SeriesState {
         if let Some(dropped) = dropped {
             return dropped;
         }
-        let slot = self.ticks.slot(point.time, settings.tick);
-        if self.ticks.open.is_some_and(|open| open < slot) {
-            self.flush(out);
-        }
+        let slot = match self.ticks.open {
+            // The newest point's tick, and this one is not of an earlier.
+            Some(open) if point.time <= open => open,
+            open => {
+                let slot = self.ticks.slot(point.time, settings.tick);
+                if open.is_some_and(|open| open < slot) {
+                    self.flush(out);
+                }
+                slot
+            }
+        };
         let known = self.shared.is_none();
         let arrival = Arrival {
             start: point.start.filter(|_| known),
@@ -266,11 +273,11 @@ impl SeriesState {
     }
 
     /// Of the exemplars of a tick the largest stays: it shows best what a person looks for.
-    fn keep(&mut self, exemplar: Exemplar) {
+    fn keep(&mut self, exemplar: &Exemplar) {
         match &mut self.exemplar {
-            Some(kept) if exemplar.value > kept.value => **kept = exemplar,
+            Some(kept) if exemplar.value > kept.value => **kept = *exemplar,
             Some(_) => {}
-            none => *none = Some(Box::new(exemplar)),
+            none => *none = Some(Box::new(*exemplar)),
         }
     }
 

@@ -15,7 +15,7 @@ pub struct PointView<'a> {
     /// What was measured.
     pub data: DataView<'a>,
     /// One exemplar with a trace id, if the point brought any.
-    pub exemplar: Option<Exemplar>,
+    pub exemplar: Option<&'a Exemplar>,
 }
 
 /// What a point says, borrowed; see [`PointData`].
@@ -66,6 +66,7 @@ impl HistogramView<'_> {
 
 impl HistogramPoint {
     /// The point, borrowed.
+    #[inline]
     pub fn view(&self) -> HistogramView<'_> {
         HistogramView {
             count: self.count,
@@ -80,6 +81,7 @@ impl HistogramPoint {
 
 impl PointData {
     /// What the point says, borrowed.
+    #[inline]
     pub fn view(&self) -> DataView<'_> {
         match self {
             Self::End => DataView::End,
@@ -93,12 +95,13 @@ impl PointData {
 
 impl MetricPoint {
     /// The point without its series, borrowed.
+    #[inline]
     pub fn view(&self) -> PointView<'_> {
         PointView {
             start: self.start,
             time: self.time,
             data: self.data.view(),
-            exemplar: self.exemplar.as_deref().copied(),
+            exemplar: self.exemplar.as_deref(),
         }
     }
 }
