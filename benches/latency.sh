@@ -10,7 +10,7 @@ ticks=${1:-12} tick=${2:-10}
 build
 hook=127.0.0.1:$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 # Everything that the load sends is judged as by the built-in rules.
-RUST_LOG=error start latency << YAML
+start latency << YAML
 storage: {path: "$work/data"}
 window: {tick: ${tick}s}
 rules:

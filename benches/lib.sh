@@ -52,7 +52,7 @@ start() {
 start_again() {
   local name=$1
   rm -f "$work/$name.log"
-  RUST_LOG=${RUST_LOG:-info} "$tidewatch" run --config "$work/$name.yaml" > "$work/$name.log" 2>&1 &
+  "$tidewatch" run --config "$work/$name.yaml" > "$work/$name.log" 2>&1 &
   pid=$!
   pids+=("$pid")
   local line=

@@ -24,7 +24,8 @@ pub(crate) fn scrape(size: Size) -> Box<dyn Stage> {
     let directory = tempfile::tempdir().expect("a directory");
     let text = format!(
         "otlp: {{grpc: off, http: \"127.0.0.1:0\"}}\nhttp: {{listen: \"127.0.0.1:0\"}}\n\
-         storage: {{path: {:?}}}\nwindow: {{tick: 100ms}}\n",
+         storage: {{path: {:?}}}\nwindow: {{tick: 100ms}}\n\
+         rules: [{{alert: All, match: \"{{}}\"}}]\n",
         directory.path()
     );
     let config = config::parse("bench.yaml", &text, &|_| None, &app::known());
