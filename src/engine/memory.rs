@@ -12,7 +12,10 @@ const SLICE: usize = 4_000;
 
 /// What was found last, and when: whoever asks more often than once a tick gets it again.
 #[derive(Default)]
-pub(super) struct Weighed(Mutex<Option<(Timestamp, Arc<BTreeMap<String, u64>>)>>);
+pub(super) struct Weighed(Mutex<Option<Found>>);
+
+/// When, and the bytes of each service.
+type Found = (Timestamp, Arc<BTreeMap<String, u64>>);
 
 type ByService = HashMap<Arc<str>, u64>;
 

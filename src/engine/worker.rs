@@ -280,8 +280,8 @@ mod tests {
     #[tokio::test]
     async fn a_job_waits_for_one_slice_and_work_for_one_job() {
         let (mailbox, thread) = mailbox();
-        let (begin, begun) = blocking::channel();
-        let (slices, seen) = blocking::channel();
+        let (begin, begun) = blocking::sync_channel(1);
+        let (slices, seen) = blocking::sync_channel(128);
         let mut done = 0;
         let work = mailbox.work(move |_| {
             if done == 0 {

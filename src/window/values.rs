@@ -154,7 +154,7 @@ impl Head {
     fn steps(self, value: f64) -> Option<([u8; 3], f64)> {
         let (base, size) = (f64::from_bits(self.base), power_of_two(self.step)?);
         let steps = ((value - base) / size).round();
-        if !(steps.abs() <= MOST_STEPS) {
+        if steps.is_nan() || steps.abs() > MOST_STEPS {
             return None;
         }
         let [a, b, c, _] = (steps as i32).to_le_bytes();
