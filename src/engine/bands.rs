@@ -356,7 +356,7 @@ impl Place {
         };
         (self.frame.edge > 0).then(|| Judgement {
             // To as many digits as sigma's own tolerance.
-            sigma: (sigma * 20.0).round() / 20.0,
+            sigma: rounded(sigma),
             ..self.band()
         })
     }
@@ -401,7 +401,9 @@ impl Brief {
         let by_place = place.sigma_by_place(value);
         let sigma = judged.map_or(by_place, |judged| judged.sigma);
         let calm = sigma.abs().max(by_place.abs()) < CALM;
-        if !calm && (sigma - by_place).abs() > COARSE + COARSE_SHARE * sigma.abs() {
+        let near = (sigma - by_place).abs() <= COARSE + COARSE_SHARE * sigma.abs();
+        let beyond = |sigma: f64| sigma.abs() >= warning;
+        if !calm && !near || beyond(sigma) != beyond(rounded(by_place)) {
             reserve(&mut self.runs, 4);
             self.runs.push(Run {
                 frame: at as u8 | TOLD,
@@ -535,6 +537,11 @@ fn reserve<T>(list: &mut Vec<T>, more: usize) {
     if list.len() == list.capacity() {
         list.reserve_exact(more);
     }
+}
+
+/// Sigma to no more digits than it is known to.
+fn rounded(sigma: f64) -> f64 {
+    (sigma * 20.0).round() / 20.0
 }
 
 /// Whether the band of `judged`, a sample of this value, may be drawn as `drawn`.
