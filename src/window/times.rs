@@ -18,7 +18,7 @@ struct Gaps {
     last: i64,
     /// Divides all gaps; at least 1.
     unit: i64,
-    /// One after the other, see [`write`].
+    /// One after the other, see [`write()`].
     codes: Vec<u8>,
     /// So many of the newest gaps are equal.
     even: u16,
