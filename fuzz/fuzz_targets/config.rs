@@ -8,6 +8,7 @@ fuzz_target!(|text: &str| {
     let known = Known {
         detectors: vec!["robust", "zscore", "threshold"],
         template: |_| Ok(()),
+        text: |_, _, _| Ok(()),
     };
     let lookup = |name: &str| (name.len() < 4).then(|| format!("{name}: [x"));
     if let Ok(loaded) = config::parse("fuzz.yaml", text, &lookup, &known) {

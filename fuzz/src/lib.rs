@@ -7,7 +7,7 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// All that `batch` says, wherever it says it.
 pub fn told(batch: &Batch) -> String {
-    let mut told = format!("{:?} {:?}\n", batch.spans, batch.rejections);
+    let mut told = format!("{:?} {:?} {:?}\n", batch.operations, batch.spans, batch.rejections);
     for point in &batch.points {
         let identity = batch.identity(point).expect("one of its own");
         let (start, time) = (point.start, point.time);
@@ -40,6 +40,7 @@ pub fn check(batch: &Batch) {
     }
     for span in &batch.spans {
         assert!(span.start <= span.end && span.trace_id != 0 && span.span_id != 0);
-        assert!(!span.name.is_empty());
+        let operation = batch.operation(span).expect("one of its own");
+        assert!(!operation.name.is_empty());
     }
 }

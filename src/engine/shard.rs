@@ -19,7 +19,7 @@ use crate::model::{
 };
 
 /// Most spans remembered by all shards together, to know repeated ones and to join them with their
-/// parents: 60 s of some 16,000 a second, in 64 to 128 MB.
+/// parents: 60 s of some 16,000 a second, in 40 to 80 MB.
 const MAX_SPANS: usize = 1_000_000;
 
 /// Parts of spans' series taken in at once: some tenths of a millisecond.
