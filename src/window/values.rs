@@ -242,8 +242,7 @@ impl Values {
     fn append(&mut self, bytes: &[u8]) {
         if self.bytes.capacity() - self.bytes.len() < bytes.len() {
             // There are millions of windows: no room to spare.
-            let more = bytes.len().max(self.bytes.len() / 16).max(16);
-            self.bytes.reserve_exact(more);
+            self.bytes.reserve_exact(bytes.len().max(8));
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -468,6 +467,9 @@ impl Values {
             self.bytes.drain(..skip);
             self.open -= self.skip;
             self.skip = 0;
+            if self.bytes.capacity() > self.bytes.len() + self.bytes.len() / 8 + 32 {
+                self.bytes.shrink_to(self.bytes.len() + 16);
+            }
         }
         Some(value)
     }
