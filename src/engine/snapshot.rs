@@ -23,7 +23,7 @@ use crate::model::{SeriesId, SeriesIdentity, SignalKind, Timestamp};
 use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// A chunk is closed when it has grown beyond this, so it is at most one record longer: about a
 /// millisecond of a shard's time.
 const CHUNK_BYTES: usize = 256 << 10;
