@@ -241,6 +241,25 @@ impl Bands {
         }
     }
 
+    /// Reads what the next sample will need: its own memory, or what that points to (`beyond`).
+    pub(super) fn glance(&self, beyond: bool) -> u64 {
+        match self.0.as_deref() {
+            Some(Held { last, past }) if !beyond => match past {
+                Past::Brief(past) => u64::from(last.learning) + u64::from(past.len),
+                Past::Exact(past) => past.len() as u64,
+            },
+            Some(Held {
+                past: Past::Brief(past),
+                ..
+            }) => {
+                let frame = past.frames.first().map_or(0, |frame| frame.count.into());
+                let ends = [past.runs.first(), past.runs.last()].into_iter().flatten();
+                frame + ends.map(|run| u64::from(run.number)).sum::<u64>()
+            }
+            Some(_) | None => 0,
+        }
+    }
+
     /// What was said of the newest sample.
     pub(super) fn newest(&self) -> Option<Newest> {
         self.0.as_ref().map(|held| held.last.newest())

@@ -147,6 +147,20 @@ impl Series {
         }
     }
 
+    /// Whether closing the tick that ends at `boundary` will give samples.
+    pub(super) fn is_open(&self, boundary: Timestamp) -> bool {
+        match &self.source {
+            Source::Points(state) => state.is_open(boundary),
+            Source::Spans(_) => true,
+        }
+    }
+
+    /// See [`Signal::glance`].
+    pub(super) fn glance(&self, depth: u8) -> u64 {
+        let signals = self.signals.iter().map(|signal| signal.glance(depth));
+        signals.fold(0, u64::wrapping_add)
+    }
+
     /// Closes the tick that ends at `boundary`. `listened`: for so long signals could have been heard, if
     /// at all. `lived`: until when the service is known to have lived; see [`SpanSeries::close`].
     pub(super) fn close(

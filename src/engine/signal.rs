@@ -72,6 +72,31 @@ impl Signal {
         self.watches = watches.into();
     }
 
+    /// Reads what the next sample will need, the `depth`th time what the memory that was read before points to.
+    /// What it gives says nothing.
+    pub(super) fn glance(&self, depth: u8) -> u64 {
+        match depth {
+            0 => self
+                .window
+                .glance(false)
+                .wrapping_add(self.watches.len() as u64),
+            1 => {
+                let watch = self.watches.first().map_or(0, |watch| watch.hot.into());
+                self.window.glance(true) + self.bands.glance(false) + watch
+            }
+            _ => {
+                let beyond = depth > 2;
+                let watches = self.watches.iter();
+                let detectors = watches.map(|watch| watch.glance(beyond));
+                let bands = if beyond { 0 } else { self.bands.glance(true) };
+                detectors.fold(bands, u64::wrapping_add)
+            }
+        }
+    }
+
+    /// So often there is something to glance at.
+    pub(super) const DEPTHS: u8 = 4;
+
     /// Takes in the newest sample: every watch judges it against the past, then it becomes part of it.
     pub(super) fn observe(
         &mut self,
@@ -85,21 +110,16 @@ impl Signal {
             return;
         }
         self.window.expire(sample.time);
-        let shared = self.watches.iter().any(Watch::is_like_another);
-        // What the watches said, if others have it from them.
-        let mut said: Vec<Option<Verdict>> = Vec::new();
+        let mut said = Said::of(&self.watches);
         let (mut seen, past) = (false, &self.window);
-        for watch in &mut self.watches {
-            let Some(rule) = plan.rules.get(watch.rule as usize) else {
-                said.push(None);
-                continue;
-            };
+        for (at, watch) in self.watches.iter_mut().enumerate() {
             let judged = match &watch.judge {
-                Judge::Like(at) => said.get(usize::from(*at)).cloned().flatten(),
+                Judge::Like(other) => said.by(usize::from(*other)),
                 Judge::Own(_) => watch.judge(sample, emitted.weight, past),
             };
-            let Some(verdict) = judged else {
-                said.push(None);
+            let rule = plan.rules.get(watch.rule as usize);
+            let (Some(rule), Some(verdict)) = (rule, judged) else {
+                said.keep(at, None);
                 continue;
             };
             let outcome = watch.conclude(rule, sample, verdict);
@@ -116,9 +136,7 @@ impl Signal {
                 self.bands
                     .push(sample.value, &outcome.verdict, warning, exact);
             }
-            if shared {
-                said.push(Some(outcome.verdict));
-            }
+            said.keep(at, Some(outcome.verdict));
         }
         self.window.push(sample);
         self.bands.truncate(self.window.len());
@@ -233,6 +251,45 @@ impl Signal {
             + self.bands.heap()
             + size_of_val::<[Watch]>(&self.watches)
             + self.watches.iter().map(Watch::bytes).sum::<usize>()
+    }
+}
+
+/// What the watches of a signal said of a sample, as far as others have it from them.
+struct Said {
+    /// Whether any has it from the first, which is nearly always the one, and whether any from another one.
+    of_first: bool,
+    of_others: bool,
+    first: Option<Verdict>,
+    others: Vec<Option<Verdict>>,
+}
+
+impl Said {
+    fn of(watches: &[Watch]) -> Self {
+        let like = |is: fn(u8) -> bool| {
+            let mut judges = watches.iter().map(|watch| &watch.judge);
+            judges.any(|judge| matches!(judge, Judge::Like(at) if is(*at)))
+        };
+        Self {
+            of_first: like(|at| at == 0),
+            of_others: like(|at| at > 0),
+            first: None,
+            others: Vec::new(),
+        }
+    }
+
+    fn keep(&mut self, at: usize, verdict: Option<Verdict>) {
+        if at == 0 {
+            self.first = verdict.filter(|_| self.of_first);
+        } else if self.of_others {
+            self.others.push(verdict);
+        }
+    }
+
+    fn by(&self, at: usize) -> Option<Verdict> {
+        match at.checked_sub(1) {
+            None => self.first.clone(),
+            Some(other) => self.others.get(other).cloned().flatten(),
+        }
     }
 }
 

@@ -247,6 +247,19 @@ impl Values {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Reads what the next value will need: where the oldest and the newest block begin, and the end.
+    pub(super) fn glance(&self) -> u64 {
+        let ends = [
+            self.bytes.get(self.skip as usize),
+            self.bytes.get(self.open as usize),
+            self.bytes.last(),
+        ];
+        ends.into_iter()
+            .flatten()
+            .map(|byte| u64::from(*byte))
+            .sum()
+    }
+
     /// Takes in a value that is finite; the one before was `newest`. `exact`: it must not be rounded.
     pub(super) fn push(&mut self, value: f64, newest: f64, exact: bool) {
         let at = self.open as usize;

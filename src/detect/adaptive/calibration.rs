@@ -117,6 +117,12 @@ impl Calibrations {
         self.fits.get(channel).copied().unwrap_or_default()
     }
 
+    /// Reads what the next sample will need.
+    pub(super) fn glance(&self) -> u64 {
+        let fits = self.fits.iter().map(|fit| u64::from(fit.total));
+        fits.sum::<u64>() + u64::from(self.age)
+    }
+
     /// How many deviations a channel has learned; 255 is as many or more.
     pub(super) fn seen(&self, channel: usize) -> u32 {
         u32::from(self.fit(channel).seen)

@@ -37,6 +37,18 @@ const ALWAYS: usize = 3;
 const ALL: usize = 5;
 
 impl Memory {
+    /// Reads what the next sample will need of it.
+    pub(super) fn glance(&self) -> u64 {
+        let novelties = self.novelties.iter().map(Novelty::words).sum::<usize>();
+        (novelties + self.calibrations.words()) as u64 + self.calibrations.glance()
+    }
+
+    /// And of its words.
+    pub(super) fn glance_beyond(&self) -> u64 {
+        // One in each line of the cache.
+        self.words.iter().step_by(32).map(|w| u64::from(*w)).sum()
+    }
+
     /// How many deviations a channel has learned; 255 is as many or more.
     pub(super) fn seen(&self, channel: usize) -> u32 {
         self.calibrations.seen(channel)

@@ -203,6 +203,12 @@ impl Detector for Adaptive {
         Ok(())
     }
 
+    fn glance(&self, beyond: bool) -> u64 {
+        let state = self.state.as_ref().map_or(0, |state| state.glance(beyond));
+        let counts = self.counts.as_deref().filter(|_| beyond);
+        state + counts.map_or(0, Counts::glance)
+    }
+
     fn bytes(&self) -> usize {
         let counts = self.counts.as_deref().map_or(0, Counts::bytes);
         let state = self.state.as_ref().map_or(0, State::heap);

@@ -53,6 +53,14 @@ pub(super) struct Seasonal {
 }
 
 impl Season {
+    /// Reads what the next sample will need.
+    pub(super) fn glance(&self) -> u64 {
+        let all = self.0.as_deref();
+        all.map_or(0, |all| {
+            all.day.base.to_bits().wrapping_add(all.period as u64)
+        })
+    }
+
     pub(super) fn period(&self) -> Period {
         self.0.as_deref().map_or(Period::None, |all| all.period)
     }

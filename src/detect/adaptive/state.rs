@@ -160,6 +160,17 @@ impl State {
         self.origin + lowest >= 0.0 && self.origin + self.previous >= 0.0
     }
 
+    /// See [`Detector::glance`](crate::detect::Detector::glance).
+    pub(super) fn glance(&self, beyond: bool) -> u64 {
+        if beyond {
+            return self.memory.glance_beyond() + self.season.glance();
+        }
+        // Fields that lie apart from each other, wherever the compiler puts them.
+        let own = [self.fast.mean, self.short_level.mean, self.previous];
+        let own = own.into_iter().map(f64::to_bits).fold(0, u64::wrapping_add);
+        own.wrapping_add(self.memory.glance())
+    }
+
     /// The period that the expectation follows.
     pub(super) fn period(&self) -> Period {
         self.season.period()

@@ -144,6 +144,11 @@ impl Counts {
         size_of::<Self>() + events + self.runs.as_deref().map_or(0, size_of_val)
     }
 
+    /// See [`Detector::glance`](super::Detector::glance).
+    pub(super) fn glance(&self) -> u64 {
+        u64::from(self.recent.len) + u64::from(self.mean.to_bits())
+    }
+
     /// For a signal of this kind; `None` where nothing is counted.
     pub(super) fn new(kind: SignalKind) -> Option<Box<Self>> {
         match kind {
