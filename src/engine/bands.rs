@@ -109,7 +109,7 @@ impl Last {
 
 /// The judgements of the samples in a window: of the newest, and as many before it as there are.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) struct Bands(Option<Box<Held>>);
+pub(super) struct Bands(Option<Held>);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Held {
@@ -207,10 +207,10 @@ impl Bands {
             } else {
                 Past::Brief(Brief::default())
             };
-            Box::new(Held {
+            Held {
                 last: Last::default(),
                 past,
-            })
+            }
         });
         held.last = Last::of(verdict);
         let judged = match verdict {
@@ -241,23 +241,14 @@ impl Bands {
         }
     }
 
-    /// Reads what the next sample will need: its own memory, or what that points to (`beyond`).
-    pub(super) fn glance(&self, beyond: bool) -> u64 {
-        match self.0.as_deref() {
-            Some(Held { last, past }) if !beyond => match past {
-                Past::Brief(past) => u64::from(last.learning) + u64::from(past.len),
-                Past::Exact(past) => past.len() as u64,
-            },
-            Some(Held {
-                past: Past::Brief(past),
-                ..
-            }) => {
-                let frame = past.frames.first().map_or(0, |frame| frame.count.into());
-                let ends = [past.runs.first(), past.runs.last()].into_iter().flatten();
-                frame + ends.map(|run| u64::from(run.number)).sum::<u64>()
-            }
-            Some(_) | None => 0,
-        }
+    /// Reads what the next sample will need. What it gives says nothing.
+    pub(super) fn glance(&self) -> u64 {
+        let Some(Past::Brief(past)) = self.0.as_ref().map(|held| &held.past) else {
+            return 0;
+        };
+        let frame = past.frames.first().map_or(0, |frame| frame.count.into());
+        let ends = [past.runs.first(), past.runs.last()].into_iter().flatten();
+        frame + ends.map(|run| u64::from(run.number)).sum::<u64>()
     }
 
     /// What was said of the newest sample.
@@ -304,7 +295,7 @@ impl Bands {
 
     /// Gives back what room there is to spare, since no more samples are awaited.
     pub(super) fn shrink(&mut self) {
-        match self.0.as_deref_mut().map(|held| &mut held.past) {
+        match self.0.as_mut().map(|held| &mut held.past) {
             Some(Past::Exact(past)) => past.shrink_to_fit(),
             Some(Past::Brief(past)) => {
                 past.frames.shrink_to_fit();
@@ -322,7 +313,7 @@ impl Bands {
 
     /// These, if they can have been made here and are as they should be, else none.
     pub(super) fn checked(self, exact: bool) -> Self {
-        let sound = self.0.as_deref().is_some_and(|held| match &held.past {
+        let sound = self.0.as_ref().is_some_and(|held| match &held.past {
             Past::Exact(_) => exact,
             Past::Brief(past) => !exact && past.is_sound(),
         });
@@ -331,15 +322,12 @@ impl Bands {
 
     /// Memory it occupies beside itself.
     pub(super) fn heap(&self) -> usize {
-        self.0.as_deref().map_or(0, |held| {
-            size_of::<Held>()
-                + match &held.past {
-                    Past::Exact(past) => past.capacity() * size_of::<Exact>(),
-                    Past::Brief(past) => {
-                        past.frames.capacity() * size_of::<Frame>()
-                            + past.runs.capacity() * size_of::<Run>()
-                    }
-                }
+        self.0.as_ref().map_or(0, |held| match &held.past {
+            Past::Exact(past) => past.capacity() * size_of::<Exact>(),
+            Past::Brief(past) => {
+                past.frames.capacity() * size_of::<Frame>()
+                    + past.runs.capacity() * size_of::<Run>()
+            }
         })
     }
 }
@@ -434,11 +422,10 @@ impl Brief {
             frame,
             code: 0,
         };
-        let fits = |frame: &Frame| match judged {
+        let judged_so = judged.map(|judged| (edge_of(warning), Near::to(judged, value)));
+        let fits = |frame: &Frame| match &judged_so {
             None => frame.edge == 0,
-            Some(judged) => {
-                frame.edge == edge_of(warning) && is_near(&place(*frame).band(), judged, value)
-            }
+            Some((edge, near)) => frame.edge == *edge && near.is(&place(*frame).band()),
         };
         let fits_at = |at: usize| self.frames.get(at).is_some_and(fits);
         let newest = self.runs.last().map(|run| run.frame());
@@ -609,14 +596,33 @@ fn rounded(sigma: f64) -> f64 {
     (sigma * 20.0).round() / 20.0
 }
 
-/// Whether the band of `judged`, a sample of this value, may be drawn as `drawn`.
-fn is_near(drawn: &Judgement, judged: &Judgement, value: f64) -> bool {
-    let off = TOLERANCE * judged.reach();
-    let near = |one: f64, other: f64, off: f64| one == other || (one - other).abs() <= off;
-    near(drawn.expected, judged.expected, off)
-        && near(drawn.lower, judged.lower, 2.0 * off)
-        && near(drawn.upper, judged.upper, 2.0 * off)
-        && drawn.side(value) == judged.side(value)
+/// Which bands may be drawn for that of a judgement.
+struct Near<'a> {
+    judged: &'a Judgement,
+    /// Of a sample of this value, on that side of it.
+    value: f64,
+    side: i8,
+    /// How far it may be beside.
+    off: f64,
+}
+
+impl<'a> Near<'a> {
+    fn to(judged: &'a Judgement, value: f64) -> Self {
+        Self {
+            judged,
+            value,
+            side: judged.side(value),
+            off: TOLERANCE * judged.reach(),
+        }
+    }
+
+    fn is(&self, drawn: &Judgement) -> bool {
+        let near = |one: f64, other: f64, off: f64| one == other || (one - other).abs() <= off;
+        near(drawn.expected, self.judged.expected, self.off)
+            && near(drawn.lower, self.judged.lower, 2.0 * self.off)
+            && near(drawn.upper, self.judged.upper, 2.0 * self.off)
+            && drawn.side(self.value) == self.side
+    }
 }
 
 /// Sigma at the ends of a band, in eighths; not zero.

@@ -5,7 +5,7 @@
 //! would have had it come so much earlier or later.
 
 use std::hint::black_box;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ impl Shard {
         for done in 0.. {
             if closing.at >= closing.glanced {
                 closing.glanced = closing.at + AHEAD;
-                self.glance(closing.at..closing.glanced, boundary);
+                self.glance(closing.at, boundary);
             }
             let Some((id, series)) = self.series.at_mut(closing.at) else {
                 break;
@@ -150,12 +150,18 @@ impl Shard {
 
     /// Reads what closing these series will need: each lies elsewhere in memory, most of it beyond every cache,
     /// and reads that do not depend on each other wait for it together.
-    fn glance(&self, series: Range<usize>, boundary: Timestamp) {
-        for depth in 0..Signal::DEPTHS {
-            let glances = series.clone().map(|at| match self.series.at(at) {
-                Some(series) if series.is_open(boundary) => series.glance(depth),
-                Some(_) | None => 0,
-            });
+    fn glance(&self, from: usize, boundary: Timestamp) {
+        let mut ahead: [&[Signal]; AHEAD] = [&[]; AHEAD];
+        for (at, signals) in (from..).zip(&mut ahead) {
+            match self.series.at(at) {
+                Some(series) if series.is_open(boundary) => *signals = &series.signals,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        for depth in 0..3 {
+            let glances = ahead.iter().copied().flatten();
+            let glances = glances.map(|signal| signal.glance(depth));
             black_box(glances.fold(0, u64::wrapping_add));
         }
     }

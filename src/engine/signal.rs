@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bands::{Bands, Judgement, Newest};
+use super::few::Few;
 use super::plan::Plan;
 use super::pulse::watches_service;
 use super::watch::{Judge, Outcome, Watch};
@@ -21,7 +22,7 @@ pub(super) struct Signal {
     pub(super) kind: SignalKind,
     pub(super) window: Window,
     /// One for each rule that watches, in the order of the rules.
-    pub(super) watches: Box<[Watch]>,
+    pub(super) watches: Few<Watch>,
     /// What the first of them that judges values said of the samples in the window.
     pub(super) bands: Bands,
 }
@@ -32,7 +33,7 @@ impl Signal {
         let mut signal = Self {
             kind,
             window: Window::brief(plan.settings.window),
-            watches: Box::default(),
+            watches: Few::default(),
             bands: Bands::default(),
         };
         signal.watch(owner, plan);
@@ -56,7 +57,7 @@ impl Signal {
             .filter(|(_, rule)| !watches_service(rule, meta.service()));
         let rules: Vec<_> = rules.collect();
         self.window = window.refit(detect::window(spec, rules.iter().map(|(_, rule)| *rule)));
-        let mut watches: Vec<Watch> = Vec::with_capacity(rules.len());
+        let mut watches: Few<Watch> = Few::default();
         for (index, rule) in rules {
             // Rules that differ in what they make of a judgement have one detector.
             let like = |watch: &Watch| match (&watch.judge, plan.rules.get(watch.rule as usize)) {
@@ -67,35 +68,27 @@ impl Signal {
                 Some(Ok(at)) => Some(Watch::like(index, rule, at)),
                 _ => Watch::new(index, rule, self.kind, &unit, spec, &self.window),
             };
-            watches.extend(watch);
+            if let Some(watch) = watch {
+                watches.push(watch);
+            }
         }
-        self.watches = watches.into();
+        self.watches = watches;
     }
 
-    /// Reads what the next sample will need, the `depth`th time what the memory that was read before points to.
-    /// What it gives says nothing.
+    /// Reads what the next sample will need: its own memory (0), what that points to (1), and what that points
+    /// to (2). What it gives says nothing.
     pub(super) fn glance(&self, depth: u8) -> u64 {
+        let detectors = |beyond| {
+            let watches = self.watches.iter();
+            let glances = watches.map(|watch: &Watch| watch.glance(beyond));
+            glances.fold(0, u64::wrapping_add)
+        };
         match depth {
-            0 => self
-                .window
-                .glance(false)
-                .wrapping_add(self.watches.len() as u64),
-            1 => {
-                let watch = self.watches.first().map_or(0, |watch| watch.hot.into());
-                self.window.glance(true) + self.bands.glance(false) + watch
-            }
-            _ => {
-                let beyond = depth > 2;
-                let watches = self.watches.iter();
-                let detectors = watches.map(|watch| watch.glance(beyond));
-                let bands = if beyond { 0 } else { self.bands.glance(true) };
-                detectors.fold(bands, u64::wrapping_add)
-            }
+            0 => self.window.glance(false),
+            1 => detectors(false).wrapping_add(self.window.glance(true) + self.bands.glance()),
+            _ => detectors(true),
         }
     }
-
-    /// So often there is something to glance at.
-    pub(super) const DEPTHS: u8 = 4;
 
     /// Takes in the newest sample: every watch judges it against the past, then it becomes part of it.
     pub(super) fn observe(
@@ -249,7 +242,7 @@ impl Signal {
         size_of::<Self>() - size_of::<Window>()
             + self.window.bytes()
             + self.bands.heap()
-            + size_of_val::<[Watch]>(&self.watches)
+            + self.watches.heap()
             + self.watches.iter().map(Watch::bytes).sum::<usize>()
     }
 }

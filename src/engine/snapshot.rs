@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bands::Bands;
 use super::census::ServicesRecord;
+use super::few::Few;
 use super::plan::Plan;
 use super::pulse::PulseRecord;
 use super::series::{Series, Source};
@@ -284,7 +285,7 @@ impl SignalRecord {
         let mut signal = Signal {
             kind: self.kind,
             window: self.window,
-            watches: Box::default(),
+            watches: Few::default(),
             bands: self.bands,
         };
         let owner = series.owner(id);

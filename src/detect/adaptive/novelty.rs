@@ -35,7 +35,10 @@ impl Novelty {
         let at = value / size;
         // They are sorted: the nearest is one of the two around it. Looking at all of them, several at a time, is
         // faster than choosing where to look.
-        let next = at.ceil() as i16;
+        // Rounded up; a conversion rounds towards zero.
+        let whole = at as i32;
+        let next = whole.saturating_add(i32::from(at > f64::from(whole)));
+        let next = next.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
         let above = words.iter().filter(|word| (**word as i16) < next).count();
         let around = words.get(above.saturating_sub(1)..).unwrap_or_default();
         let distances = around.iter().take(2).map(|word| (at - steps(*word)).abs());
