@@ -139,16 +139,19 @@ struct Exact {
 struct Brief {
     /// What the bands are relative to.
     base: f64,
-    /// In no order.
-    frames: Vec<Frame>,
-    /// Samples of the same frame, oldest first.
-    runs: Vec<Run>,
+    /// So many frames of [`FRAME`] words, in no order; then runs, samples of the same frame, the oldest first, of a
+    /// word each. All in one allocation, since there are millions of signals.
+    words: Vec<u16>,
+    frames: u8,
     /// How many samples there are.
     len: u32,
 }
 
+/// Words of a frame.
+const FRAME: usize = 6;
+
 /// Some samples in a row that have the same band.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Run {
     /// Which frame it is; or this and [`TOLD`]: one sample, whose sigma is told.
     frame: u8,
@@ -160,6 +163,15 @@ struct Run {
 const TOLD: u8 = 0x80;
 
 impl Run {
+    fn of(word: u16) -> Self {
+        let [frame, number] = word.to_le_bytes();
+        Self { frame, number }
+    }
+
+    fn word(self) -> u16 {
+        u16::from_le_bytes([self.frame, self.number])
+    }
+
     fn frame(self) -> usize {
         usize::from(self.frame & !TOLD)
     }
@@ -175,7 +187,7 @@ impl Run {
 }
 
 /// The same band of so many samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Frame {
     expected: f32,
     /// Distance of the ends, rounded to eight digits.
@@ -195,6 +207,30 @@ impl Frame {
         count: 0,
         edge: 0,
     };
+
+    fn of(words: [u16; FRAME]) -> Self {
+        let [low, high, below, above, count, edge] = words;
+        Self {
+            expected: f32::from_bits(u32::from(low) | u32::from(high) << 16),
+            below,
+            above,
+            count,
+            edge: edge as u8,
+        }
+    }
+
+    fn words(self) -> [u16; FRAME] {
+        let bits = self.expected.to_bits();
+        let (low, high) = (bits as u16, (bits >> 16) as u16);
+        let Self {
+            below,
+            above,
+            count,
+            edge,
+            ..
+        } = self;
+        [low, high, below, above, count, edge.into()]
+    }
 }
 
 impl Bands {
@@ -246,9 +282,12 @@ impl Bands {
         let Some(Past::Brief(past)) = self.0.as_ref().map(|held| &held.past) else {
             return 0;
         };
-        let frame = past.frames.first().map_or(0, |frame| frame.count.into());
-        let ends = [past.runs.first(), past.runs.last()].into_iter().flatten();
-        frame + ends.map(|run| u64::from(run.number)).sum::<u64>()
+        // One in each line of the cache.
+        let words = past.words.iter().step_by(32);
+        words
+            .chain(past.words.last())
+            .map(|word| u64::from(*word))
+            .sum()
     }
 
     /// What was said of the newest sample.
@@ -297,10 +336,7 @@ impl Bands {
     pub(super) fn shrink(&mut self) {
         match self.0.as_mut().map(|held| &mut held.past) {
             Some(Past::Exact(past)) => past.shrink_to_fit(),
-            Some(Past::Brief(past)) => {
-                past.frames.shrink_to_fit();
-                past.runs.shrink_to_fit();
-            }
+            Some(Past::Brief(past)) => past.words.shrink_to_fit(),
             None => {}
         }
     }
@@ -324,10 +360,7 @@ impl Bands {
     pub(super) fn heap(&self) -> usize {
         self.0.as_ref().map_or(0, |held| match &held.past {
             Past::Exact(past) => past.capacity() * size_of::<Exact>(),
-            Past::Brief(past) => {
-                past.frames.capacity() * size_of::<Frame>()
-                    + past.runs.capacity() * size_of::<Run>()
-            }
+            Past::Brief(past) => past.words.capacity() * size_of::<u16>(),
         })
     }
 }
@@ -416,6 +449,37 @@ impl Place {
 }
 
 impl Brief {
+    /// Where the runs begin.
+    fn behind_frames(&self) -> usize {
+        usize::from(self.frames) * FRAME
+    }
+
+    fn frame(&self, at: usize) -> Option<Frame> {
+        let words = self.words.get(..self.behind_frames())?;
+        let words = words.get(at * FRAME..)?.first_chunk()?;
+        Some(Frame::of(*words))
+    }
+
+    fn set_frame(&mut self, at: usize, frame: Frame) {
+        let end = self.behind_frames();
+        let words = self.words.get_mut(..end).unwrap_or_default();
+        let place = words.get_mut(at * FRAME..).unwrap_or_default();
+        if let Some(place) = place.first_chunk_mut() {
+            *place = frame.words();
+        }
+    }
+
+    fn frames(&self) -> impl DoubleEndedIterator<Item = Frame> + ExactSizeIterator {
+        let words = self.words.get(..self.behind_frames()).unwrap_or_default();
+        let (frames, _) = words.as_chunks();
+        frames.iter().copied().map(Frame::of)
+    }
+
+    fn runs(&self) -> impl DoubleEndedIterator<Item = Run> + Clone {
+        let words = self.words.get(self.behind_frames()..).unwrap_or_default();
+        words.iter().copied().map(Run::of)
+    }
+
     fn push(&mut self, value: f64, judged: Option<&Judgement>, warning: f64) {
         let place = |frame| Place {
             base: self.base,
@@ -423,30 +487,28 @@ impl Brief {
             code: 0,
         };
         let judged_so = judged.map(|judged| (edge_of(warning), Near::to(judged, value)));
-        let fits = |frame: &Frame| match &judged_so {
+        let fits = |frame: Frame| match &judged_so {
             None => frame.edge == 0,
-            Some((edge, near)) => frame.edge == *edge && near.is(&place(*frame).band()),
+            Some((edge, near)) => frame.edge == *edge && near.is(&place(frame).band()),
         };
-        let fits_at = |at: usize| self.frames.get(at).is_some_and(fits);
-        let newest = self.runs.last().map(|run| run.frame());
-        let at = match newest.filter(|at| fits_at(*at)) {
+        let newest = self.runs().next_back().map(Run::frame);
+        let newest = newest.filter(|at| self.frame(*at).is_some_and(fits));
+        let found = newest.or_else(|| {
+            let mut frames = self.frames();
+            frames.position(|frame| frame.count > 0 && fits(frame))
+        });
+        let at = match found {
             Some(at) => at,
-            None => match self
-                .frames
-                .iter()
-                .position(|frame| frame.count > 0 && fits(frame))
-            {
-                Some(at) => at,
-                None => self.begin(judged, warning),
-            },
+            None => self.begin(judged, warning),
         };
-        let Some(frame) = self.frames.get_mut(at) else {
+        let Some(mut frame) = self.frame(at) else {
             return;
         };
         frame.count = frame.count.saturating_add(1);
+        self.set_frame(at, frame);
         let place = Place {
             base: self.base,
-            frame: *frame,
+            frame,
             code: 0,
         };
         self.len += 1;
@@ -455,26 +517,24 @@ impl Brief {
         let calm = sigma.abs().max(by_place.abs()) < CALM;
         let near = (sigma - by_place).abs() <= COARSE + COARSE_SHARE * sigma.abs();
         let beyond = |sigma: f64| sigma.abs() >= warning;
+        let last = self.runs().next_back();
+        let mut run = Run {
+            frame: at as u8,
+            number: 1,
+        };
         if !calm && !near || beyond(sigma) != beyond(rounded(by_place)) {
-            reserve(&mut self.runs, 4);
-            self.runs.push(Run {
+            run = Run {
                 frame: at as u8 | TOLD,
                 number: code_of(sigma),
-            });
-            return;
+            };
+        } else if let Some(last) = last.filter(|last| last.frame == run.frame)
+            && let Some(more) = last.number.checked_add(1)
+        {
+            run.number = more;
+            self.words.pop();
         }
-        match self.runs.last_mut() {
-            Some(last) if usize::from(last.frame) == at && last.number < u8::MAX => {
-                last.number += 1;
-            }
-            Some(_) | None => {
-                reserve(&mut self.runs, 4);
-                self.runs.push(Run {
-                    frame: at as u8,
-                    number: 1,
-                });
-            }
-        }
+        reserve(&mut self.words, 1);
+        self.words.push(run.word());
     }
 
     /// Puts a frame where none is needed any more, and says where.
@@ -494,26 +554,30 @@ impl Brief {
                 edge: edge_of(warning),
             };
         }
-        if let Some(at) = self.frames.iter().position(|frame| frame.count == 0)
-            && let Some(free) = self.frames.get_mut(at)
-        {
-            *free = frame;
+        let free = self.frames().position(|frame| frame.count == 0);
+        if let Some(at) = free {
+            self.set_frame(at, frame);
             return at;
         }
         // Windows of thousands of samples can have more bands than can be told from each other.
-        if self.frames.len() >= usize::from(TOLD) {
-            return self.runs.last().map_or(0, |run| run.frame());
+        if self.frames >= TOLD {
+            return self.runs().next_back().map_or(0, Run::frame);
         }
-        reserve(&mut self.frames, 2);
-        self.frames.push(frame);
-        self.frames.len() - 1
+        reserve(&mut self.words, FRAME);
+        let end = self.behind_frames();
+        self.words.splice(end..end, frame.words());
+        self.frames += 1;
+        usize::from(self.frames) - 1
     }
 
     /// Makes the frames relative to another number.
     fn move_to(&mut self, base: f64) {
-        for frame in &mut self.frames {
-            let expected = self.base + f64::from(frame.expected);
-            frame.expected = ((expected - base) as f32).clamp(f32::MIN, f32::MAX);
+        for at in 0..usize::from(self.frames) {
+            if let Some(mut frame) = self.frame(at) {
+                let expected = self.base + f64::from(frame.expected);
+                frame.expected = ((expected - base) as f32).clamp(f32::MIN, f32::MAX);
+                self.set_frame(at, frame);
+            }
         }
         self.base = base;
     }
@@ -521,16 +585,23 @@ impl Brief {
     fn truncate(&mut self, most: usize) {
         while self.len as usize > most {
             self.len -= 1;
-            let Some(oldest) = self.runs.first_mut() else {
+            let begin = self.behind_frames();
+            let Some(word) = self.words.get_mut(begin) else {
                 return;
             };
-            if let Some(frame) = self.frames.get_mut(oldest.frame()) {
-                frame.count = frame.count.saturating_sub(1);
-            }
-            if oldest.samples().0 > 1 {
+            let mut oldest = Run::of(*word);
+            let more = oldest.samples().0 > 1;
+            if more {
                 oldest.number -= 1;
-            } else {
-                self.runs.remove(0);
+                *word = oldest.word();
+            }
+            let at = oldest.frame();
+            if let Some(mut frame) = self.frame(at) {
+                frame.count = frame.count.saturating_sub(1);
+                self.set_frame(at, frame);
+            }
+            if !more {
+                self.words.remove(begin);
                 self.tidy();
             }
         }
@@ -538,36 +609,39 @@ impl Brief {
 
     /// Gives back room that only an eventful time needed.
     fn tidy(&mut self) {
-        while self.frames.last().is_some_and(|frame| frame.count == 0) {
-            self.frames.pop();
+        let kept = self.frames().rposition(|frame| frame.count > 0);
+        let kept = kept.map_or(0, |last| last + 1);
+        let end = self.behind_frames();
+        if kept * FRAME < end {
+            self.words.drain(kept * FRAME..end);
+            self.frames = kept as u8;
         }
-        if self.frames.capacity() > 2 * self.frames.len() + 2 {
-            self.frames.shrink_to(self.frames.len() + 1);
-        }
-        if self.runs.capacity() > 2 * self.runs.len() + 8 {
-            self.runs.shrink_to(self.runs.len() + 4);
+        if self.words.capacity() > self.words.len() + self.words.len() / 2 + 4 * FRAME {
+            self.words.shrink_to(self.words.len() + FRAME);
         }
     }
 
     /// The places of the samples, oldest first.
     fn iter(&self) -> impl Iterator<Item = Place> {
-        self.runs.iter().flat_map(move |run| {
+        self.runs().flat_map(move |run| {
             let (count, code) = run.samples();
             let place = move |frame| Place {
                 base: self.base,
                 frame,
                 code,
             };
-            let frame = self.frames.get(run.frame()).copied();
-            let frame = frame.unwrap_or(Frame::NONE);
+            let frame = self.frame(run.frame()).unwrap_or(Frame::NONE);
             std::iter::repeat_n(frame, usize::from(count)).map(place)
         })
     }
 
     fn is_sound(&self) -> bool {
-        let mut counts = vec![0u16; self.frames.len()];
+        if self.words.len() < self.behind_frames() || self.frames > TOLD {
+            return false;
+        }
+        let mut counts = vec![0u16; usize::from(self.frames)];
         let mut len = 0;
-        for run in &self.runs {
+        for run in self.runs() {
             let samples = run.samples().0;
             let Some(count) = counts.get_mut(run.frame()).filter(|_| samples > 0) else {
                 return false;
@@ -575,8 +649,8 @@ impl Brief {
             *count = count.saturating_add(u16::from(samples));
             len += usize::from(samples);
         }
-        let finite = self.frames.iter().all(|frame| frame.expected.is_finite());
-        let mut counted = self.frames.iter().zip(counts);
+        let finite = self.frames().all(|frame| frame.expected.is_finite());
+        let mut counted = self.frames().zip(counts);
         counted.all(|(frame, count)| frame.count == count)
             && len == self.len as usize
             && finite
@@ -584,10 +658,10 @@ impl Brief {
     }
 }
 
-/// Makes room for so many more where there is none: none to spare, since there are millions of signals.
-fn reserve<T>(list: &mut Vec<T>, more: usize) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(more);
+/// Makes room for so many more words where there is none: few to spare, since there are millions of signals.
+fn reserve(words: &mut Vec<u16>, more: usize) {
+    if words.capacity() - words.len() < more {
+        words.reserve_exact(more.max(4));
     }
 }
 
