@@ -31,6 +31,10 @@ use tidewatch::storage::snapshot;
 use tidewatch::telemetry::Telemetry;
 use tokio::runtime::Runtime;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Points in one request.
 const REQUEST: usize = 1_000;
 /// Services among which the series are spread, and instances of each.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::census::{Admission, Census};
 use super::memory::Weighed;
+use super::names::Naming;
 use super::plan::{Placement, Plan, Settings};
 use super::query::{Cursor, Filter};
 use super::restore::restore;
@@ -90,9 +91,9 @@ pub(super) struct Inner {
 }
 
 impl Engine {
-    /// Starts the shards' threads (`tidewatch-shard-N`) with what `restored` holds: chunks of
-    /// [`Handle::save`], in any order and whatever the number of shards then. They are taken one after
-    /// the other as they are used. The texts say what of them could not be used. Blocks until all is
+    /// Starts the shards' threads (`tidewatch-shard-N`) with what `restored` holds: the chunks of
+    /// [`Handle::save`] in their order, whatever the number of shards then. They are taken one after the
+    /// other as they are used. The texts say what of them could not be used. Blocks until all is
     /// restored.
     ///
     /// # Errors
@@ -265,27 +266,38 @@ impl Handle {
         parts
     }
 
-    /// Hands learning over in chunks of some 256 KiB for [`Engine::start`], the next when there is room for
-    /// it, and says whether all were taken. Shards go on with their data between two chunks; of one that
-    /// has panicked there is nothing.
+    /// Hands learning over, services first, in chunks of some 256 KiB for [`Engine::start`], the next when there is room for
+    /// it, while shards go on with their data between two chunks. Says whether that was all: it is not if
+    /// chunks are not taken any more, or a shard has panicked.
     pub async fn save(&self, chunks: mpsc::Sender<Vec<u8>>) -> bool {
         let inner = &*self.0;
         let taken = self.latest();
         let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
         let services = inner.census.save();
         let services = snapshot::write_services(&services, &pulses, taken);
-        let mut taken_all = chunks.send(services).await.is_ok();
+        if chunks.send(services).await.is_err() {
+            return false;
+        }
+        let mut naming = Naming::default();
         for shard in &inner.shards {
             let mut cursor = None;
-            while taken_all
-                && let Ok(Some((chunk, last))) =
-                    shard.run(move |shard| shard.save(cursor, taken)).await
-            {
-                taken_all = chunks.send(chunk).await.is_ok();
+            loop {
+                let save = move |shard: &mut Shard| {
+                    let saved = shard.save(cursor, taken, &mut naming);
+                    (saved, naming)
+                };
+                let Ok((saved, met)) = shard.run(save).await else {
+                    return false;
+                };
+                naming = met;
+                let Some((chunk, last)) = saved else { break };
+                if chunks.send(chunk).await.is_err() {
+                    return false;
+                }
                 cursor = Some(last);
             }
         }
-        taken_all
+        true
     }
 
     /// All chunks of [`Handle::save`] at once, for few series.
