@@ -28,7 +28,14 @@ pub(super) struct Learning {
     /// Asks for a snapshot before its time: what a person has taught is not to be asked for again.
     pub(super) soon: Arc<Notify>,
     /// Held while one is written.
-    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) turn: Arc<Mutex<Turn>>,
+}
+
+/// What one saving leaves for the next.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// A part of the engine has failed, and that was said.
+    refused: bool,
 }
 
 impl Learning {
@@ -44,9 +51,22 @@ impl Learning {
     }
 
     /// Saves once. A failure is logged and counted: the earlier snapshot is still there then.
+    ///
+    /// When a part of the engine has failed, nothing is saved any more: the earlier snapshot still has the
+    /// series of that part, and the next start, which the daemon waits for, takes back all of them.
     pub(super) async fn save(&self) {
         // There is one file beside the old one: who comes second waits.
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        if !self.engine.is_whole() {
+            if !std::mem::replace(&mut turn.refused, true) {
+                self.count_error();
+                tracing::error!(
+                    "a part of the engine has failed, so learning is not saved any more; \
+                     a restart takes back what was saved before"
+                );
+            }
+            return;
+        }
         let start = clock::instant();
         let now = self.clock.now();
         match self.write(now).await {
@@ -60,10 +80,7 @@ impl Learning {
                 tracing::debug!(bytes, "learning is saved");
             }
             Ok(Err(error)) => {
-                self.telemetry
-                    .storage_errors
-                    .with_label_values(&["snapshot"])
-                    .inc();
+                self.count_error();
                 tracing::error!(%error, "learning could not be saved");
             }
             Err(error) => {
@@ -71,6 +88,11 @@ impl Learning {
                 tracing::error!(%error, "saving learning failed");
             }
         }
+    }
+
+    fn count_error(&self) {
+        let errors = &self.telemetry.storage_errors;
+        errors.with_label_values(&["snapshot"]).inc();
     }
 
     /// Writes the snapshot while the engine makes it; a few chunks of it are in memory at a time.

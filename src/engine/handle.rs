@@ -266,9 +266,9 @@ impl Handle {
         parts
     }
 
-    /// Hands learning over, services first, in chunks of some 256 KiB for [`Engine::start`], the next when there is room for
-    /// it, while shards go on with their data between two chunks. Says whether that was all: it is not if
-    /// chunks are not taken any more, or a shard has panicked.
+    /// Hands learning over, services first, in chunks of some 256 KiB for [`Engine::start`], the next when
+    /// there is room for it, while shards go on with their data between two chunks. Says whether that was
+    /// all: it is not if chunks are not taken any more, or a shard has panicked.
     pub async fn save(&self, chunks: mpsc::Sender<Vec<u8>>) -> bool {
         let inner = &*self.0;
         let taken = self.latest();

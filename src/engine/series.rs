@@ -16,7 +16,7 @@ use crate::model::{
 const MAX_SIGNALS: usize = 32;
 /// Most observations that wait in one shard for the next tick (some 25 MB). Only recorded data of many
 /// deviating signals, sent within one tick, comes near; what is beyond is dropped and counted.
-const MAX_OBSERVATIONS: usize = 100_000;
+pub(super) const MAX_OBSERVATIONS: usize = 100_000;
 
 /// After so many ticks without data a series gives back room that it may not need again.
 const RESTS: u32 = 30;
