@@ -61,7 +61,8 @@ impl<T> Copy for Make<T> {}
 
 /// Signals as everybody sees them.
 const VIEWS: Make<SignalView> = Make {
-    work: 8,
+    // Some ten microseconds of statistics over the window.
+    work: 24,
     make: Shard::view,
 };
 

@@ -138,10 +138,15 @@ impl Restoring<'_> {
         let chunk = Chunk::of(chunk)?;
         let plan = self.plan;
         let mut parts: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::new()).collect();
+        // Services come with the time until when all of them, and so all series, could have been heard.
+        let mut heard = false;
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         let unreadable = chunk.records(|record| {
             match record {
-                Record::Services(services) => self.census.restore_services(services),
+                Record::Services(services) => {
+                    self.census.restore_services(services);
+                    heard = true;
+                }
                 Record::Pulses(records) => {
                     let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
                     pulses.restore(records, plan);
@@ -155,18 +160,21 @@ impl Restoring<'_> {
             Some(())
         });
         drop(names);
-        for (shard, part) in self.shards.iter().zip(parts) {
-            if part.is_empty() {
+        for (shard, mut part) in self.shards.iter().zip(parts) {
+            if part.is_empty() && !heard {
                 continue;
             }
             // Between two series a shard is sound, should another thread have panicked meanwhile.
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.restored = shard.restored.max(Some(chunk.taken));
+            // What comes twice, the first of it counts.
+            part.retain(|(id, _)| !shard.series.contains_key(id));
+            part.sort_by_key(|(id, _)| *id);
+            part.dedup_by_key(|(id, _)| *id);
+            let identities = part.iter().map(|(id, series)| (*id, &series.identity));
+            self.census.restore(identities);
             for (id, series) in part {
-                if !shard.series.contains_key(&id) {
-                    self.census.restore(id, &series.identity);
-                    shard.place(id, series);
-                }
+                shard.place(id, series);
             }
         }
         Ok(unreadable)

@@ -20,11 +20,11 @@ use super::shard::Shard;
 use super::signal::Signal;
 use super::watch::{Judge, Watch};
 use crate::derive::{SeriesState, SpanSeries};
-use crate::model::{SeriesId, SignalKind, Timestamp};
+use crate::model::{SeriesId, SignalKind, Timestamp, raw};
 use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// A chunk is closed when it has grown beyond this, so it is at most one record longer: about a
 /// millisecond of a shard's time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -67,6 +67,7 @@ struct SignalRef<'a> {
 struct WatchRef<'a> {
     alert: &'a str,
     detector: &'a str,
+    #[serde(serialize_with = "raw::serialize")]
     saved: Vec<u8>,
     /// The place of the watch among the signal's that has the same detector.
     like: Option<u8>,
@@ -90,7 +91,8 @@ pub(super) struct SeriesRecord<'a> {
     identity: Named<'a>,
     last_seen: Timestamp,
     source: SourceRecord,
-    signals: Vec<SignalRecord>,
+    #[serde(borrow)]
+    signals: Vec<SignalRecord<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -100,18 +102,19 @@ enum SourceRecord {
 }
 
 #[derive(Deserialize)]
-struct SignalRecord {
+struct SignalRecord<'a> {
     kind: SignalKind,
     window: Window,
     bands: Bands,
-    watches: Vec<WatchRecord>,
+    #[serde(borrow)]
+    watches: Vec<WatchRecord<'a>>,
 }
 
 #[derive(Deserialize)]
-struct WatchRecord {
-    alert: String,
-    detector: String,
-    saved: Vec<u8>,
+struct WatchRecord<'a> {
+    alert: &'a str,
+    detector: &'a str,
+    saved: &'a [u8],
     like: Option<u8>,
     window: Option<Window>,
     hot: u32,
@@ -323,7 +326,7 @@ impl SeriesRecord<'_> {
     }
 }
 
-impl SignalRecord {
+impl SignalRecord<'_> {
     fn restore(self, series: &Series, id: SeriesId, plan: &Plan) -> Signal {
         let mut signal = Signal {
             kind: self.kind,
@@ -332,7 +335,7 @@ impl SignalRecord {
             bands: self.bands,
         };
         let owner = series.owner(id);
-        let unit = owner.meta(self.kind).unit().into_owned();
+        let unit = owner.seen(self.kind).unit();
         signal.watch(owner, plan);
         let saved = self.watches;
         let mut taken = vec![false; saved.len()];
@@ -341,7 +344,7 @@ impl SignalRecord {
             let Some(rule) = plan.rules.get(watch.rule as usize) else {
                 continue;
             };
-            let same = |(record, taken): (&WatchRecord, &bool)| {
+            let same = |(record, taken): (&WatchRecord<'_>, &bool)| {
                 !taken && record.alert == rule.alert && record.detector == rule.detector.name
             };
             let Some(at) = saved.iter().zip(&taken).position(same) else {
@@ -353,9 +356,9 @@ impl SignalRecord {
             };
             *taken = true;
             let like = record.like.and_then(|like| saved.get(usize::from(like)));
-            let learned = like.unwrap_or(record).saved.as_slice();
+            let learned = like.unwrap_or(record).saved;
             let window = record.window.clone();
-            watch.restore(rule, self.kind, &unit, learned, window, record.hot);
+            watch.restore(rule, self.kind, unit, learned, window, record.hot);
         }
         // What another rule expected says nothing about this one.
         let bands = std::mem::take(&mut signal.bands).checked(signal.window.is_exact());

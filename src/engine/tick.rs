@@ -20,6 +20,8 @@ use crate::model::{Observation, SeriesId, SignalId, Timestamp};
 pub(super) struct Ticker {
     lives: Lives,
     pub(super) pulses: Pulses,
+    /// Whether there was one.
+    began: bool,
 }
 
 /// Series that are uncounted at once; requests wait for that.
@@ -90,11 +92,17 @@ impl Handle {
             let mut closing = Closing::new(boundary, now, part, listened, lived);
             shard.work(move |shard| shard.close(&mut closing))
         });
+        // The first after a start forgives the time before, and single signals may be known by their silence.
+        let first = !std::mem::replace(&mut ticker.began, true);
+        if first || listened.is_some() && Pulses::leave_some(&inner.plan) {
+            self.changed();
+        }
         let mut merged = Merged::default();
         for closed in join_all(closed).await.into_iter().flatten() {
             merged.observations.extend(closed.observations);
             merged.ended.push(closed.ended);
             for gone in closed.gone.chunks(RELEASED) {
+                self.changed();
                 inner.census.release(gone);
                 tokio::task::yield_now().await;
             }

@@ -198,6 +198,36 @@ async fn a_night_off_is_no_silence() {
 }
 
 #[tokio::test]
+async fn while_nothing_comes_it_is_enough_to_save_that() {
+    let (handle, _) = restart(settings(2), &rules(), Vec::new());
+    let series = |tick: i64| points((0..9).map(move |i| gauge("a", i, tick * TICK, 1.0)));
+    let mut known = handle.changes();
+    for tick in 1..40 {
+        apply(&handle, tick * TICK, series(tick)).await;
+        handle.tick(at(tick * TICK)).await;
+        assert!(handle.changes() > known);
+        known = handle.changes();
+    }
+    let mut chunks = handle.snapshot().await;
+    handle.tick(at(300 * TICK)).await;
+    assert_eq!(handle.changes(), known);
+    let silence = handle.save_silence().await;
+    // The series leave 360 ticks after the last of them, less those in which nobody could have heard them.
+    for (added, leaves) in [(false, false), (true, true)] {
+        if added {
+            chunks.push(silence.clone());
+        }
+        let (restored, warnings) = restart(settings(3), &rules(), chunks.clone());
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(restored.tick(at(400 * TICK)).await.ended, []);
+        let report = restored.tick(at(510 * TICK)).await;
+        assert_eq!(report.ended.len(), if leaves { 9 } else { 0 });
+        restored.tick(at(800 * TICK)).await;
+        assert!(all_signals(&restored).await.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_new_rule_finds_the_window_already_full() {
     let (handle, _) = restart(settings(1), &[], Vec::new());
     for tick in 1..40 {
