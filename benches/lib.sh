@@ -41,12 +41,12 @@ for line in sys.stdin:
 }
 
 # start NAME: starts a daemon with the rest of its configuration on standard input, waits until it is
-# ready, and sets $pid, $grpc, $http (OTLP) and $web (API) as host:port.
+# ready (with $HTTP behind its address in `http`), and sets $pid, $grpc, $http (OTLP) and $web (API) as host:port.
 start() {
   local name=$1
   {
     echo 'otlp: {grpc: "127.0.0.1:0", http: "127.0.0.1:0"}'
-    echo 'http: {listen: "127.0.0.1:0"}'
+    echo "http: {listen: \"127.0.0.1:0\"${HTTP:-}}"
     cat
   } > "$work/$name.yaml"
   start_again "$name"

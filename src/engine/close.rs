@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::series::Series;
+use super::series::{MAX_OBSERVATIONS, Series};
 use super::shard::Shard;
 use crate::derive::SpanPartial;
 use crate::model::{Observation, SeriesIdentity, SignalId, Timestamp};
@@ -21,7 +21,8 @@ const SAMPLE: u64 = 3;
 /// What a shard hands over when it closes a tick.
 #[derive(Default)]
 pub(super) struct Closed {
-    pub(super) observations: Vec<Observation>,
+    /// As they were found: to gather them in one place would mean to copy very many at once.
+    pub(super) observations: Vec<Vec<Observation>>,
     pub(super) ended: Vec<SignalId>,
     /// Series that left.
     pub(super) gone: Vec<Arc<SeriesIdentity>>,
@@ -43,6 +44,9 @@ pub(super) struct Closing<L> {
     at: usize,
     /// Of series that were last seen by the first: add the second.
     forgiven: Option<(Timestamp, Duration)>,
+    observations: Vec<Vec<Observation>>,
+    /// How many there are.
+    observed: usize,
     gone: Vec<Arc<SeriesIdentity>>,
 }
 
@@ -63,15 +67,46 @@ impl<L: Fn(&str) -> Option<Timestamp>> Closing<L> {
             newcomers: newcomers.into_iter(),
             at: 0,
             forgiven: None,
+            observations: Vec::new(),
+            observed: 0,
             gone: Vec::new(),
         }
     }
 }
 
 impl Shard {
-    /// Does the next slice of closing a tick: takes in what was gathered of series that are new, then
-    /// closes one series after the other and lets go of those that have been idle for too long.
+    /// Does the next slice of closing a tick.
     pub(super) fn close<L>(&mut self, closing: &mut Closing<L>) -> ControlFlow<Closed>
+    where
+        L: Fn(&str) -> Option<Timestamp>,
+    {
+        let flow = self.close_some(closing);
+        self.count_samples();
+        let mut found = std::mem::take(&mut self.desk.observations);
+        let room = MAX_OBSERVATIONS.saturating_sub(closing.observed);
+        if found.len() > room {
+            let dropped = &self.plan.telemetry.observations_dropped;
+            dropped.inc_by((found.len() - room) as u64);
+            found.truncate(room);
+        }
+        closing.observed += found.len();
+        if !found.is_empty() {
+            closing.observations.push(found);
+        }
+        if flow.is_continue() {
+            return ControlFlow::Continue(());
+        }
+        self.plan.common.tidy();
+        ControlFlow::Break(Closed {
+            observations: std::mem::take(&mut closing.observations),
+            ended: std::mem::take(&mut self.desk.ended),
+            gone: std::mem::take(&mut closing.gone),
+        })
+    }
+
+    /// Does some of it: takes in what was gathered of series that are new, then closes one series after the
+    /// other and lets go of those that have been idle for too long.
+    fn close_some<L>(&mut self, closing: &mut Closing<L>) -> ControlFlow<()>
     where
         L: Fn(&str) -> Option<Timestamp>,
     {
@@ -79,7 +114,6 @@ impl Shard {
         for done in 0.. {
             let samples = self.desk.samples - begun;
             if done + SAMPLE * samples >= SLICE {
-                self.count_samples();
                 return ControlFlow::Continue(());
             }
             match closing.newcomers.next() {
@@ -100,15 +134,13 @@ impl Shard {
             forgiven,
             ..
         } = *closing;
-        let mut is_last = true;
         for done in 0.. {
             let Some((id, series)) = self.series.at_mut(closing.at) else {
                 break;
             };
             let samples = self.desk.samples - begun;
             if done + SAMPLE * samples >= SLICE {
-                is_last = false;
-                break;
+                return ControlFlow::Continue(());
             }
             if let Some((saved, downtime)) = forgiven
                 && series.last_seen <= saved
@@ -125,16 +157,7 @@ impl Shard {
                 closing.at += 1;
             }
         }
-        self.count_samples();
-        if !is_last {
-            return ControlFlow::Continue(());
-        }
-        self.plan.common.tidy();
-        ControlFlow::Break(Closed {
-            observations: std::mem::take(&mut self.desk.observations),
-            ended: std::mem::take(&mut self.desk.ended),
-            gone: std::mem::take(&mut closing.gone),
-        })
+        ControlFlow::Break(())
     }
 
     /// Takes in what was gathered of a series that was new to the engine.
