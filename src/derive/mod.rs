@@ -254,6 +254,11 @@ impl SeriesState {
         }
     }
 
+    /// Whether a tick is open that ends at `boundary` or before.
+    pub fn is_open(&self, boundary: Timestamp) -> bool {
+        self.ticks.open.is_some_and(|open| open <= boundary)
+    }
+
     /// Time of the newest point that counted; `None` before the first.
     pub fn last_time(&self) -> Option<Timestamp> {
         self.ticks.last

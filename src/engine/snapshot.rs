@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bands::Bands;
 use super::census::ServicesRecord;
+use super::few::Few;
 use super::names::{Named, Names, NamesRecord, NamesRef, Naming};
 use super::plan::Plan;
 use super::pulse::PulseRecord;
@@ -331,7 +332,7 @@ impl SignalRecord<'_> {
         let mut signal = Signal {
             kind: self.kind,
             window: self.window,
-            watches: Box::default(),
+            watches: Few::default(),
             bands: self.bands,
         };
         let owner = series.owner(id);
