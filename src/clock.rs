@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use crate::model::Timestamp;
 
@@ -42,6 +43,13 @@ impl Clock {
             nanos.store(to.as_nanos(), Ordering::Relaxed);
         }
     }
+}
+
+/// The CPU time that this thread has used, for measuring what something cost.
+pub fn thread_cpu() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    // Neither is ever negative.
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
 /// A monotonic instant, for measuring how long something took.

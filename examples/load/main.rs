@@ -163,7 +163,9 @@ fn report(
                 "cpu_seconds": cpu, "items_per_cpu_second": per_cpu, "resident_bytes": resident,
                 "bytes_per_item": requests.bytes_per_item(), "retryable": outcome.retryable,
                 "failed": outcome.failed, "rejected_items": outcome.rejected,
-                "latency_ms": {"p50": outcome.quantile(0.5), "p99": outcome.quantile(0.99)},
+                "latency_ms": {
+                    "p50": outcome.quantile(0.5), "p99": outcome.quantile(0.99), "max": outcome.quantile(1.0),
+                },
             })
         );
     } else {

@@ -18,6 +18,9 @@ use crate::telemetry::Telemetry;
 /// Chunks that wait to be written.
 const WAITING: usize = 4;
 
+/// Until the next saving it takes so many times the CPU time of the last one: 2 % of a core.
+const PAUSE: u32 = 50;
+
 /// Writes snapshots of the engine's learning.
 #[derive(Clone)]
 pub(super) struct Learning {
@@ -28,29 +31,68 @@ pub(super) struct Learning {
     /// Asks for a snapshot before its time: what a person has taught is not to be asked for again.
     pub(super) soon: Arc<Notify>,
     /// Held while one is written.
-    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) turn: Arc<Mutex<Turn>>,
+}
+
+/// What one saving leaves for the next.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// A part of the engine has failed, and that was said.
+    refused: bool,
+    /// CPU time of the newest saving.
+    spent: Duration,
+    /// When all of learning was last saved, and what [`Handle::changes`] said before.
+    whole: Option<(Timestamp, u64)>,
+}
+
+/// What a saving wrote, and what it took.
+struct Saved {
+    bytes: u64,
+    spent: Duration,
 }
 
 impl Learning {
-    /// Saves every `interval`, and when it is asked to, until `stop`.
+    /// Saves every `interval`, less often where that would cost more than its share of a core, and when it is
+    /// asked to, until `stop`.
     pub(super) async fn run(self, interval: Duration, stop: CancellationToken) {
         loop {
+            let pause = interval.max(self.turn.lock().await.spent.saturating_mul(PAUSE));
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(interval) => self.save().await,
+                () = tokio::time::sleep(pause) => self.save().await,
                 () = self.soon.notified() => self.save().await,
             }
         }
     }
 
     /// Saves once. A failure is logged and counted: the earlier snapshot is still there then.
+    ///
+    /// When a part of the engine has failed, nothing is saved any more: the earlier snapshot still has the
+    /// series of that part, and the next start, which the daemon waits for, takes back all of them.
     pub(super) async fn save(&self) {
         // There is one file beside the old one: who comes second waits.
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        if !self.engine.is_whole() {
+            if !std::mem::replace(&mut turn.refused, true) {
+                self.count_error();
+                tracing::error!(
+                    "a part of the engine has failed, so learning is not saved any more; \
+                     a restart takes back what was saved before"
+                );
+            }
+            return;
+        }
         let start = clock::instant();
-        let now = self.clock.now();
-        match self.write(now).await {
-            Ok(Ok(bytes)) => {
+        let (now, changes) = (self.clock.now(), self.engine.changes());
+        let same = turn.whole.filter(|(_, then)| *then == changes);
+        let written = match same {
+            Some((created, _)) => self.write_silence(created).await,
+            None => self.write(now).await,
+        };
+        match written {
+            Ok(Ok(Saved { bytes, spent })) => {
+                turn.spent = spent;
+                turn.whole = same.or(Some((now, changes)));
                 self.telemetry
                     .snapshot_seconds
                     .observe(start.elapsed().as_secs_f64());
@@ -60,10 +102,7 @@ impl Learning {
                 tracing::debug!(bytes, "learning is saved");
             }
             Ok(Err(error)) => {
-                self.telemetry
-                    .storage_errors
-                    .with_label_values(&["snapshot"])
-                    .inc();
+                self.count_error();
                 tracing::error!(%error, "learning could not be saved");
             }
             Err(error) => {
@@ -73,25 +112,50 @@ impl Learning {
         }
     }
 
+    fn count_error(&self) {
+        let errors = &self.telemetry.storage_errors;
+        errors.with_label_values(&["snapshot"]).inc();
+    }
+
+    /// Nothing was learned since the snapshot that was `created` then: writes only that nothing came.
+    async fn write_silence(&self, created: Timestamp) -> Result<io::Result<Saved>, JoinError> {
+        let chunk = self.engine.save_silence().await;
+        let directory = self.directory.clone();
+        let write = move || {
+            let bytes = snapshot::add(&directory, created, &chunk)?;
+            Ok(Saved {
+                bytes,
+                spent: Duration::ZERO,
+            })
+        };
+        tokio::task::spawn_blocking(write).await
+    }
+
     /// Writes the snapshot while the engine makes it; a few chunks of it are in memory at a time.
-    async fn write(&self, now: Timestamp) -> Result<io::Result<u64>, JoinError> {
+    async fn write(&self, now: Timestamp) -> Result<io::Result<Saved>, JoinError> {
         let (sender, mut chunks) = mpsc::channel(WAITING);
         let (whole, is_whole) = oneshot::channel();
         let directory = self.directory.clone();
         let writing = tokio::task::spawn_blocking(move || {
-            let mut is_whole = Some(is_whole);
-            snapshot::write(&directory, now, || match chunks.blocking_recv() {
+            let before = clock::thread_cpu();
+            let (mut is_whole, mut spent) = (Some(is_whole), Duration::ZERO);
+            let bytes = snapshot::write(&directory, now, || match chunks.blocking_recv() {
                 Some(chunk) => Ok(Some(chunk)),
                 // Half of it must not take the place of an earlier whole one.
                 None => match is_whole.take().map(oneshot::Receiver::blocking_recv) {
-                    Some(Ok(())) => Ok(None),
+                    Some(Ok(in_shards)) => {
+                        spent = in_shards;
+                        Ok(None)
+                    }
                     _ => Err(io::Error::other("it was not made to its end")),
                 },
-            })
+            })?;
+            spent += clock::thread_cpu().saturating_sub(before);
+            Ok(Saved { bytes, spent })
         });
-        if self.engine.save(sender).await {
+        if let Some(spent) = self.engine.save(sender).await {
             // If nobody hears it, the disk has failed, and `writing` says so.
-            whole.send(()).ok();
+            whole.send(spent).ok();
         }
         writing.await
     }

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -213,6 +213,7 @@ impl Daemon {
                 engine: engine.clone(),
                 board: board.clone(),
                 clock: clock.clone(),
+                telemetry: telemetry.clone(),
             }),
             deliveries: Arc::new(notifier.clone()),
             audit: Arc::new(audit::Reader(store.clone())),
@@ -236,7 +237,11 @@ impl Daemon {
             notifier,
             store,
             expose: tokio::spawn(api.serve(sources, shutdown.expose.clone())),
-            decide: tokio::spawn(decider.run(commands, acknowledgements, shutdown.decide.clone())),
+            decide: on_its_own(
+                "tidewatch-decide",
+                decider.run(commands, acknowledgements, shutdown.decide.clone()),
+            )
+            .context("cannot start a thread for decisions")?,
             instruct: tokio::spawn(instructor.run(shutdown.notify.clone())),
             ingest: tokio::spawn(otlp.serve(
                 sink,
@@ -335,6 +340,29 @@ fn allow_many_files(config: &Config) {
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
     }
+}
+
+/// Runs `task` on a thread of its own: what it computes in one go, thousands of alerts and their words, holds up
+/// nothing else.
+fn on_its_own(
+    name: &str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Handle::current();
+    let (done, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            runtime.block_on(task);
+            // Nobody waits for it where the daemon ends anyway.
+            done.send(()).ok();
+        })?;
+    Ok(tokio::spawn(async move {
+        if ended.await.is_err() {
+            // It has said so itself.
+            std::panic::resume_unwind(Box::new("its thread panicked"));
+        }
+    }))
 }
 
 /// Waits for a task that has been told to end; one that had ended before was reported by `wait`.

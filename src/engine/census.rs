@@ -199,24 +199,29 @@ impl Census {
         Admission::Fold(id, overflow)
     }
 
-    /// Counts a series that is there again after a restart, over the limits if need be.
-    pub(super) fn restore(&self, id: SeriesId, identity: &SeriesIdentity) {
+    /// Counts series that are there again after a restart, over the limits if need be.
+    pub(super) fn restore<'a>(
+        &self,
+        restored: impl IntoIterator<Item = (SeriesId, &'a SeriesIdentity)>,
+    ) {
         let mut state = self.lock();
         let state = &mut *state;
-        let service = state
-            .services
-            .entry(Arc::clone(&identity.resource.service))
-            // Its own record comes with another chunk, before or after this, if that is not damaged.
-            .or_insert_with(|| Service {
-                heard: false,
-                present: false,
-                ..Service::new(UNKNOWN)
-            });
-        service.series += 1;
-        state.series += 1;
-        if let Some(key) = overflowing(identity) {
-            service.overflow += 1;
-            state.overflow.insert(key, (id, Arc::new(identity.clone())));
+        for (id, identity) in restored {
+            let service = state
+                .services
+                .entry(Arc::clone(&identity.resource.service))
+                // Its own record comes with another chunk, before or after this, if that is not damaged.
+                .or_insert_with(|| Service {
+                    heard: false,
+                    present: false,
+                    ..Service::new(UNKNOWN)
+                });
+            service.series += 1;
+            state.series += 1;
+            if let Some(key) = overflowing(identity) {
+                service.overflow += 1;
+                state.overflow.insert(key, (id, Arc::new(identity.clone())));
+            }
         }
         self.telemetry.series.set(state.series as i64);
         self.telemetry.services.set(state.services.len() as i64);

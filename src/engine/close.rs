@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::series::Series;
+use super::series::{MAX_OBSERVATIONS, Series};
 use super::shard::Shard;
 use super::signal::Signal;
 use crate::derive::SpanPartial;
@@ -25,7 +25,8 @@ const SAMPLE: u64 = 3;
 /// What a shard hands over when it closes a tick.
 #[derive(Default)]
 pub(super) struct Closed {
-    pub(super) observations: Vec<Observation>,
+    /// As they were found: to gather them in one place would mean to copy very many at once.
+    pub(super) observations: Vec<Vec<Observation>>,
     pub(super) ended: Vec<SignalId>,
     /// Series that left.
     pub(super) gone: Vec<Arc<SeriesIdentity>>,
@@ -49,6 +50,9 @@ pub(super) struct Closing<L> {
     at: usize,
     /// Of series that were last seen by the first: add the second.
     forgiven: Option<(Timestamp, Duration)>,
+    observations: Vec<Vec<Observation>>,
+    /// How many there are.
+    observed: usize,
     gone: Vec<Arc<SeriesIdentity>>,
 }
 
@@ -70,15 +74,46 @@ impl<L: Fn(&str) -> Option<Timestamp>> Closing<L> {
             at: 0,
             glanced: 0,
             forgiven: None,
+            observations: Vec::new(),
+            observed: 0,
             gone: Vec::new(),
         }
     }
 }
 
 impl Shard {
-    /// Does the next slice of closing a tick: takes in what was gathered of series that are new, then
-    /// closes one series after the other and lets go of those that have been idle for too long.
+    /// Does the next slice of closing a tick.
     pub(super) fn close<L>(&mut self, closing: &mut Closing<L>) -> ControlFlow<Closed>
+    where
+        L: Fn(&str) -> Option<Timestamp>,
+    {
+        let flow = self.close_some(closing);
+        self.count_samples();
+        let mut found = std::mem::take(&mut self.desk.observations);
+        let room = MAX_OBSERVATIONS.saturating_sub(closing.observed);
+        if found.len() > room {
+            let dropped = &self.plan.telemetry.observations_dropped;
+            dropped.inc_by((found.len() - room) as u64);
+            found.truncate(room);
+        }
+        closing.observed += found.len();
+        if !found.is_empty() {
+            closing.observations.push(found);
+        }
+        if flow.is_continue() {
+            return ControlFlow::Continue(());
+        }
+        self.plan.common.tidy();
+        ControlFlow::Break(Closed {
+            observations: std::mem::take(&mut closing.observations),
+            ended: std::mem::take(&mut self.desk.ended),
+            gone: std::mem::take(&mut closing.gone),
+        })
+    }
+
+    /// Does some of it: takes in what was gathered of series that are new, then closes one series after the
+    /// other and lets go of those that have been idle for too long.
+    fn close_some<L>(&mut self, closing: &mut Closing<L>) -> ControlFlow<()>
     where
         L: Fn(&str) -> Option<Timestamp>,
     {
@@ -86,7 +121,6 @@ impl Shard {
         for done in 0.. {
             let samples = self.desk.samples - begun;
             if done + SAMPLE * samples >= SLICE {
-                self.count_samples();
                 return ControlFlow::Continue(());
             }
             match closing.newcomers.next() {
@@ -107,7 +141,6 @@ impl Shard {
             forgiven,
             ..
         } = *closing;
-        let mut is_last = true;
         for done in 0.. {
             if closing.at >= closing.glanced {
                 closing.glanced = closing.at + AHEAD;
@@ -118,8 +151,7 @@ impl Shard {
             };
             let samples = self.desk.samples - begun;
             if done + SAMPLE * samples >= SLICE {
-                is_last = false;
-                break;
+                return ControlFlow::Continue(());
             }
             if let Some((saved, downtime)) = forgiven
                 && series.last_seen <= saved
@@ -136,16 +168,7 @@ impl Shard {
                 closing.at += 1;
             }
         }
-        self.count_samples();
-        if !is_last {
-            return ControlFlow::Continue(());
-        }
-        self.plan.common.tidy();
-        ControlFlow::Break(Closed {
-            observations: std::mem::take(&mut self.desk.observations),
-            ended: std::mem::take(&mut self.desk.ended),
-            gone: std::mem::take(&mut closing.gone),
-        })
+        ControlFlow::Break(())
     }
 
     /// Reads what closing these series will need: each lies elsewhere in memory, most of it beyond every cache,

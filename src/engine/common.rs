@@ -1,5 +1,5 @@
 //! What identities have in common, kept once for all of them: resources, instruments and keys.
-//! Saved series come each with their own, and what two encodings of a request say alike is read twice.
+//! What two encodings of a request say alike is read twice, and so is what was saved.
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +33,24 @@ impl Common {
         if let Some(keys) = identity.attributes.keys_mut() {
             self.keys.share(keys);
         }
+    }
+
+    /// The same for a resource,
+    pub(super) fn resource(&self, mut mine: Arc<Resource>) -> Arc<Resource> {
+        self.resources.share(&mut mine);
+        mine
+    }
+
+    /// an instrument,
+    pub(super) fn instrument(&self, mut mine: Arc<Instrument>) -> Arc<Instrument> {
+        self.instruments.share(&mut mine);
+        mine
+    }
+
+    /// and keys.
+    pub(super) fn keys(&self, mut mine: Arc<AttributeKeys>) -> Arc<AttributeKeys> {
+        self.keys.share(&mut mine);
+        mine
     }
 
     /// Lets go of some of what nobody uses any more; all of it within as many calls as there are stripes.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::census::{Admission, Census};
 use super::memory::Weighed;
+use super::names::Naming;
 use super::plan::{Placement, Plan, Settings};
 use super::query::{Cursor, Filter};
 use super::restore::restore;
@@ -21,6 +22,7 @@ use super::snapshot;
 use super::tick::Ticker;
 use super::trend::EXAMINED;
 use super::worker::{self, Gone, Mailbox, NoRoom};
+use crate::clock;
 use crate::model::{
     Batch, Examined, Reject, Rejections, Rule, RuleId, SeriesId, SeriesIdentity, SignalId,
     Timestamp,
@@ -85,14 +87,16 @@ pub(super) struct Inner {
     pub(super) ticker: tokio::sync::Mutex<Ticker>,
     /// The latest time that a call brought, in nanoseconds.
     latest: AtomicI64,
+    /// What may have changed learning, beside samples.
+    changes: AtomicU64,
     pub(super) weighed: Weighed,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Engine {
-    /// Starts the shards' threads (`tidewatch-shard-N`) with what `restored` holds: chunks of
-    /// [`Handle::save`], in any order and whatever the number of shards then. They are taken one after
-    /// the other as they are used. The texts say what of them could not be used. Blocks until all is
+    /// Starts the shards' threads (`tidewatch-shard-N`) with what `restored` holds: the chunks of
+    /// [`Handle::save`] in their order, whatever the number of shards then. They are taken one after the
+    /// other as they are used. The texts say what of them could not be used. Blocks until all is
     /// restored.
     ///
     /// # Errors
@@ -132,6 +136,7 @@ impl Engine {
             shards: mailboxes,
             ticker: tokio::sync::Mutex::new(ticker),
             latest: AtomicI64::new(i64::MIN),
+            changes: AtomicU64::new(0),
             weighed: Weighed::default(),
             threads: Mutex::new(threads),
         }));
@@ -152,6 +157,7 @@ impl Handle {
         let inner = &*self.0;
         // The time stands for itself; nothing is read by way of it.
         inner.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        self.changed();
         let mut batch = batch;
         let mut rejections = std::mem::take(&mut batch.rejections);
         let refused = inner.census.visit(&router::senders(&batch), now);
@@ -174,7 +180,12 @@ impl Handle {
             .map(|(permit, part)| permit.run(move |shard| shard.apply(&part, now)))
             .collect();
         let handle = self.clone();
-        let finish = async move { handle.finish(batch, answers, rejections, now).await };
+        let finish = async move {
+            let done = handle.finish(batch, answers, rejections, now).await;
+            // A saving that began meanwhile may have it or not.
+            handle.changed();
+            done
+        };
         tokio::spawn(finish).await.unwrap_or(Err(Busy::GONE))
     }
 
@@ -265,27 +276,58 @@ impl Handle {
         parts
     }
 
-    /// Hands learning over in chunks of some 256 KiB for [`Engine::start`], the next when there is room for
-    /// it, and says whether all were taken. Shards go on with their data between two chunks; of one that
-    /// has panicked there is nothing.
-    pub async fn save(&self, chunks: mpsc::Sender<Vec<u8>>) -> bool {
+    /// Hands learning over, services first, in chunks of some 256 KiB for [`Engine::start`], the next when
+    /// there is room for it, while shards go on with their data between two chunks. Tells the CPU time that
+    /// shards had to spend; `None` if that was not all: chunks are not taken any more, or a shard has panicked.
+    pub async fn save(&self, chunks: mpsc::Sender<Vec<u8>>) -> Option<Duration> {
+        let inner = &*self.0;
+        let (services, taken) = self.save_services().await;
+        chunks.send(services).await.ok()?;
+        let mut spent = Duration::ZERO;
+        let mut naming = Naming::default();
+        for shard in &inner.shards {
+            let mut cursor = None;
+            loop {
+                let save = move |shard: &mut Shard| {
+                    let before = clock::thread_cpu();
+                    let saved = shard.save(cursor, taken, &mut naming);
+                    (saved, naming, clock::thread_cpu().saturating_sub(before))
+                };
+                let (saved, met, took) = shard.run(save).await.ok()?;
+                (naming, spent) = (met, spent + took);
+                let Some((chunk, last)) = saved else { break };
+                chunks.send(chunk).await.ok()?;
+                cursor = Some(last);
+            }
+        }
+        Some(spent)
+    }
+
+    /// The part of learning that changes while nothing comes, as a chunk to be restored behind the others: what
+    /// is known of services, and until when series could have been heard.
+    pub async fn save_silence(&self) -> Vec<u8> {
+        self.save_services().await.0
+    }
+
+    /// The chunk of the services, and the time of which it is.
+    async fn save_services(&self) -> (Vec<u8>, Timestamp) {
         let inner = &*self.0;
         let taken = self.latest();
         let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
         let services = inner.census.save();
-        let services = snapshot::write_services(&services, &pulses, taken);
-        let mut taken_all = chunks.send(services).await.is_ok();
-        for shard in &inner.shards {
-            let mut cursor = None;
-            while taken_all
-                && let Ok(Some((chunk, last))) =
-                    shard.run(move |shard| shard.save(cursor, taken)).await
-            {
-                taken_all = chunks.send(chunk).await.is_ok();
-                cursor = Some(last);
-            }
-        }
-        taken_all
+        (snapshot::write_services(&services, &pulses, taken), taken)
+    }
+
+    /// A number that stays the same while nothing is learned but [silence](Self::save_silence).
+    pub fn changes(&self) -> u64 {
+        let samples = self.0.plan.telemetry.samples.get();
+        // It stands for itself; nothing is read by way of it.
+        samples + self.0.changes.load(Ordering::Relaxed)
+    }
+
+    /// Something may be learned.
+    pub(super) fn changed(&self) {
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// All chunks of [`Handle::save`] at once, for few series.
@@ -311,6 +353,7 @@ impl Handle {
     /// Tells the detectors on `signal` that what deviates since `since` is normal. The rules to whose
     /// detectors that means something; none where there is no such signal.
     pub async fn accept(&self, signal: SignalId, since: Timestamp) -> Vec<RuleId> {
+        self.changed();
         let whole = self.0.ticker.lock().await.pulses.accept(signal, since);
         if let Some(rules) = whole {
             return rules;

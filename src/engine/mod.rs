@@ -19,7 +19,7 @@
 //!   request is known to have had none
 //! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
 //! - `trend`: where signals are going, for the report
-//! - `query`: views for readers; `memory`: what each service takes; `snapshot`: learning as bytes;
+//! - `query`: views for readers; `memory`: what each service takes; `snapshot`, `names`: learning as bytes;
 //!   `restore`: taking it back; `report`: what a tick brought
 
 mod bands;
@@ -33,6 +33,7 @@ mod index;
 mod life;
 mod memory;
 mod moved;
+mod names;
 mod notice;
 mod plan;
 mod pulse;

@@ -96,6 +96,12 @@ impl Pulses {
         plan.rules.iter().any(detect::hears_silence)
     }
 
+    /// Whether a rule hears the silence of single signals, and not of whole services alone.
+    pub(super) fn leave_some(plan: &Plan) -> bool {
+        let mut rules = plan.rules.iter();
+        rules.any(|rule| detect::hears_silence(rule) && !rule.selector.matchers().is_empty())
+    }
+
     /// Closes the tick that ends at `boundary`, in which some of the `services` were heard. For how long
     /// the others could have been: `None` says that nobody was.
     pub(super) fn listen(

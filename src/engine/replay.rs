@@ -240,7 +240,7 @@ impl Handle {
             }
         };
         let mut here = ClosedHere {
-            observations: closed.observations,
+            observations: closed.observations.into_iter().flatten().collect(),
             ended: closed.ended,
             left: !closed.gone.is_empty(),
         };

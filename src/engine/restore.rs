@@ -2,24 +2,30 @@
 //! threads as there are shards, so that no more of them are in memory than are in work.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
 
 use super::census::Census;
+use super::names::Names;
 use super::plan::Plan;
 use super::pulse::Pulses;
 use super::router;
 use super::shard::Shard;
-use super::snapshot::{self, Record, SeriesRecord};
+use super::snapshot::{Chunk, Record};
 
 /// Chunks that wait for one decoding thread: while one is read, the next is there.
 const WAITING: usize = 2;
+
+/// A chunk with its number.
+type Numbered = (usize, Vec<u8>);
 
 /// What chunks are restored into.
 struct Restoring<'a> {
     shards: Vec<Mutex<&'a mut Shard>>,
     pulses: Mutex<&'a mut Pulses>,
+    /// What the chunks so far have told.
+    names: RwLock<Names>,
     census: &'a Census,
     plan: &'a Plan,
 }
@@ -43,6 +49,7 @@ pub(super) fn restore(
     let restoring = Restoring {
         shards: shards.iter_mut().map(Mutex::new).collect(),
         pulses: Mutex::new(pulses),
+        names: RwLock::default(),
         census,
         plan,
     };
@@ -57,7 +64,7 @@ pub(super) fn restore(
             feeders.push(feeder);
             decoders.push(decoder);
         }
-        feed(chunks, feeders);
+        let mut warnings = restoring.feed(chunks, feeders);
         let ended = decoders.into_iter().map(|decoder| {
             decoder.join().unwrap_or_else(|_| {
                 plan.telemetry.panics.inc();
@@ -65,26 +72,48 @@ pub(super) fn restore(
                 vec![(usize::MAX, lost.to_owned())]
             })
         });
-        Ok::<Vec<_>, io::Error>(ended.flatten().collect())
+        warnings.extend(ended.flatten());
+        Ok::<_, io::Error>(warnings)
     })?;
     warnings.sort();
     Ok(warnings.into_iter().map(|(_, warning)| warning).collect())
 }
 
-/// Hands each chunk to a decoder that has room, in turns.
-fn feed(
-    chunks: impl Iterator<Item = (usize, Vec<u8>)>,
-    feeders: Vec<SyncSender<(usize, Vec<u8>)>>,
-) {
-    for (chunk, feeder) in chunks.zip(feeders.iter().cycle()) {
-        // A decoder that has failed is reported when it is joined; its chunks are lost.
-        drop(feeder.send(chunk));
-    }
-}
-
 impl Restoring<'_> {
+    /// Hands each chunk to a decoder, in turns, when all that those before it have told is known; what could
+    /// not be used, with the number of its chunk.
+    fn feed(
+        &self,
+        chunks: impl Iterator<Item = Numbered>,
+        feeders: Vec<SyncSender<Numbered>>,
+    ) -> Vec<(usize, String)> {
+        let mut warnings = Vec::new();
+        for ((number, chunk), feeder) in chunks.zip(feeders.iter().cycle()) {
+            // What is wrong with the chunk itself, its decoder says.
+            match Chunk::of(&chunk).map(|chunk| chunk.names()) {
+                Ok(Ok(Some(told))) => {
+                    let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+                    names.learn(told, &self.plan.common);
+                }
+                Ok(Err(error)) => warnings.push((
+                    number,
+                    format!("chunk {number} of the saved learning cannot be used whole: {error}"),
+                )),
+                Ok(Ok(None)) | Err(_) => {}
+            }
+            if number == 0 {
+                // It has the services, and they are there before their series.
+                warnings.extend(self.all([(number, chunk)]));
+                continue;
+            }
+            // A decoder that has failed is reported when it is joined; its chunks are lost.
+            drop(feeder.send((number, chunk)));
+        }
+        warnings
+    }
+
     /// Restores every chunk that comes; what could not be used, with the number of its chunk.
-    fn all(&self, chunks: Receiver<(usize, Vec<u8>)>) -> Vec<(usize, String)> {
+    fn all(&self, chunks: impl IntoIterator<Item = Numbered>) -> Vec<(usize, String)> {
         let mut warnings = Vec::new();
         for (number, chunk) in chunks {
             match self.chunk(&chunk) {
@@ -106,34 +135,46 @@ impl Restoring<'_> {
 
     /// Restores one chunk, and says how many bytes of it could not be read.
     fn chunk(&self, chunk: &[u8]) -> Result<usize, String> {
+        let chunk = Chunk::of(chunk)?;
         let plan = self.plan;
         let mut parts: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::new()).collect();
-        let mut keep = |series: Box<SeriesRecord>| {
-            let (id, series) = series.restore(plan);
-            if let Some(part) = parts.get_mut(router::owner(id, plan.settings.shards)) {
-                part.push((id, series));
+        // Services come with the time until when all of them, and so all series, could have been heard.
+        let mut heard = false;
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let unreadable = chunk.records(|record| {
+            match record {
+                Record::Services(services) => {
+                    self.census.restore_services(services);
+                    heard = true;
+                }
+                Record::Pulses(records) => {
+                    let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+                    pulses.restore(records, plan);
+                }
+                Record::Series(series) => {
+                    let (id, series) = series.restore(&names, plan)?;
+                    let owner = router::owner(id, plan.settings.shards);
+                    parts.get_mut(owner)?.push((id, series));
+                }
             }
-        };
-        let (taken, unreadable) = snapshot::read(chunk, |record| match record {
-            Record::Services(services) => self.census.restore_services(services),
-            Record::Pulses(records) => {
-                let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-                pulses.restore(records, plan);
-            }
-            Record::Series(series) => keep(series),
-        })?;
-        for (shard, part) in self.shards.iter().zip(parts) {
-            if part.is_empty() {
+            Some(())
+        });
+        drop(names);
+        for (shard, mut part) in self.shards.iter().zip(parts) {
+            if part.is_empty() && !heard {
                 continue;
             }
             // Between two series a shard is sound, should another thread have panicked meanwhile.
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.restored = shard.restored.max(Some(taken));
+            shard.restored = shard.restored.max(Some(chunk.taken));
+            // What comes twice, the first of it counts.
+            part.retain(|(id, _)| !shard.series.contains_key(id));
+            part.sort_by_key(|(id, _)| *id);
+            part.dedup_by_key(|(id, _)| *id);
+            let identities = part.iter().map(|(id, series)| (*id, &series.identity));
+            self.census.restore(identities);
             for (id, series) in part {
-                if !shard.series.contains_key(&id) {
-                    self.census.restore(id, &series.identity);
-                    shard.insert(id, series);
-                }
+                shard.place(id, series);
             }
         }
         Ok(unreadable)

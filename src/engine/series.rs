@@ -17,7 +17,7 @@ use crate::model::{
 const MAX_SIGNALS: usize = 32;
 /// Most observations that wait in one shard for the next tick (some 25 MB). Only recorded data of many
 /// deviating signals, sent within one tick, comes near; what is beyond is dropped and counted.
-const MAX_OBSERVATIONS: usize = 100_000;
+pub(super) const MAX_OBSERVATIONS: usize = 100_000;
 
 /// After so many ticks without data a series gives back room that it may not need again.
 const RESTS: u32 = 30;
@@ -63,28 +63,31 @@ impl Series {
             MetricKind::Spans | MetricKind::Edge => Source::Spans(Box::default()),
             kind => Source::Points(SeriesState::new(&kind)),
         };
-        Self::with(identity, source, now, plan)
+        Self::with(Arc::unwrap_or_clone(identity), source, now, plan)
     }
 
     /// A series without data that adds up the points of many others, which are beyond a limit. Repeated
     /// points cannot be told in it, since nothing is known of the single series.
     pub(super) fn overflow(identity: Arc<SeriesIdentity>, now: Timestamp, plan: &Plan) -> Self {
         match SeriesState::overflow(&identity.kind, plan.settings.tick) {
-            Some(state) => Self::with(identity, Source::Points(state), now, plan),
+            Some(state) => {
+                let identity = Arc::unwrap_or_clone(identity);
+                Self::with(identity, Source::Points(state), now, plan)
+            }
             None => Self::new(identity, now, plan),
         }
     }
 
     /// A series with saved state, without signals yet.
     pub(super) fn with(
-        identity: Arc<SeriesIdentity>,
+        identity: SeriesIdentity,
         source: Source,
         last_seen: Timestamp,
         plan: &Plan,
     ) -> Self {
         let judged = !is_overflow(&identity) && !plan.settings.is_own(&identity.resource);
         Self {
-            identity: Arc::unwrap_or_clone(identity),
+            identity,
             source,
             signals: Few::default(),
             last_seen,

@@ -98,6 +98,11 @@ impl Shard {
     /// Adds a series.
     pub(super) fn insert(&mut self, id: SeriesId, mut series: Series) {
         self.plan.common.share(&mut series.identity);
+        self.place(id, series);
+    }
+
+    /// Adds a series whose identity is of what others have, too.
+    pub(super) fn place(&mut self, id: SeriesId, series: Series) {
         if series.identity.kind == MetricKind::Edge {
             self.edges.insert(id);
         }

@@ -13,7 +13,7 @@ use crate::derive::Emitted;
 use crate::detect;
 use crate::model::{
     BaselineView, Measure, Observation, RuleId, Sample, SampleView, SeriesId, SeriesIdentity,
-    SignalId, SignalKind, SignalMeta, Timestamp, Verdict,
+    SignalId, SignalKind, SignalMeta, SignalRef, Timestamp, Verdict,
 };
 use crate::window::Window;
 
@@ -48,13 +48,13 @@ impl Signal {
             self.window = window.refit(Window::brief(spec));
             return;
         }
-        let meta = owner.meta(self.kind);
-        let unit = meta.unit();
+        let seen = owner.seen(self.kind);
+        let unit = seen.unit();
         let rules = (0..)
             .zip(plan.rules.iter())
-            .filter(|(_, rule)| rule.selector.matches(&meta))
+            .filter(|(_, rule)| rule.selector.matches(&seen))
             // A service that is silent is told once, and not once for each of its signals.
-            .filter(|(_, rule)| !watches_service(rule, meta.service()));
+            .filter(|(_, rule)| !watches_service(rule, &seen.identity.resource.service));
         let rules: Vec<_> = rules.collect();
         self.window = window.refit(detect::window(spec, rules.iter().map(|(_, rule)| *rule)));
         let mut watches: Few<Watch> = Few::default();
@@ -66,7 +66,7 @@ impl Signal {
             };
             let watch = match watches.iter().position(like).map(u8::try_from) {
                 Some(Ok(at)) => Some(Watch::like(index, rule, at)),
-                _ => Watch::new(index, rule, self.kind, &unit, spec, &self.window),
+                _ => Watch::new(index, rule, self.kind, unit, spec, &self.window),
             };
             if let Some(watch) = watch {
                 watches.push(watch);
@@ -334,7 +334,15 @@ pub(super) struct Owner<'a> {
     pub(super) judged: bool,
 }
 
-impl Owner<'_> {
+impl<'a> Owner<'a> {
+    /// The signal for as long as the series is at hand.
+    pub(super) fn seen(self, kind: SignalKind) -> SignalRef<'a> {
+        SignalRef {
+            kind,
+            identity: self.identity,
+        }
+    }
+
     pub(super) fn meta(self, kind: SignalKind) -> SignalMeta {
         SignalMeta {
             id: SignalId {

@@ -1,11 +1,11 @@
 //! Learning as bytes, so that a restart does not lose it.
 //!
-//! A chunk is self-contained: any chunk can be restored alone, and by any number of shards. It begins
-//! with a version and the time it was taken, then holds records, each behind its length. Records are
-//! postcard; what does not decode is left out and reported, the rest of the chunk is used.
+//! A chunk begins with a version and the time it was taken; then come the [names](super::names) that it
+//! and later chunks need, behind their length; then records, each behind its length. Names and records are
+//! postcard; what does not decode is left out and reported, the rest of the chunk is used. How many shards
+//! there were when it was written does not matter.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::bands::Bands;
 use super::census::ServicesRecord;
 use super::few::Few;
+use super::names::{Named, Names, NamesRecord, NamesRef, Naming};
 use super::plan::Plan;
 use super::pulse::PulseRecord;
 use super::series::{Series, Source};
@@ -20,7 +21,7 @@ use super::shard::Shard;
 use super::signal::Signal;
 use super::watch::{Judge, Watch};
 use crate::derive::{SeriesState, SpanSeries};
-use crate::model::{SeriesId, SeriesIdentity, SignalKind, Timestamp};
+use crate::model::{SeriesId, SignalKind, Timestamp, raw};
 use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
@@ -28,9 +29,7 @@ const VERSION: u8 = 4;
 /// A chunk is closed when it has grown beyond this, so it is at most one record longer: about a
 /// millisecond of a shard's time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Version and time.
-const HEADER_BYTES: usize = 9;
-/// The length before each record.
+/// The length before names and each record.
 const LENGTH_BYTES: usize = 4;
 
 /// One record, as it is written.
@@ -43,7 +42,8 @@ enum RecordRef<'a> {
 
 #[derive(Serialize)]
 struct SeriesRef<'a> {
-    identity: &'a SeriesIdentity,
+    id: [u8; 16],
+    identity: Named<'a>,
     last_seen: Timestamp,
     source: SourceRef<'a>,
     signals: Vec<SignalRef<'a>>,
@@ -68,6 +68,7 @@ struct SignalRef<'a> {
 struct WatchRef<'a> {
     alert: &'a str,
     detector: &'a str,
+    #[serde(serialize_with = "raw::serialize")]
     saved: Vec<u8>,
     /// The place of the watch among the signal's that has the same detector.
     like: Option<u8>,
@@ -77,18 +78,22 @@ struct WatchRef<'a> {
 
 /// One record, as it is read: field by field the same.
 #[derive(Deserialize)]
-pub(super) enum Record {
+pub(super) enum Record<'a> {
     Services(ServicesRecord),
-    Series(Box<SeriesRecord>),
+    #[serde(borrow)]
+    Series(SeriesRecord<'a>),
     Pulses(Vec<PulseRecord>),
 }
 
 #[derive(Deserialize)]
-pub(super) struct SeriesRecord {
-    identity: Arc<SeriesIdentity>,
+pub(super) struct SeriesRecord<'a> {
+    id: [u8; 16],
+    #[serde(borrow)]
+    identity: Named<'a>,
     last_seen: Timestamp,
     source: SourceRecord,
-    signals: Vec<SignalRecord>,
+    #[serde(borrow)]
+    signals: Vec<SignalRecord<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -98,27 +103,32 @@ enum SourceRecord {
 }
 
 #[derive(Deserialize)]
-struct SignalRecord {
+struct SignalRecord<'a> {
     kind: SignalKind,
     window: Window,
     bands: Bands,
-    watches: Vec<WatchRecord>,
+    #[serde(borrow)]
+    watches: Vec<WatchRecord<'a>>,
 }
 
 #[derive(Deserialize)]
-struct WatchRecord {
-    alert: String,
-    detector: String,
-    saved: Vec<u8>,
+struct WatchRecord<'a> {
+    alert: &'a str,
+    detector: &'a str,
+    saved: &'a [u8],
     like: Option<u8>,
     window: Option<Window>,
     hot: u32,
 }
 
-/// The head of a chunk taken at `taken`.
-fn begin(taken: Timestamp) -> Vec<u8> {
+/// The head of a chunk taken at `taken`, with what is told in it.
+fn begin(taken: Timestamp, names: Option<NamesRef<'_>>) -> Vec<u8> {
     let mut chunk = vec![VERSION];
     chunk.extend(taken.as_nanos().to_le_bytes());
+    match names {
+        Some(names) => append(&mut chunk, &names),
+        None => chunk.extend([0; LENGTH_BYTES]),
+    }
     chunk
 }
 
@@ -144,7 +154,7 @@ impl Flavor for End<'_> {
 }
 
 /// Appends a record behind its length.
-fn append(chunk: &mut Vec<u8>, record: &RecordRef<'_>) {
+fn append(chunk: &mut Vec<u8>, record: &impl Serialize) {
     let at = chunk.len();
     let begin = at + LENGTH_BYTES;
     chunk.extend([0; LENGTH_BYTES]);
@@ -163,7 +173,7 @@ pub(super) fn write_services(
     pulses: &[PulseRecord],
     taken: Timestamp,
 ) -> Vec<u8> {
-    let mut chunk = begin(taken);
+    let mut chunk = begin(taken, None);
     append(&mut chunk, &RecordRef::Services(services));
     if !pulses.is_empty() {
         append(&mut chunk, &RecordRef::Pulses(pulses));
@@ -171,65 +181,99 @@ pub(super) fn write_services(
     chunk
 }
 
-/// Hands over the records of a chunk; says when it was taken, and how many bytes of it could not be read.
-pub(super) fn read(
-    chunk: &[u8],
-    mut use_it: impl FnMut(Record),
-) -> Result<(Timestamp, usize), String> {
-    let (head, mut rest) = chunk
-        .split_at_checked(HEADER_BYTES)
-        .ok_or("it is too short")?;
-    let (version, taken) = head.split_first().ok_or("it is too short")?;
-    if *version != VERSION {
-        return Err(format!("its version is {version}, not {VERSION}"));
+/// A chunk, taken apart.
+pub(super) struct Chunk<'a> {
+    pub(super) taken: Timestamp,
+    /// What is told in it, not yet decoded; empty if it is nothing.
+    names: &'a [u8],
+    records: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// Fails for one of another version, or of none.
+    pub(super) fn of(chunk: &'a [u8]) -> Result<Self, String> {
+        let short = || "it is too short".to_owned();
+        let (version, rest) = chunk.split_first().ok_or_else(short)?;
+        if *version != VERSION {
+            return Err(format!("its version is {version}, not {VERSION}"));
+        }
+        let (taken, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let (names, records) = split(rest).ok_or_else(short)?;
+        Ok(Self {
+            taken: Timestamp::from_nanos(i64::from_le_bytes(*taken)),
+            names,
+            records,
+        })
     }
-    let taken = taken.try_into().map_err(|_| "it is too short")?;
-    let taken = Timestamp::from_nanos(i64::from_le_bytes(taken));
-    let mut unreadable = 0;
-    while !rest.is_empty() {
-        let record = rest
-            .split_first_chunk::<LENGTH_BYTES>()
-            .and_then(|(length, behind)| {
-                behind.split_at_checked(u32::from_le_bytes(*length) as usize)
-            });
-        let Some((record, behind)) = record else {
-            unreadable += rest.len();
-            break;
-        };
-        rest = behind;
-        match postcard::from_bytes(record) {
-            Ok(record) => use_it(record),
-            Err(_) => unreadable += record.len(),
+
+    /// What is told in it; `None` if it is nothing.
+    pub(super) fn names(&self) -> Result<Option<NamesRecord>, String> {
+        match self.names {
+            [] => Ok(None),
+            names => postcard::from_bytes(names)
+                .map(Some)
+                .map_err(|error| format!("names cannot be read: {error}")),
         }
     }
-    Ok((taken, unreadable))
+
+    /// Hands over the records; says how many bytes could not be read or used.
+    pub(super) fn records(&self, mut use_it: impl FnMut(Record<'a>) -> Option<()>) -> usize {
+        let (mut rest, mut unreadable) = (self.records, 0);
+        while !rest.is_empty() {
+            let Some((record, behind)) = split(rest) else {
+                return unreadable + rest.len();
+            };
+            rest = behind;
+            if postcard::from_bytes(record)
+                .ok()
+                .and_then(&mut use_it)
+                .is_none()
+            {
+                unreadable += record.len();
+            }
+        }
+        unreadable
+    }
+}
+
+/// What stands behind its length, and what comes then.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, behind) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
+    behind.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 impl Shard {
     /// The chunk of the series behind `cursor`, by id, and where the next one begins; no chunk when
-    /// there are no more series.
+    /// there are no more series. What `naming` meets for the first time is told in it.
     pub(super) fn save(
         &self,
         cursor: Option<SeriesId>,
         taken: Timestamp,
+        naming: &mut Naming,
     ) -> Option<(Vec<u8>, SeriesId)> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut chunk = begin(taken);
-        chunk.reserve(CHUNK_BYTES + (CHUNK_BYTES >> 4));
+        let mut records = Vec::with_capacity(CHUNK_BYTES + (CHUNK_BYTES >> 4));
         let mut last = None;
         for (id, series) in self.series.ordered(from) {
-            let record = RecordRef::Series(series_ref(series, &self.plan));
-            append(&mut chunk, &record);
+            let record = series_ref(id, series, &self.plan, naming);
+            append(&mut records, &RecordRef::Series(record));
             last = Some(id);
-            if chunk.len() > CHUNK_BYTES {
+            if records.len() + naming.waiting() > CHUNK_BYTES {
                 break;
             }
         }
+        let mut chunk = begin(taken, naming.tell());
+        chunk.append(&mut records);
         last.map(|last| (chunk, last))
     }
 }
 
-fn series_ref<'a>(series: &'a Series, plan: &'a Plan) -> SeriesRef<'a> {
+fn series_ref<'a>(
+    id: SeriesId,
+    series: &'a Series,
+    plan: &'a Plan,
+    naming: &mut Naming,
+) -> SeriesRef<'a> {
     let watch = |watch: &'a Watch| {
         let rule = plan.rules.get(watch.rule as usize)?;
         Some(WatchRef {
@@ -251,7 +295,8 @@ fn series_ref<'a>(series: &'a Series, plan: &'a Plan) -> SeriesRef<'a> {
         watches: signal.watches.iter().filter_map(watch).collect(),
     };
     SeriesRef {
-        identity: &series.identity,
+        id: id.0.to_le_bytes(),
+        identity: naming.name(&series.identity),
         last_seen: series.last_seen,
         source: match &series.source {
             Source::Points(state) => SourceRef::Points(state),
@@ -261,26 +306,28 @@ fn series_ref<'a>(series: &'a Series, plan: &'a Plan) -> SeriesRef<'a> {
     }
 }
 
-impl SeriesRecord {
-    /// The series as it was, under the rules and settings of now.
-    pub(super) fn restore(self, plan: &Plan) -> (SeriesId, Series) {
-        let id = self.identity.id();
+impl SeriesRecord<'_> {
+    /// The series as it was, under the rules and settings of now; `None` if it has a name that was not
+    /// told.
+    pub(super) fn restore(self, names: &Names, plan: &Plan) -> Option<(SeriesId, Series)> {
+        let id = SeriesId(u128::from_le_bytes(self.id));
+        let identity = names.identity(&self.identity)?;
         let source = match self.source {
             SourceRecord::Points(state) => Source::Points(state),
             SourceRecord::Spans(spans) => Source::Spans(spans),
         };
-        let mut series = Series::with(self.identity, source, self.last_seen, plan);
+        let mut series = Series::with(identity, source, self.last_seen, plan);
         let signals = self
             .signals
             .into_iter()
             .map(|signal| signal.restore(&series, id, plan))
             .collect();
         series.signals = signals;
-        (id, series)
+        Some((id, series))
     }
 }
 
-impl SignalRecord {
+impl SignalRecord<'_> {
     fn restore(self, series: &Series, id: SeriesId, plan: &Plan) -> Signal {
         let mut signal = Signal {
             kind: self.kind,
@@ -289,7 +336,7 @@ impl SignalRecord {
             bands: self.bands,
         };
         let owner = series.owner(id);
-        let unit = owner.meta(self.kind).unit().into_owned();
+        let unit = owner.seen(self.kind).unit();
         signal.watch(owner, plan);
         let saved = self.watches;
         let mut taken = vec![false; saved.len()];
@@ -298,7 +345,7 @@ impl SignalRecord {
             let Some(rule) = plan.rules.get(watch.rule as usize) else {
                 continue;
             };
-            let same = |(record, taken): (&WatchRecord, &bool)| {
+            let same = |(record, taken): (&WatchRecord<'_>, &bool)| {
                 !taken && record.alert == rule.alert && record.detector == rule.detector.name
             };
             let Some(at) = saved.iter().zip(&taken).position(same) else {
@@ -310,9 +357,9 @@ impl SignalRecord {
             };
             *taken = true;
             let like = record.like.and_then(|like| saved.get(usize::from(like)));
-            let learned = like.unwrap_or(record).saved.as_slice();
+            let learned = like.unwrap_or(record).saved;
             let window = record.window.clone();
-            watch.restore(rule, self.kind, &unit, learned, window, record.hot);
+            watch.restore(rule, self.kind, unit, learned, window, record.hot);
         }
         // What another rule expected says nothing about this one.
         let bands = std::mem::take(&mut signal.bands).checked(signal.window.is_exact());

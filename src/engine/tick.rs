@@ -13,13 +13,26 @@ use super::pulse::{Beat, Pulses};
 use super::report::TickReport;
 use super::router;
 use crate::derive::{SpanPartial, tick_end};
-use crate::model::{SeriesId, Timestamp};
+use crate::model::{Observation, SeriesId, SignalId, Timestamp};
 
 /// What one tick leaves for the next.
 #[derive(Default)]
 pub(super) struct Ticker {
     lives: Lives,
     pub(super) pulses: Pulses,
+    /// Whether there was one.
+    began: bool,
+}
+
+/// Series that are uncounted at once; requests wait for that.
+const RELEASED: usize = 256;
+
+/// What a tick brought, of all shards, in no order.
+#[derive(Default)]
+struct Merged {
+    observations: Vec<Vec<Observation>>,
+    ended: Vec<Vec<SignalId>>,
+    fed: bool,
 }
 
 impl Handle {
@@ -31,11 +44,14 @@ impl Handle {
     pub async fn tick(&self, now: Timestamp) -> TickReport {
         self.note(now);
         let handle = self.clone();
-        let report = tokio::spawn(async move { handle.close_tick(now).await }).await;
-        report.unwrap_or_else(|_| {
+        let closed = tokio::spawn(async move { handle.close_tick(now).await }).await;
+        let closed = closed.unwrap_or_else(|_| {
             self.0.plan.telemetry.panics.inc();
-            TickReport::new(self.boundary(now), Vec::new(), Vec::new(), false)
-        })
+            Merged::default()
+        });
+        let observations = closed.observations.into_iter().flatten().collect();
+        let ended = closed.ended.into_iter().flatten().collect();
+        TickReport::new(self.boundary(now), observations, ended, closed.fed)
     }
 
     /// The last end of a tick at `now` or before.
@@ -45,7 +61,7 @@ impl Handle {
         if end == now { end } else { end.minus(tick) }
     }
 
-    async fn close_tick(&self, now: Timestamp) -> TickReport {
+    async fn close_tick(&self, now: Timestamp) -> Merged {
         let inner = &*self.0;
         let boundary = self.boundary(now);
         let mut ticker = inner.ticker.lock().await;
@@ -76,11 +92,20 @@ impl Handle {
             let mut closing = Closing::new(boundary, now, part, listened, lived);
             shard.work(move |shard| shard.close(&mut closing))
         });
-        let (mut observations, mut ended) = (Vec::new(), Vec::new());
+        // The first after a start forgives the time before, and single signals may be known by their silence.
+        let first = !std::mem::replace(&mut ticker.began, true);
+        if first || listened.is_some() && Pulses::leave_some(&inner.plan) {
+            self.changed();
+        }
+        let mut merged = Merged::default();
         for closed in join_all(closed).await.into_iter().flatten() {
-            observations.extend(closed.observations);
-            ended.extend(closed.ended);
-            inner.census.release(&closed.gone);
+            merged.observations.extend(closed.observations);
+            merged.ended.push(closed.ended);
+            for gone in closed.gone.chunks(RELEASED) {
+                self.changed();
+                inner.census.release(gone);
+                tokio::task::yield_now().await;
+            }
         }
         let beat = if Pulses::are_needed(&inner.plan) && inner.plan.settings.is_beat(boundary) {
             ticker
@@ -89,10 +114,11 @@ impl Handle {
         } else {
             Beat::default()
         };
-        observations.extend(beat.observations);
-        ended.extend(beat.ended);
+        merged.observations.push(beat.observations);
+        merged.ended.push(beat.ended);
         inner.census.forget(now, inner.plan.settings.idle());
-        TickReport::new(boundary, observations, ended, inner.census.take_fed())
+        merged.fed = inner.census.take_fed();
+        merged
     }
 
     /// Which services were heard since the last tick, and for how long those that were not could have been.

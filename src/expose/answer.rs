@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::publish::CommandError;
+use crate::telemetry::Telemetry;
 
 #[derive(Serialize)]
 struct Success<T> {
@@ -39,6 +40,19 @@ pub(crate) fn success<T: Serialize>(data: T) -> Response {
 pub(crate) fn success_page<T: Serialize>(data: T, next: Option<String>) -> Response {
     let status = "success";
     Json(SuccessPage { status, data, next }).into_response()
+}
+
+/// What `work` makes, done on a thread for work that takes a while: the others take telemetry in and answer
+/// health checks. `None` if it panicked, which is counted.
+pub(crate) async fn aside<T: Send + 'static>(
+    telemetry: &Telemetry,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    if done.is_err() {
+        telemetry.panics.inc();
+    }
+    done.ok()
 }
 
 /// An answer that is not the one hoped for: `{"status":"error","errorType":…,"error":…}`.

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -131,6 +132,40 @@ impl AttributeKeys {
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.0.len()
     }
+
+    /// `packed` if it is what one of these consists of: at least one key, each greater than the one before.
+    fn checked(packed: &str) -> Option<Self> {
+        let mut keys = Reader::new(packed);
+        let (mut count, mut before) = (0, "");
+        let claimed = keys.number();
+        while !keys.is_at_end() {
+            let key = keys.text();
+            if key <= before {
+                return None;
+            }
+            before = key;
+            count += 1;
+        }
+        (count > 0 && count == claimed).then(|| Self(packed.into()))
+    }
+
+    fn len(&self) -> usize {
+        Reader::new(&self.0).number() as usize
+    }
+}
+
+/// In its packed form.
+impl Serialize for AttributeKeys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AttributeKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let packed = Cow::<str>::deserialize(deserializer)?;
+        Self::checked(&packed).ok_or_else(|| D::Error::custom("no keys of attributes"))
+    }
 }
 
 /// A set of attributes, sorted by key, each key once; keys and values are packed, so that a set costs
@@ -216,6 +251,26 @@ impl Attributes {
             Some(_) => 2 * size_of::<usize>() + self.values.len(),
             None => 0,
         }
+    }
+
+    /// The keys, and the values in their packed form: for whoever keeps keys apart. `None` of an empty set.
+    pub fn parts(&self) -> Option<(&Arc<AttributeKeys>, &str)> {
+        Some((self.keys.as_ref()?, &self.values))
+    }
+
+    /// The set of these [`parts`](Self::parts); `None` if the values are none for the keys.
+    pub fn from_parts(keys: Arc<AttributeKeys>, values: &str) -> Option<Self> {
+        let mut reader = Reader::new(values);
+        for _ in 0..keys.len() {
+            if reader.is_at_end() {
+                return None;
+            }
+            reader.value();
+        }
+        reader.is_at_end().then(|| Self {
+            keys: Some(keys),
+            values: values.into(),
+        })
     }
 
     /// The keys, to be replaced by equal ones that others have, too; `None` of an empty set.

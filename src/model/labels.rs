@@ -55,22 +55,33 @@ impl Labels {
     /// `key` as a label name: characters outside `[a-zA-Z0-9_]` become `_`, a leading digit is
     /// prefixed with `key_`, and names reserved by Prometheus (`__…`) with `key`.
     pub fn name_from(key: &str) -> String {
-        let mut name: String = key
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || c == '_' {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect();
+        let mut name: String = key.chars().map(name_char).collect();
         if name.starts_with(|c: char| c.is_ascii_digit()) {
             name.insert_str(0, "key_");
         } else if name.starts_with("__") {
             name.insert_str(0, "key");
         }
         name
+    }
+
+    /// Whether `name` is what [`name_from`](Self::name_from) makes of `key`.
+    pub fn is_name_from(name: &str, key: &str) -> bool {
+        let mut made = key.chars().map(name_char);
+        let rest = match (made.next(), made.next()) {
+            (Some('0'..='9'), _) => name.strip_prefix("key_"),
+            (Some('_'), Some('_')) => name.strip_prefix("key"),
+            _ => Some(name),
+        };
+        rest.is_some_and(|rest| rest.chars().eq(key.chars().map(name_char)))
+    }
+}
+
+/// A character of a key in a label's name.
+fn name_char(c: char) -> char {
+    if c.is_ascii_alphanumeric() || c == '_' {
+        c
+    } else {
+        '_'
     }
 }
 
@@ -82,5 +93,24 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Labels {
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_name_is_known_by_its_key(
+            key in "[a1_.é]{0,4}",
+            name in "(key)?_?[a1_]{0,4}",
+        ) {
+            let made = Labels::name_from(&key);
+            prop_assert!(Labels::is_name_from(&made, &key));
+            prop_assert_eq!(Labels::is_name_from(&name, &key), name == made);
+        }
     }
 }

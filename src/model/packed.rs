@@ -73,6 +73,11 @@ impl<'a> Reader<'a> {
         Self { rest: packed }
     }
 
+    /// Whether there is nothing left.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn byte(&mut self) -> u8 {
         let Some((byte, rest)) = self.rest.as_bytes().split_first() else {
             return 0;

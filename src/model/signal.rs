@@ -3,9 +3,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Attributes, LabelSource, Resource, SeriesId, SeriesIdentity, Timestamp};
+use super::{Attributes, LabelSource, Labels, Resource, SeriesId, SeriesIdentity, Timestamp};
 
 /// Which number of a series a signal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,9 +87,21 @@ impl Serialize for SignalKind {
 
 impl<'de> Deserialize<'de> for SignalKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(KindName)
+    }
+}
+
+struct KindName;
+
+impl Visitor<'_> for KindName {
+    type Value = SignalKind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a kind of signals")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<SignalKind, E> {
+        name.parse().map_err(E::custom)
     }
 }
 
@@ -160,40 +173,69 @@ impl SignalMeta {
         &self.identity.resource
     }
 
-    /// Unit of the signal's values: of a rate per second, of an error ratio `1`, else the metric's.
+    /// See [`SignalRef::unit`].
     pub fn unit(&self) -> Cow<'_, str> {
-        match self.id.kind {
-            SignalKind::Rate => Cow::Borrowed("1/s"),
-            SignalKind::ErrorRatio => Cow::Borrowed("1"),
-            SignalKind::Value | SignalKind::Mean | SignalKind::Quantile(_) => {
-                Cow::Borrowed(&self.identity.unit)
-            }
+        Cow::Borrowed(self.as_ref().unit())
+    }
+
+    fn as_ref(&self) -> SignalRef<'_> {
+        SignalRef {
+            kind: self.id.kind,
+            identity: &self.identity,
         }
     }
 }
 
-/// Selectors see `service`, `metric`, `signal`, `unit`, the point's attributes and, behind them, the
-/// resource's. A name also finds an attribute whose key becomes that name as a Prometheus label
-/// (`http_route` finds `http.route`).
-impl LabelSource for SignalMeta {
-    fn label(&self, name: &str) -> Option<Cow<'_, str>> {
+/// A signal whose identity somebody else keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct SignalRef<'a> {
+    /// Which of its series.
+    pub kind: SignalKind,
+    /// Identity of its series.
+    pub identity: &'a SeriesIdentity,
+}
+
+impl<'a> SignalRef<'a> {
+    /// Unit of the signal's values: of a rate per second, of an error ratio `1`, else the metric's.
+    pub fn unit(self) -> &'a str {
+        match self.kind {
+            SignalKind::Rate => "1/s",
+            SignalKind::ErrorRatio => "1",
+            SignalKind::Value | SignalKind::Mean | SignalKind::Quantile(_) => &self.identity.unit,
+        }
+    }
+
+    /// The text under a name, as selectors see it: `service`, `metric`, `signal`, `unit`, the point's
+    /// attributes and, behind them, the resource's. A name also finds an attribute whose key becomes that
+    /// name as a Prometheus label (`http_route` finds `http.route`).
+    pub fn label(self, name: &str) -> Option<Cow<'a, str>> {
+        let identity = self.identity;
         match name {
-            "service" => return Some(Cow::Borrowed(self.service())),
-            "metric" => return Some(Cow::Borrowed(self.metric())),
-            "signal" => return Some(self.id.kind.name()),
-            "unit" => return Some(self.unit()),
+            "service" => return Some(Cow::Borrowed(&identity.resource.service)),
+            "metric" => return Some(Cow::Borrowed(&identity.metric)),
+            "signal" => return Some(self.kind.name()),
+            "unit" => return Some(Cow::Borrowed(self.unit())),
             _ => {}
         }
-        let find = |set: &'_ Attributes| -> Option<String> {
-            if let Some(value) = set.get(name) {
-                return Some(value.as_text().into_owned());
-            }
-            set.iter()
-                .find(|(key, _)| super::Labels::name_from(key) == name)
-                .map(|(_, value)| value.as_text().into_owned())
+        let find = |set: &'a Attributes| {
+            let named = |(key, _): &(&str, _)| Labels::is_name_from(name, key);
+            let value = set
+                .get(name)
+                .or_else(|| set.iter().find(named).map(|(_, value)| value))?;
+            Some(value.as_text())
         };
-        find(&self.identity.attributes)
-            .or_else(|| find(&self.identity.resource.attributes))
-            .map(Cow::Owned)
+        find(&identity.attributes).or_else(|| find(&identity.resource.attributes))
+    }
+}
+
+impl LabelSource for SignalRef<'_> {
+    fn label(&self, name: &str) -> Option<Cow<'_, str>> {
+        (*self).label(name)
+    }
+}
+
+impl LabelSource for SignalMeta {
+    fn label(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.as_ref().label(name)
     }
 }

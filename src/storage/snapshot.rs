@@ -13,8 +13,11 @@
 //! end     0xffff_ffff u32 · chunks u64 · bytes of all chunks u64 · crc u32
 //! ```
 //!
-//! Each chunk stands for itself: of a damaged file the chunks before the damage are used, the series
-//! in the others learn again, and the file is set aside with a warning.
+//! An addition is a file of the same form with one chunk, and with the time of the snapshot that it belongs to.
+//! One of another snapshot, or a damaged one, is not used.
+//!
+//! Of a damaged file the chunks before the damage are used, the series in the others learn again, and the
+//! file is set aside with a warning.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -25,6 +28,8 @@ use crate::model::Timestamp;
 
 /// Name of the file in the data directory.
 pub const FILE: &str = "learning.snapshot";
+/// Name of the file beside it with what an [addition](add) holds.
+pub const ADDITION: &str = "learning.addition";
 /// No chunk is longer. A reader never takes this much on the word of a damaged length: memory grows
 /// only with the bytes that are there.
 pub const MAX_CHUNK_BYTES: usize = 1 << 30;
@@ -59,8 +64,27 @@ pub fn write<C: AsRef<[u8]>>(
     created: Timestamp,
     next: impl FnMut() -> io::Result<Option<C>>,
 ) -> io::Result<u64> {
-    let path = directory.join(FILE);
-    let new = directory.join(format!("{FILE}.new"));
+    write_as(FILE, directory, created, next)
+}
+
+/// Adds a chunk to the snapshot that was `created` then, in place of an earlier one: it is read behind the
+/// others, so that little that changes can be told without writing all of them.
+///
+/// # Errors
+/// See [`write()`].
+pub fn add(directory: &Path, created: Timestamp, chunk: &[u8]) -> io::Result<u64> {
+    let mut chunk = Some(chunk);
+    write_as(ADDITION, directory, created, || Ok(chunk.take()))
+}
+
+fn write_as<C: AsRef<[u8]>>(
+    file: &str,
+    directory: &Path,
+    created: Timestamp,
+    next: impl FnMut() -> io::Result<Option<C>>,
+) -> io::Result<u64> {
+    let path = directory.join(file);
+    let new = directory.join(format!("{file}.new"));
     let size = write_file(&new, created, next).inspect_err(|_| {
         // A full disk needs the room; what cannot be removed is overwritten next time.
         drop(std::fs::remove_file(&new));
@@ -144,7 +168,8 @@ impl Reader {
         };
         match File::open(&reader.path) {
             Ok(file) => {
-                let mut file = BufReader::with_capacity(1 << 20, file);
+                // Chunks are longer, and come without a detour.
+                let mut file = BufReader::with_capacity(1 << 16, file);
                 match read_header(&mut file) {
                     Ok(created) => {
                         reader.found.created = Some(created);
@@ -165,6 +190,16 @@ impl Reader {
     /// What was found so far; all there is to say once there are no more chunks.
     pub fn found(self) -> Found {
         self.found
+    }
+
+    /// What was added to the snapshot, if it can be used.
+    fn addition(&self) -> Option<Vec<u8>> {
+        let file = File::open(self.path.with_file_name(ADDITION)).ok()?;
+        let mut file = BufReader::new(file);
+        let created = read_header(&mut file).ok()?;
+        let chunk = read_chunk(&mut file, 0, 0).ok()??;
+        let whole = read_chunk(&mut file, 1, chunk.len() as u64);
+        (matches!(whole, Ok(None)) && Some(created) == self.found.created).then_some(chunk)
     }
 
     fn set_aside(&mut self, problem: Problem) {
@@ -192,7 +227,7 @@ impl Iterator for Reader {
             }
             Ok(None) => {
                 self.file = None;
-                None
+                self.addition()
             }
             Err(problem) => {
                 self.set_aside(problem);
@@ -381,6 +416,30 @@ mod tests {
             assert!(directory.path().join(aside).exists());
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn an_addition_comes_last_and_belongs_to_one_snapshot() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), [b"one", b"two"]).unwrap();
+        let chunks = || read_all(directory.path()).0;
+        for added in [b"old", b"new"] {
+            super::add(directory.path(), NOW, added).unwrap();
+        }
+        assert_eq!(chunks(), [b"one", b"two", b"new"]);
+        super::add(
+            directory.path(),
+            NOW.minus(std::time::Duration::from_secs(1)),
+            b"x",
+        )
+        .unwrap();
+        assert_eq!(chunks(), [b"one", b"two"]);
+        super::add(directory.path(), NOW, b"new").unwrap();
+        let path = directory.path().join(super::ADDITION);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let (found, all) = read_all(directory.path());
+        assert_eq!((found.len(), all.warning), (2, None));
     }
 
     #[test]

@@ -19,6 +19,7 @@ struct Gaps {
     /// Divides all gaps; at least 1.
     unit: i64,
     /// One after the other, see [`write()`].
+    #[serde(with = "crate::model::raw")]
     codes: Vec<u8>,
     /// So many of the newest gaps are equal.
     even: u16,

@@ -39,6 +39,7 @@ const WHOLE: f64 = 9_007_199_254_740_992.0;
 /// A queue of finite values.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Values {
+    #[serde(with = "crate::model::raw")]
     bytes: Vec<u8>,
     /// Bytes at the front that are past.
     skip: u32,

@@ -25,6 +25,7 @@ pub(super) enum Of {
 /// Counts and values in words of 16 bits: of the calibrations first, then of each novelty.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Memory {
+    #[serde(with = "crate::model::raw")]
     words: Vec<u16>,
     calibrations: Calibrations,
     novelties: [Novelty; ALWAYS],

@@ -206,6 +206,7 @@ struct Profile {
     /// What the bins say is relative to this.
     base: f64,
     /// In the order of time, from the bin of the first sample on, as far as they were visited: see [`pack`].
+    #[serde(with = "crate::model::raw")]
     bins: Vec<u32>,
     /// Which bin that was, and how many a period has.
     first: u8,

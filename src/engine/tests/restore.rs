@@ -132,14 +132,50 @@ async fn one_unreadable_record_costs_one_series() {
     let mut chunks = handle.snapshot().await;
     assert_eq!(chunks.len(), 2);
     let before = all_signals(&handle).await.len();
-    // The first byte of the first series' record: a kind that does not exist.
-    chunks[1][9 + 4] = 0xff;
+    // The first byte of the first series' record, behind version, time and names: a kind that does not exist.
+    let names = u32::from_le_bytes(chunks[1][9..13].try_into().unwrap()) as usize;
+    chunks[1][13 + names + 4] = 0xff;
     chunks.push(vec![9, 9, 9]);
     chunks.push(vec![77; 100]);
     let (restored, warnings) = restart(settings(3), &rules(), chunks);
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     let after = all_signals(&restored).await.len();
     assert!(after < before && after > 0);
+}
+
+#[tokio::test]
+async fn series_whose_names_are_lost_are_left_out() {
+    let (handle, _) = restart(settings(1), &rules(), Vec::new());
+    for tick in 1..3 {
+        step(&handle, tick, &[1.0, 2.0, 3.0]).await;
+    }
+    let whole = handle.snapshot().await;
+    let before = views(&handle).await;
+    let names = u32::from_le_bytes(whole[1][9..13].try_into().unwrap()) as usize;
+    assert!(names > 50);
+    let mut damaged = whole.clone();
+    damaged[1][13..13 + names].fill(0xff);
+    let (restored, warnings) = restart(settings(2), &rules(), damaged);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(all_signals(&restored).await.is_empty());
+    let (other, warnings) = restart(settings(2), &rules(), whole);
+    assert_eq!((warnings, views(&other).await), (Vec::new(), before));
+}
+
+#[tokio::test]
+async fn what_series_share_is_saved_once() {
+    let (handle, _) = restart(settings(1), &[], Vec::new());
+    let long = "x".repeat(100_000);
+    let series = (0..500).map(|i| {
+        let mut identity = (*identity("a", i, MetricKind::Gauge)).clone();
+        let mut instrument = (*identity.instrument).clone();
+        instrument.metric = long.as_str().into();
+        identity.instrument = Arc::new(instrument);
+        point(&Arc::new(identity), at(5), PointData::Number(1.0))
+    });
+    apply(&handle, 5, points(series)).await;
+    let bytes: usize = handle.snapshot().await.iter().map(Vec::len).sum();
+    assert!(bytes < 300_000, "{bytes}");
 }
 
 #[tokio::test]
@@ -159,6 +195,36 @@ async fn a_night_off_is_no_silence() {
     // From then on time counts again.
     let report = restored.tick(at((night + 400) * TICK)).await;
     assert_eq!(report.ended.len(), signals.len());
+}
+
+#[tokio::test]
+async fn while_nothing_comes_it_is_enough_to_save_that() {
+    let (handle, _) = restart(settings(2), &rules(), Vec::new());
+    let series = |tick: i64| points((0..9).map(move |i| gauge("a", i, tick * TICK, 1.0)));
+    let mut known = handle.changes();
+    for tick in 1..40 {
+        apply(&handle, tick * TICK, series(tick)).await;
+        handle.tick(at(tick * TICK)).await;
+        assert!(handle.changes() > known);
+        known = handle.changes();
+    }
+    let mut chunks = handle.snapshot().await;
+    handle.tick(at(300 * TICK)).await;
+    assert_eq!(handle.changes(), known);
+    let silence = handle.save_silence().await;
+    // The series leave 360 ticks after the last of them, less those in which nobody could have heard them.
+    for (added, leaves) in [(false, false), (true, true)] {
+        if added {
+            chunks.push(silence.clone());
+        }
+        let (restored, warnings) = restart(settings(3), &rules(), chunks.clone());
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(restored.tick(at(400 * TICK)).await.ended, []);
+        let report = restored.tick(at(510 * TICK)).await;
+        assert_eq!(report.ended.len(), if leaves { 9 } else { 0 });
+        restored.tick(at(800 * TICK)).await;
+        assert!(all_signals(&restored).await.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -196,7 +262,7 @@ async fn a_large_engine_is_saved_in_many_chunks() {
         let series = (0..500).map(|i| {
             let mut identity = (*identity("a", batch * 500 + i, MetricKind::Gauge)).clone();
             let mut instrument = (*identity.instrument).clone();
-            instrument.metric = long.as_str().into();
+            instrument.metric = format!("{long}{i}").into();
             identity.instrument = Arc::new(instrument);
             point(&Arc::new(identity), at(5), PointData::Number(1.0))
         });
@@ -204,7 +270,7 @@ async fn a_large_engine_is_saved_in_many_chunks() {
     }
     let chunks = handle.snapshot().await;
     assert!(chunks.len() >= 5, "{}", chunks.len());
-    assert!(chunks.iter().all(|chunk| chunk.len() <= 4 << 20));
+    assert!(chunks.iter().all(|chunk| chunk.len() <= 1 << 19));
     let telemetry = Telemetry::new();
     let (restored, warnings) =
         Engine::start(settings(5), [].into(), telemetry.clone(), chunks).unwrap();

@@ -19,7 +19,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, header};
 
-use super::answer::ApiError;
+use super::answer::{ApiError, aside};
 use super::state::State;
 use negotiation::Format;
 use text::Writer;
@@ -35,15 +35,11 @@ async fn scrape(extract::State(state): extract::State<State>, headers: HeaderMap
     let _permit = state.scrapes.acquire().await.ok();
     let rendering = {
         let state = state.clone();
-        // Tens of megabytes take a while to write: not on the threads that answer health checks.
-        tokio::task::spawn_blocking(move || render(&state, format, compress))
+        move || render(&state, format, compress)
     };
-    let body = match rendering.await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) | Err(_) => {
-            state.telemetry.panics.inc();
-            return ApiError::unavailable("the metrics could not be written").into_response();
-        }
+    // Tens of megabytes take a while to write.
+    let Some(Ok(body)) = aside(&state.telemetry, rendering).await else {
+        return ApiError::unavailable("the metrics could not be written").into_response();
     };
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
+use axum::response::{IntoResponse as _, Response};
 use axum::{Json, extract};
 use serde::Serialize;
 
 use super::error::Error;
 use super::filter::Filter;
 use crate::dispatch::Notifying;
+use crate::expose::answer::aside;
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Alert, Fingerprint, Labels, Timestamp};
@@ -102,9 +104,14 @@ impl GettableAlert {
 pub(super) async fn list(
     extract::State(state): extract::State<State>,
     params: Params,
-) -> Result<Json<Vec<GettableAlert>>, Error> {
+) -> Result<Response, Error> {
     let filter = Filter::from_params(&params)?;
-    let alerts = filter.apply(&state);
-    let shown = alerts.iter().map(|shown| GettableAlert::of(shown, &state));
-    Ok(Json(shown.collect()))
+    // There may be tens of thousands.
+    let telemetry = state.telemetry.clone();
+    let answer = move || {
+        let alerts = filter.apply(&state);
+        let shown = alerts.iter().map(|shown| GettableAlert::of(shown, &state));
+        Json(shown.collect::<Vec<_>>()).into_response()
+    };
+    aside(&telemetry, answer).await.ok_or_else(Error::failed)
 }

@@ -36,6 +36,14 @@ impl Error {
         Self::Refused(StatusCode::BAD_REQUEST, message.into())
     }
 
+    /// A bug of ours, which was logged and counted.
+    pub(super) fn failed() -> Self {
+        Self::Refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer could not be made".into(),
+        )
+    }
+
     /// The body cannot be read as JSON of that shape.
     pub(super) fn unreadable(what: &str, reason: impl std::fmt::Display) -> Self {
         let message = format!("parsing {what} body from \"\" failed, because {reason}");

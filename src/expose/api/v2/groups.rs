@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::response::{IntoResponse as _, Response};
 use axum::{Json, extract};
 use serde::Serialize;
 
 use super::alerts::{GettableAlert, Receiver, Shown};
 use super::error::Error;
 use super::filter::Filter;
+use crate::expose::answer::aside;
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Fingerprint, Labels};
@@ -23,9 +25,15 @@ pub(super) struct Group {
 pub(super) async fn list(
     extract::State(state): extract::State<State>,
     params: Params,
-) -> Result<Json<Vec<Group>>, Error> {
+) -> Result<Response, Error> {
     let filter = Filter::from_params(&params)?;
-    let alerts = filter.apply(&state).into_iter();
+    let telemetry = state.telemetry.clone();
+    let answer = move || Json(groups(&filter, &state)).into_response();
+    aside(&telemetry, answer).await.ok_or_else(Error::failed)
+}
+
+fn groups(filter: &Filter, state: &State) -> Vec<Group> {
+    let alerts = filter.apply(state).into_iter();
     let alerts: BTreeMap<Fingerprint, Shown> = alerts
         .map(|shown| (shown.alert.fingerprint, shown))
         .collect();
@@ -35,7 +43,7 @@ pub(super) async fn list(
     let groups = groups.filter_map(|group| {
         let members = group.alerts.iter().filter_map(|member| alerts.get(member));
         let members: Vec<_> = members
-            .map(|shown| GettableAlert::of(shown, &state))
+            .map(|shown| GettableAlert::of(shown, state))
             .collect();
         (!members.is_empty()).then(|| Group {
             labels: Arc::clone(&group.labels),
@@ -45,5 +53,5 @@ pub(super) async fn list(
             alerts: members,
         })
     });
-    Ok(Json(groups.collect()))
+    groups.collect()
 }
