@@ -78,7 +78,7 @@ impl<N: Number> Visitor<'_> for Bytes<N> {
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<N>, E> {
-        if bytes.len() % N::SIZE > 0 {
+        if !bytes.len().is_multiple_of(N::SIZE) {
             return Err(E::invalid_length(bytes.len(), &self));
         }
         Ok(N::read(bytes))
