@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
 seconds=${1:-60}
-build
+build tidewatch load
 start idle <<< "storage: {path: '$work/data'}"
 
 row() { # what, CPU-seconds, seconds, goal

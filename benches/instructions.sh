@@ -12,7 +12,7 @@ command -v valgrind > /dev/null || {
   DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends valgrind > /dev/null
 }
 runs=20
-build
+build stages
 
 echo "| stage | item | instructions an item |"
 echo "|---|---|---|"

@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
 ticks=${1:-12} tick=${2:-10}
-build
-hook=127.0.0.1:$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+build tidewatch load latency
+hook=127.0.0.1:$(free_port)
 # Everything that the load sends is judged as by the built-in rules.
 start latency << YAML
 storage: {path: "$work/data"}

@@ -18,11 +18,15 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Sets $tidewatch, $load, $latency and $stages. All at once, since what is built alone is built with other
-# features, and that takes minutes each time.
+# build NAME...: sets $tidewatch, $load, $latency and $stages. If one of those named is not given, all are
+# built, at once: what is built alone is built with other features, and that takes minutes each time.
 build() {
-  local target=${CARGO_TARGET_DIR:-target}/release built=
-  if [ -z "${TIDEWATCH:-}" ] || [ -z "${LOAD:-}" ] || [ -z "${STAGES:-}" ]; then
+  local target=${CARGO_TARGET_DIR:-target}/release built='' name missing=''
+  for name in "$@"; do
+    local given=${name^^}
+    [ -n "${!given:-}" ] || missing=$name
+  done
+  if [ -n "$missing" ]; then
     built=$(cargo build --release --quiet --bin tidewatch --example load --example latency --bench stages \
       --message-format json | python3 -c '
 import json, sys
@@ -84,6 +88,11 @@ start_again() {
 stop() {
   kill "$1"
   wait "$1" 2>/dev/null || true
+}
+
+# A port that nobody listens on.
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 # CPU time that a process has used so far, in seconds.

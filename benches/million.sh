@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
 series=${1:-1000000} rounds=${2:-102}
-build
+build tidewatch load
 start million << YAML
 storage: {path: "$work/data"}
 limits: {memory: ${LIMIT:-16GiB}}

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
 rounds=${1:-5} seconds=${2:-8}
-build
+build tidewatch load
 if [ -z "${ROTEL:-}" ]; then
   python3 -m venv "$work/venv"
   "$work/venv/bin/pip" install --quiet --disable-pip-version-check rotel==0.0.1a15
@@ -18,9 +18,6 @@ fi
 
 start tidewatch <<< "storage: {path: '$work/data'}"
 ours=$pid
-free_port() {
-  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 their_grpc=127.0.0.1:$(free_port)
 their_http=127.0.0.1:$(free_port)
 "$ROTEL" start --exporter blackhole --pid-file "$work/rotel.pid" --log-file "$work/rotel.out" \

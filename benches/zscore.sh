@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
 evaluations=${1:-8}
-build
+build stages
 command -v prometheus > /dev/null || {
   as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
   as_root apt-get update -qq
@@ -16,7 +16,7 @@ command -v prometheus > /dev/null || {
 }
 machine
 
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 mkdir "$work/prometheus"
 cat > "$work/prometheus.yml" << 'YAML'
 global: {evaluation_interval: 10s}

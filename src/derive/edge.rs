@@ -4,29 +4,25 @@
 //! remembered for a while by a fingerprint of trace and span; children wait as long for a parent that
 //! was not seen. The same memory tells spans that were seen before.
 
+mod generation;
+
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
-use hashbrown::{HashTable, hash_table};
 
+use self::generation::{Entry, Generation, NOTHING, UNSEEN};
 use crate::model::{SpanRecord, Timestamp};
 
 /// So many steps are made upwards to see whether a span is its own ancestor.
 const MAX_STEPS: usize = 32;
-/// A table grows by copying itself. This many small ones copy less at a time than one large one.
-const TABLES: usize = 64;
 
 /// Stands for a trace and a span of it. 64 bits of a seeded hash: two of a million remembered spans
 /// meet once in ten million such millions, and then one span is not counted.
 type Print = u64;
 /// No span.
 const NOBODY: Print = 0;
-/// The service of a span that was not seen yet.
-const UNSEEN: u32 = u32::MAX;
-/// No call.
-const NOTHING: u32 = u32::MAX;
 
 /// One call, as its callee's span reports it. The trace is that of whoever completes it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,31 +34,6 @@ pub(super) struct Call {
     pub(super) nanos: u64,
     pub(super) error: bool,
     pub(super) span: u64,
-}
-
-/// A span that was seen, or one that others name as their parent.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    print: Print,
-    /// The ancestor at which what was known of them ended when it came: one that was named and not seen.
-    /// [`NOBODY`] if they ended with a span without a parent.
-    above: Print,
-    /// Number of its service, or [`UNSEEN`].
-    service: u32,
-    /// The newest of the calls that wait for it, or [`NOTHING`].
-    waiting: u32,
-}
-
-/// A call that waits for its caller.
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    span: u64,
-    end: Timestamp,
-    nanos: u64,
-    /// Twice the number of the service, and one more for an error.
-    callee: u32,
-    /// The one before it that waits for the same span, or the next one that is free.
-    next: u32,
 }
 
 /// Remembers spans and joins children to their parents. Services are numbers below 2^31 - 1, which mean
@@ -148,6 +119,15 @@ impl Joins {
         }
     }
 
+    /// Looks at the places in memory that [`join`](Self::join) is about to need, each for itself, so that
+    /// several spans wait for memory at once. What it says means nothing.
+    pub(super) fn glance(&self, prints: Prints) -> bool {
+        let Prints { own, parent } = prints;
+        self.young.find(own).is_some()
+            ^ self.old.find(own).is_some()
+            ^ self.young.find(parent).is_some()
+    }
+
     fn print(&self, trace: u64, span: u64) -> Print {
         self.hasher.hash_one((trace, span)).max(NOBODY + 1)
     }
@@ -164,7 +144,7 @@ impl Joins {
     ) -> bool {
         let Prints { own, parent } = prints;
         // For itself and for its parent.
-        if self.young.len + 2 > self.capacity {
+        if self.young.len() + 2 > self.capacity {
             self.rotate();
         }
         let (mut waiting, mut waiting_longer) = (NOTHING, NOTHING);
@@ -258,124 +238,6 @@ impl Joins {
     }
 }
 
-/// What came within a window.
-#[derive(Debug, Default)]
-struct Generation {
-    /// By the upper bits of the fingerprint; empty before the first.
-    tables: Vec<HashTable<Entry>>,
-    /// Entries in all of them.
-    len: usize,
-    /// Calls that wait, and places that are free for others.
-    calls: Vec<Waiting>,
-    /// The first free place, or how many there are in all.
-    free: u32,
-}
-
-impl Generation {
-    fn clear(&mut self) {
-        self.tables.iter_mut().for_each(HashTable::clear);
-        self.calls.clear();
-        (self.len, self.free) = (0, 0);
-    }
-
-    /// Which table. The uppermost 7 bits and the lowest ones serve within it.
-    fn table(print: Print) -> usize {
-        (print >> 48) as usize % TABLES
-    }
-
-    fn find(&self, print: Print) -> Option<&Entry> {
-        let table = self.tables.get(Self::table(print))?;
-        table.find(print, |entry| entry.print == print)
-    }
-
-    fn find_mut(&mut self, print: Print) -> Option<&mut Entry> {
-        let table = self.tables.get_mut(Self::table(print))?;
-        table.find_mut(print, |entry| entry.print == print)
-    }
-
-    /// Adds the entry of a span that has none.
-    fn insert(&mut self, entry: Entry) {
-        self.make_tables();
-        if let Some(table) = self.tables.get_mut(Self::table(entry.print)) {
-            table.insert_unique(entry.print, entry, |entry| entry.print);
-            self.len += 1;
-        }
-    }
-
-    /// Puts an entry in the place of the one that the span has.
-    fn replace(&mut self, entry: Entry) {
-        if let Some(known) = self.find_mut(entry.print) {
-            *known = entry;
-        }
-    }
-
-    fn make_tables(&mut self) {
-        if self.tables.is_empty() {
-            self.tables.resize_with(TABLES, HashTable::new);
-        }
-    }
-
-    /// Has `call` wait for `caller`.
-    fn push(&mut self, caller: Print, call: &Call) {
-        self.make_tables();
-        let Some(table) = self.tables.get_mut(Self::table(caller)) else {
-            return;
-        };
-        let at = self.free;
-        let place = table.entry(caller, |entry| entry.print == caller, |entry| entry.print);
-        let next = match place {
-            hash_table::Entry::Occupied(mut known) => {
-                std::mem::replace(&mut known.get_mut().waiting, at)
-            }
-            hash_table::Entry::Vacant(place) => {
-                place.insert(Entry {
-                    print: caller,
-                    above: NOBODY,
-                    service: UNSEEN,
-                    waiting: at,
-                });
-                self.len += 1;
-                NOTHING
-            }
-        };
-        let waiting = Waiting {
-            span: call.span,
-            end: call.end,
-            nanos: call.nanos,
-            callee: call.callee << 1 | u32::from(call.error),
-            next,
-        };
-        match self.calls.get_mut(at as usize) {
-            Some(place) => self.free = std::mem::replace(place, waiting).next,
-            None => {
-                self.calls.push(waiting);
-                self.free = self.calls.len() as u32;
-            }
-        }
-    }
-
-    /// Takes out the call at `at`, which goes on to the next.
-    fn release(&mut self, at: &mut u32) -> Option<Call> {
-        let place = self.calls.get_mut(*at as usize)?;
-        let waiting = *place;
-        place.next = std::mem::replace(&mut self.free, *at);
-        *at = waiting.next;
-        Some(Call {
-            callee: waiting.callee >> 1,
-            end: waiting.end,
-            nanos: waiting.nanos,
-            error: waiting.callee & 1 == 1,
-            span: waiting.span,
-        })
-    }
-
-    fn bytes(&self) -> usize {
-        let entries: usize = self.tables.iter().map(HashTable::allocation_size).sum();
-        let tables = self.tables.capacity() * size_of::<HashTable<Entry>>();
-        entries + tables + self.calls.capacity() * size_of::<Waiting>()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -457,7 +319,7 @@ mod tests {
             assert!(case.span(190, 'b', 2 * id, None));
         }
         assert_eq!(case.edges.len(), 104);
-        assert!(case.joins.young.calls.len() <= 2);
+        assert!(case.joins.young.calls() <= 2);
     }
 
     #[test]
@@ -492,7 +354,7 @@ mod tests {
         }
         assert!(case.joins.bytes() <= before + before / 2);
         let (young, old) = (&case.joins.young, &case.joins.old);
-        assert!(young.len + old.len <= 1000 && young.calls.len() + old.calls.len() <= 1000);
+        assert!(young.len() + old.len() <= 1000 && young.calls() + old.calls() <= 1000);
         assert!(case.span(131, 'a', 10, None), "the oldest leave");
         // The clock is set back by an hour: forgetting goes on.
         assert!(case.span(-3600, 'a', 400_000, None));
@@ -501,7 +363,10 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_small() {
-        assert_eq!((size_of::<Entry>(), size_of::<Waiting>()), (24, 32));
+        assert_eq!(
+            (size_of::<Entry>(), size_of::<generation::Waiting>()),
+            (24, 32)
+        );
         assert_eq!(size_of::<SpanRecord>(), 64);
     }
 }

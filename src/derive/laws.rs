@@ -120,9 +120,9 @@ fn run(points: impl IntoIterator<Item = MetricPoint>) -> Vec<Emitted> {
 /// What the open tick of a monotonic sum has counted, and over how long.
 fn counted(state: &SeriesState) -> (f64, u64) {
     match &state.body {
-        Body::Sum(Sum::CumulativeRate { open, .. } | Sum::DeltaRate { open }) => open
-            .as_ref()
-            .map_or((0.0, 0), |growth| (growth.by, growth.elapsed)),
+        Body::Sum(Sum::CumulativeRate { open, .. } | Sum::DeltaRate { open }) => {
+            (open.by, open.elapsed)
+        }
         _ => (0.0, 0),
     }
 }

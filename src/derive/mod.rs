@@ -137,7 +137,7 @@ enum Body {
     Sum(Sum),
     Histogram(Box<Histogram>),
     Exponential(Box<Exponential>),
-    Summary(Summary),
+    Summary(Box<Summary>),
     /// Series made here from spans take no points.
     Nothing,
 }
@@ -154,7 +154,7 @@ impl SeriesState {
             } => Body::Sum(Sum::new(monotonic, temporality)),
             MetricKind::Histogram(t) => Body::Histogram(Box::new(Histogram::new(t))),
             MetricKind::ExponentialHistogram(t) => Body::Exponential(Box::new(Exponential::new(t))),
-            MetricKind::Summary => Body::Summary(Summary::default()),
+            MetricKind::Summary => Body::Summary(Box::default()),
             MetricKind::Spans | MetricKind::Edge => Body::Nothing,
         };
         Self {
@@ -252,6 +252,11 @@ impl SeriesState {
         if self.ticks.open.is_some_and(|open| open <= boundary) {
             self.flush(out);
         }
+    }
+
+    /// Whether a tick is open that ends at `boundary` or before.
+    pub fn is_open(&self, boundary: Timestamp) -> bool {
+        self.ticks.open.is_some_and(|open| open <= boundary)
     }
 
     /// Time of the newest point that counted; `None` before the first.

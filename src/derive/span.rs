@@ -1,6 +1,7 @@
 //! Spans gathered by series and tick, wherever their trace happens to be handled.
 
 use std::hash::{BuildHasher, Hash};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::model::{
 
 /// So many edges are found again without a look into the table.
 const RECENT_EDGES: usize = 32;
+
+/// So many spans are looked for together.
+const AT_ONCE: usize = 16;
 
 /// How spans are gathered, and how much of them is remembered.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,18 +249,30 @@ impl SpanAggregator {
         let mut known = std::mem::take(&mut self.known);
         known.clear();
         known.resize(operations.len(), Known::default());
-        for span in spans {
-            let at = span.operation as usize;
-            let (Some(operation), Some(known)) = (operations.get(at), known.get_mut(at)) else {
-                continue;
-            };
-            let applied = if span.end < oldest {
-                SpanApplied::Late
-            } else {
+        // What is remembered lies all over memory: some spans at a time wait for it together.
+        let mut spans = spans.into_iter();
+        let mut coming = Vec::with_capacity(AT_ONCE);
+        loop {
+            coming.extend(spans.by_ref().take(AT_ONCE).map(|span| {
                 let prints = self.joins.prints(span);
-                self.take_in(operation, known, span, prints)
-            };
-            became(span, applied);
+                (span, prints, self.joins.glance(prints))
+            }));
+            black_box(coming.iter().filter(|(.., glance)| *glance).count());
+            if coming.is_empty() {
+                break;
+            }
+            for (span, prints, _) in coming.drain(..) {
+                let at = span.operation as usize;
+                let (Some(operation), Some(known)) = (operations.get(at), known.get_mut(at)) else {
+                    continue;
+                };
+                let applied = if span.end < oldest {
+                    SpanApplied::Late
+                } else {
+                    self.take_in(operation, known, span, prints)
+                };
+                became(span, applied);
+            }
         }
         let age = self.joins.age();
         let mut sender: Option<(&Arc<Resource>, Sender<'_>)> = None;

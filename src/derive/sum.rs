@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::temporality::{Growth, Step, Writers, delta_span};
+use super::temporality::{Step, Writers, delta_span};
 use super::{Applied, Arrival, Emitter};
 use crate::model::{Reject, SignalKind, Temporality};
 
@@ -14,10 +14,10 @@ pub(super) enum Sum {
         writers: Writers<f64>,
         /// What the holder reported last.
         total: f64,
-        open: Option<Growth<f64>>,
+        open: Open,
     },
     /// Monotonic, as changes.
-    DeltaRate { open: Option<Growth<f64>> },
+    DeltaRate { open: Open },
     /// Up and down, as totals.
     CumulativeValue {
         writers: Writers<()>,
@@ -27,15 +27,38 @@ pub(super) enum Sum {
     DeltaValue { total: f64, open: Option<f64> },
 }
 
+/// What came in the open tick of a rate.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Open {
+    pub(super) by: f64,
+    /// Over how many nanoseconds; 0 where nothing came.
+    pub(super) elapsed: u64,
+}
+
+impl Open {
+    /// This and `by` over `elapsed` nanoseconds; `None` if no double holds the sum or its rate.
+    fn and(self, by: f64, elapsed: u64) -> Option<Self> {
+        let sum = Self {
+            by: self.by + by,
+            elapsed: self.elapsed.saturating_add(elapsed).max(1),
+        };
+        (sum.by / (sum.elapsed as f64 / 1e9))
+            .is_finite()
+            .then_some(sum)
+    }
+}
+
 impl Sum {
     pub(super) fn new(monotonic: bool, temporality: Temporality) -> Self {
         match (monotonic, temporality) {
             (true, Temporality::Cumulative) => Self::CumulativeRate {
                 writers: Writers::default(),
                 total: 0.0,
-                open: None,
+                open: Open::default(),
             },
-            (true, Temporality::Delta) => Self::DeltaRate { open: None },
+            (true, Temporality::Delta) => Self::DeltaRate {
+                open: Open::default(),
+            },
             (false, Temporality::Cumulative) => Self::CumulativeValue {
                 writers: Writers::default(),
                 open: None,
@@ -75,10 +98,10 @@ impl Sum {
                     }
                 };
                 if let Some((by, elapsed)) = grown {
-                    let Some(sum) = added(open.as_ref(), by, elapsed) else {
+                    let Some(sum) = open.and(by, elapsed) else {
                         return NON_FINITE;
                     };
-                    *open = Some(sum);
+                    *open = sum;
                 }
                 writers.keep(at);
                 *total = value;
@@ -88,10 +111,10 @@ impl Sum {
                 let Some(elapsed) = delta_span(at) else {
                     return Applied::Overlap;
                 };
-                let Some(sum) = added(open.as_ref(), value, elapsed) else {
+                let Some(sum) = open.and(value, elapsed) else {
                     return NON_FINITE;
                 };
-                *open = Some(sum);
+                *open = sum;
                 Applied::Counted
             }
             Self::CumulativeValue { writers, open } => {
@@ -121,8 +144,9 @@ impl Sum {
     pub(super) fn flush(&mut self, emitter: &mut Emitter<'_>) {
         match self {
             Self::CumulativeRate { open, .. } | Self::DeltaRate { open } => {
-                if let Some(growth) = open.take() {
-                    emitter.emit_rate(growth.by, growth.elapsed, 1);
+                let Open { by, elapsed } = std::mem::take(open);
+                if elapsed > 0 {
+                    emitter.emit_rate(by, elapsed, 1);
                 }
             }
             Self::CumulativeValue { open, .. } | Self::DeltaValue { open, .. } => {
@@ -159,16 +183,4 @@ fn since(total: f64, earlier: f64) -> f64 {
     } else {
         total
     }
-}
-
-/// What is open and `by` over `elapsed` nanoseconds; `None` if no double holds the sum or its rate.
-fn added(open: Option<&Growth<f64>>, by: f64, elapsed: u64) -> Option<Growth<f64>> {
-    let (sum, before) = open.map_or((0.0, 0), |open| (open.by, open.elapsed));
-    let sum = Growth {
-        by: sum + by,
-        elapsed: before.saturating_add(elapsed),
-    };
-    (sum.by / (sum.elapsed as f64 / 1e9))
-        .is_finite()
-        .then_some(sum)
 }

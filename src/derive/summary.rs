@@ -69,6 +69,8 @@ impl Summary {
 
     /// Memory besides the struct itself.
     pub(super) fn bytes(&self) -> usize {
-        self.writers.bytes(|_| 0) + size_of::<(f64, f64)>() * self.quantiles.capacity()
+        size_of::<Self>()
+            + self.writers.bytes(|_| 0)
+            + size_of::<(f64, f64)>() * self.quantiles.capacity()
     }
 }

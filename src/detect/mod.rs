@@ -76,6 +76,13 @@ pub trait Detector: Send {
         }
     }
 
+    /// Reads of its memory what the next sample will need: its own, or what that points to (`beyond`). Millions
+    /// of detectors lie beyond every cache; who has many to ask so waits for the memory of all of them
+    /// together instead of one after the other. What it gives says nothing.
+    fn glance(&self, _beyond: bool) -> u64 {
+        0
+    }
+
     /// Memory it occupies.
     fn bytes(&self) -> usize;
 }

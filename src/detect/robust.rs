@@ -268,7 +268,7 @@ impl Detector for Robust {
     }
 
     fn bytes(&self) -> usize {
-        let counts = self.counts.as_ref().map_or(0, |_| size_of::<Counts>());
+        let counts = self.counts.as_deref().map_or(0, Counts::bytes);
         size_of::<Self>() + self.marks.capacity() + counts
     }
 }

@@ -15,7 +15,7 @@ use crate::model::{Judged, Verdict};
 
 /// A band may be drawn so much beside its place, as a share of the distance of its ends from what is
 /// expected.
-const TOLERANCE: f64 = 0.08;
+const TOLERANCE: f64 = 0.1;
 /// Sigmas below this are told by the place alone.
 const CALM: f64 = 2.0;
 /// Others may be told wrong by so much, and by such a share of it.
@@ -25,7 +25,7 @@ const COARSE_SHARE: f64 = 0.1;
 const FINE: f64 = 1e-3;
 
 /// What was expected of one sample.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Judgement {
     pub(super) expected: f64,
     /// Ends of the band; may be infinite.
@@ -59,20 +59,61 @@ impl Judgement {
 }
 
 /// What was said of the newest sample.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Newest {
     /// So many samples more are needed.
     Learning(u32),
     Judged(Judgement),
 }
 
+/// The same in 24 bytes: the distances of the band's ends in single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct Last {
+    /// 0: it was judged.
+    learning: u32,
+    sigma: f32,
+    expected: f64,
+    below: f32,
+    above: f32,
+}
+
+impl Last {
+    fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Learning { remaining } => Self {
+                learning: (*remaining).max(1),
+                ..Self::default()
+            },
+            Verdict::Judged(judged) => Self {
+                learning: 0,
+                sigma: judged.sigma as f32,
+                expected: judged.expected,
+                below: (judged.expected - judged.lower) as f32,
+                above: (judged.upper - judged.expected) as f32,
+            },
+        }
+    }
+
+    fn newest(&self) -> Newest {
+        if self.learning > 0 {
+            return Newest::Learning(self.learning);
+        }
+        Newest::Judged(Judgement {
+            expected: self.expected,
+            lower: self.expected - f64::from(self.below),
+            upper: self.expected + f64::from(self.above),
+            sigma: f64::from(self.sigma),
+        })
+    }
+}
+
 /// The judgements of the samples in a window: of the newest, and as many before it as there are.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) struct Bands(Option<Box<Held>>);
+pub(super) struct Bands(Option<Held>);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Held {
-    newest: Newest,
+    last: Last,
     past: Past,
 }
 
@@ -160,23 +201,23 @@ impl Bands {
     /// Takes in what was said of a sample of this value, by a rule that warns from `warning` sigmas on.
     /// `exact`: people check it.
     pub(super) fn push(&mut self, value: f64, verdict: &Verdict, warning: f64, exact: bool) {
-        let newest = match verdict {
-            Verdict::Learning { remaining } => Newest::Learning(*remaining),
-            Verdict::Judged(judged) => Newest::Judged(Judgement::of(judged)),
-        };
         let held = self.0.get_or_insert_with(|| {
             let past = if exact {
                 Past::Exact(VecDeque::new())
             } else {
                 Past::Brief(Brief::default())
             };
-            Box::new(Held { newest, past })
+            Held {
+                last: Last::default(),
+                past,
+            }
         });
-        held.newest = newest;
-        let judged = match &held.newest {
-            Newest::Judged(judged) => Some(judged),
-            Newest::Learning(_) => None,
+        held.last = Last::of(verdict);
+        let judged = match verdict {
+            Verdict::Judged(judged) => Some(Judgement::of(judged)),
+            Verdict::Learning { .. } => None,
         };
+        let judged = judged.as_ref();
         match &mut held.past {
             Past::Exact(past) => {
                 if past.len() == past.capacity() {
@@ -200,9 +241,19 @@ impl Bands {
         }
     }
 
+    /// Reads what the next sample will need. What it gives says nothing.
+    pub(super) fn glance(&self) -> u64 {
+        let Some(Past::Brief(past)) = self.0.as_ref().map(|held| &held.past) else {
+            return 0;
+        };
+        let frame = past.frames.first().map_or(0, |frame| frame.count.into());
+        let ends = [past.runs.first(), past.runs.last()].into_iter().flatten();
+        frame + ends.map(|run| u64::from(run.number)).sum::<u64>()
+    }
+
     /// What was said of the newest sample.
     pub(super) fn newest(&self) -> Option<Newest> {
-        self.0.as_ref().map(|held| held.newest)
+        self.0.as_ref().map(|held| held.last.newest())
     }
 
     /// For each of the newest `values`, oldest first, what was expected of it, as far as that is known.
@@ -244,7 +295,7 @@ impl Bands {
 
     /// Gives back what room there is to spare, since no more samples are awaited.
     pub(super) fn shrink(&mut self) {
-        match self.0.as_deref_mut().map(|held| &mut held.past) {
+        match self.0.as_mut().map(|held| &mut held.past) {
             Some(Past::Exact(past)) => past.shrink_to_fit(),
             Some(Past::Brief(past)) => {
                 past.frames.shrink_to_fit();
@@ -262,7 +313,7 @@ impl Bands {
 
     /// These, if they can have been made here and are as they should be, else none.
     pub(super) fn checked(self, exact: bool) -> Self {
-        let sound = self.0.as_deref().is_some_and(|held| match &held.past {
+        let sound = self.0.as_ref().is_some_and(|held| match &held.past {
             Past::Exact(_) => exact,
             Past::Brief(past) => !exact && past.is_sound(),
         });
@@ -271,15 +322,12 @@ impl Bands {
 
     /// Memory it occupies beside itself.
     pub(super) fn heap(&self) -> usize {
-        self.0.as_deref().map_or(0, |held| {
-            size_of::<Held>()
-                + match &held.past {
-                    Past::Exact(past) => past.capacity() * size_of::<Exact>(),
-                    Past::Brief(past) => {
-                        past.frames.capacity() * size_of::<Frame>()
-                            + past.runs.capacity() * size_of::<Run>()
-                    }
-                }
+        self.0.as_ref().map_or(0, |held| match &held.past {
+            Past::Exact(past) => past.capacity() * size_of::<Exact>(),
+            Past::Brief(past) => {
+                past.frames.capacity() * size_of::<Frame>()
+                    + past.runs.capacity() * size_of::<Run>()
+            }
         })
     }
 }
@@ -339,13 +387,18 @@ impl Place {
     /// What the sample's place in the band says of its sigma.
     fn sigma_by_place(&self, value: f64) -> f64 {
         let off = value - (self.base + f64::from(self.frame.expected));
-        let end = if off < 0.0 {
-            self.frame.below
-        } else {
-            self.frame.above
-        };
+        // What single precision may have lost is nothing.
+        let lost = 2f64.powi(-21) * f64::from(self.frame.expected).abs();
+        let off = if off.abs() <= lost { 0.0 } else { off };
+        // The nearer end may be where values cannot be beyond, and says nothing of how far they stray.
+        let ends = [self.frame.below, self.frame.above].map(short);
+        let ends = ends.into_iter().filter(|end| end.is_finite());
+        let end = ends.fold(0.0, f64::max);
+        if off == 0.0 || end == 0.0 {
+            return 0.0;
+        }
         let edge = f64::from(self.frame.edge) / 8.0;
-        let share = off / short(end).max(f64::MIN_POSITIVE);
+        let share = off / end;
         (edge * share).clamp(-edge, edge)
     }
 
@@ -369,11 +422,10 @@ impl Brief {
             frame,
             code: 0,
         };
-        let fits = |frame: &Frame| match judged {
+        let judged_so = judged.map(|judged| (edge_of(warning), Near::to(judged, value)));
+        let fits = |frame: &Frame| match &judged_so {
             None => frame.edge == 0,
-            Some(judged) => {
-                frame.edge == edge_of(warning) && is_near(&place(*frame).band(), judged, value)
-            }
+            Some((edge, near)) => frame.edge == *edge && near.is(&place(*frame).band()),
         };
         let fits_at = |at: usize| self.frames.get(at).is_some_and(fits);
         let newest = self.runs.last().map(|run| run.frame());
@@ -544,14 +596,33 @@ fn rounded(sigma: f64) -> f64 {
     (sigma * 20.0).round() / 20.0
 }
 
-/// Whether the band of `judged`, a sample of this value, may be drawn as `drawn`.
-fn is_near(drawn: &Judgement, judged: &Judgement, value: f64) -> bool {
-    let off = TOLERANCE * judged.reach();
-    let near = |one: f64, other: f64, off: f64| one == other || (one - other).abs() <= off;
-    near(drawn.expected, judged.expected, off)
-        && near(drawn.lower, judged.lower, 2.0 * off)
-        && near(drawn.upper, judged.upper, 2.0 * off)
-        && drawn.side(value) == judged.side(value)
+/// Which bands may be drawn for that of a judgement.
+struct Near<'a> {
+    judged: &'a Judgement,
+    /// Of a sample of this value, on that side of it.
+    value: f64,
+    side: i8,
+    /// How far it may be beside.
+    off: f64,
+}
+
+impl<'a> Near<'a> {
+    fn to(judged: &'a Judgement, value: f64) -> Self {
+        Self {
+            judged,
+            value,
+            side: judged.side(value),
+            off: TOLERANCE * judged.reach(),
+        }
+    }
+
+    fn is(&self, drawn: &Judgement) -> bool {
+        let near = |one: f64, other: f64, off: f64| one == other || (one - other).abs() <= off;
+        near(drawn.expected, self.judged.expected, self.off)
+            && near(drawn.lower, self.judged.lower, 2.0 * self.off)
+            && near(drawn.upper, self.judged.upper, 2.0 * self.off)
+            && drawn.side(self.value) == self.side
+    }
 }
 
 /// Sigma at the ends of a band, in eighths; not zero.

@@ -4,17 +4,21 @@
 //! counts in the tick if its series is still to come, and else as one that came after the tick: as it
 //! would have had it come so much earlier or later.
 
+use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::series::{MAX_OBSERVATIONS, Series};
 use super::shard::Shard;
+use super::signal::Signal;
 use crate::derive::SpanPartial;
 use crate::model::{Observation, SeriesIdentity, SignalId, Timestamp};
 
 /// Units of work in one slice: a few tenths of a millisecond. Tests see many slices, however small they are.
 const SLICE: u64 = if cfg!(test) { 5 } else { 256 };
+/// Series whose memory is read together: what that is fits into the first cache.
+const AHEAD: usize = 16;
 /// Units of work that a sample costs beside its series: a detector looks at it.
 const SAMPLE: u64 = 3;
 
@@ -40,6 +44,8 @@ pub(super) struct Closing<L> {
     lived: L,
     /// What was gathered of series that are new.
     newcomers: std::vec::IntoIter<SpanPartial>,
+    /// The memory of the series before this one was glanced at.
+    glanced: usize,
     /// The series before this one are closed. Nothing but this lets go of series, and new ones come last.
     at: usize,
     /// Of series that were last seen by the first: add the second.
@@ -66,6 +72,7 @@ impl<L: Fn(&str) -> Option<Timestamp>> Closing<L> {
             lived,
             newcomers: newcomers.into_iter(),
             at: 0,
+            glanced: 0,
             forgiven: None,
             observations: Vec::new(),
             observed: 0,
@@ -135,6 +142,10 @@ impl Shard {
             ..
         } = *closing;
         for done in 0.. {
+            if closing.at >= closing.glanced {
+                closing.glanced = closing.at + AHEAD;
+                self.glance(closing.at, boundary);
+            }
             let Some((id, series)) = self.series.at_mut(closing.at) else {
                 break;
             };
@@ -158,6 +169,24 @@ impl Shard {
             }
         }
         ControlFlow::Break(())
+    }
+
+    /// Reads what closing these series will need: each lies elsewhere in memory, most of it beyond every cache,
+    /// and reads that do not depend on each other wait for it together.
+    fn glance(&self, from: usize, boundary: Timestamp) {
+        let mut ahead: [&[Signal]; AHEAD] = [&[]; AHEAD];
+        for (at, signals) in (from..).zip(&mut ahead) {
+            match self.series.at(at) {
+                Some(series) if series.is_open(boundary) => *signals = &series.signals,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        for depth in 0..3 {
+            let glances = ahead.iter().copied().flatten();
+            let glances = glances.map(|signal| signal.glance(depth));
+            black_box(glances.fold(0, u64::wrapping_add));
+        }
     }
 
     /// Takes in what was gathered of a series that was new to the engine.

@@ -13,7 +13,7 @@
 //! - `replay`: many ticks at once, for recorded data
 //! - `router`: which shard does what; `worker`: a shard's thread and its mailbox
 //! - `shard`, `series`, `signal`, `watch`: the state, from the outside in; `index`: series side by side,
-//!   found by id; `common`: what their identities share
+//!   found by id; `common`: what their identities share; `few`: lists that mostly have one element
 //! - `notice`: warnings said once; `census`: the limits on services and series; `plan`: settings and rules
 //! - `pulse`: services as a whole, and whether they are heard; `life`: until when a service without a
 //!   request is known to have had none
@@ -27,6 +27,7 @@ mod carrier;
 mod census;
 mod close;
 mod common;
+mod few;
 mod handle;
 mod index;
 mod life;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::few::Few;
 use super::plan::{Plan, is_overflow};
 use super::signal::{Owner, Signal};
 use crate::derive::{Applied, Emitted, SeriesState, SpanPartial, SpanSeries};
@@ -25,7 +26,7 @@ const RESTS: u32 = 30;
 pub(super) struct Series {
     pub(super) identity: SeriesIdentity,
     pub(super) source: Source,
-    pub(super) signals: Vec<Signal>,
+    pub(super) signals: Few<Signal>,
     /// When data of it last arrived, in wall-clock time.
     pub(super) last_seen: Timestamp,
     /// Whether rules may watch it.
@@ -88,7 +89,7 @@ impl Series {
         Self {
             identity,
             source,
-            signals: Vec::new(),
+            signals: Few::default(),
             last_seen,
             judged,
         }
@@ -150,6 +151,14 @@ impl Series {
         }
     }
 
+    /// Whether closing the tick that ends at `boundary` will give samples.
+    pub(super) fn is_open(&self, boundary: Timestamp) -> bool {
+        match &self.source {
+            Source::Points(state) => state.is_open(boundary),
+            Source::Spans(_) => true,
+        }
+    }
+
     /// Closes the tick that ends at `boundary`. `listened`: for so long signals could have been heard, if
     /// at all. `lived`: until when the service is known to have lived; see [`SpanSeries::close`].
     pub(super) fn close(
@@ -202,8 +211,6 @@ impl Series {
                 Some(at) => at,
                 None if self.signals.len() < MAX_SIGNALS => {
                     plan.begun.fetch_add(1, Ordering::Relaxed);
-                    // Most series have one signal for ever: no room for more.
-                    self.signals.reserve_exact(1);
                     self.signals.push(Signal::new(emitted.kind, owner, plan));
                     self.signals.len() - 1
                 }
@@ -246,12 +253,12 @@ impl Series {
             Source::Points(state) => state.bytes() - size_of::<SeriesState>(),
             Source::Spans(spans) => spans.bytes(),
         };
-        let room = (self.signals.capacity() - self.signals.len()) * size_of::<Signal>();
+        let beside = |signal: &Signal| signal.bytes() - size_of::<Signal>();
         size_of::<Self>()
             + self.identity.attributes.bytes()
             + source
-            + room
-            + self.signals.iter().map(Signal::bytes).sum::<usize>()
+            + self.signals.heap()
+            + self.signals.iter().map(beside).sum::<usize>()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bands::{Bands, Judgement, Newest};
+use super::few::Few;
 use super::matching;
 use super::plan::Plan;
 use super::watch::{Judge, Outcome, Watch};
@@ -21,7 +22,7 @@ pub(super) struct Signal {
     pub(super) kind: SignalKind,
     pub(super) window: Window,
     /// One for each rule that watches, in the order of the rules.
-    pub(super) watches: Box<[Watch]>,
+    pub(super) watches: Few<Watch>,
     /// What the first of them that judges values said of the samples in the window.
     pub(super) bands: Bands,
 }
@@ -32,7 +33,7 @@ impl Signal {
         let mut signal = Self {
             kind,
             window: Window::brief(plan.settings.window),
-            watches: Box::default(),
+            watches: Few::default(),
             bands: Bands::default(),
         };
         signal.watch(owner, matching::rules(owner, kind, plan), plan);
@@ -49,7 +50,7 @@ impl Signal {
         }
         let unit = owner.seen(self.kind).unit();
         self.window = window.refit(detect::window(spec, rules.iter().map(|(_, rule)| *rule)));
-        let mut watches: Vec<Watch> = Vec::with_capacity(rules.len());
+        let mut watches: Few<Watch> = Few::default();
         for (index, rule) in rules {
             // Rules that differ in what they make of a judgement have one detector.
             let like = |watch: &Watch| match (&watch.judge, plan.rules.get(watch.rule as usize)) {
@@ -60,9 +61,26 @@ impl Signal {
                 Some(Ok(at)) => Some(Watch::like(index, rule, at)),
                 _ => Watch::new(index, rule, self.kind, unit, spec, &self.window),
             };
-            watches.extend(watch);
+            if let Some(watch) = watch {
+                watches.push(watch);
+            }
         }
-        self.watches = watches.into();
+        self.watches = watches;
+    }
+
+    /// Reads what the next sample will need: its own memory (0), what that points to (1), and what that points
+    /// to (2). What it gives says nothing.
+    pub(super) fn glance(&self, depth: u8) -> u64 {
+        let detectors = |beyond| {
+            let watches = self.watches.iter();
+            let glances = watches.map(|watch: &Watch| watch.glance(beyond));
+            glances.fold(0, u64::wrapping_add)
+        };
+        match depth {
+            0 => self.window.glance(false),
+            1 => detectors(false).wrapping_add(self.window.glance(true) + self.bands.glance()),
+            _ => detectors(true),
+        }
     }
 
     /// Takes in the newest sample: every watch judges it against the past, then it becomes part of it.
@@ -78,21 +96,16 @@ impl Signal {
             return;
         }
         self.window.expire(sample.time);
-        let shared = self.watches.iter().any(Watch::is_like_another);
-        // What the watches said, if others have it from them.
-        let mut said: Vec<Option<Verdict>> = Vec::new();
+        let mut said = Said::of(&self.watches);
         let (mut seen, past) = (false, &self.window);
-        for watch in &mut self.watches {
-            let Some(rule) = plan.rules.get(watch.rule as usize) else {
-                said.push(None);
-                continue;
-            };
+        for (at, watch) in self.watches.iter_mut().enumerate() {
             let judged = match &watch.judge {
-                Judge::Like(at) => said.get(usize::from(*at)).cloned().flatten(),
+                Judge::Like(other) => said.by(usize::from(*other)),
                 Judge::Own(_) => watch.judge(sample, emitted.weight, past),
             };
-            let Some(verdict) = judged else {
-                said.push(None);
+            let rule = plan.rules.get(watch.rule as usize);
+            let (Some(rule), Some(verdict)) = (rule, judged) else {
+                said.keep(at, None);
                 continue;
             };
             let outcome = watch.conclude(rule, sample, verdict);
@@ -109,9 +122,7 @@ impl Signal {
                 self.bands
                     .push(sample.value, &outcome.verdict, warning, exact);
             }
-            if shared {
-                said.push(Some(outcome.verdict));
-            }
+            said.keep(at, Some(outcome.verdict));
         }
         self.window.push(sample);
         self.bands.truncate(self.window.len());
@@ -224,8 +235,47 @@ impl Signal {
         size_of::<Self>() - size_of::<Window>()
             + self.window.bytes()
             + self.bands.heap()
-            + size_of_val::<[Watch]>(&self.watches)
+            + self.watches.heap()
             + self.watches.iter().map(Watch::bytes).sum::<usize>()
+    }
+}
+
+/// What the watches of a signal said of a sample, as far as others have it from them.
+struct Said {
+    /// Whether any has it from the first, which is nearly always the one, and whether any from another one.
+    of_first: bool,
+    of_others: bool,
+    first: Option<Verdict>,
+    others: Vec<Option<Verdict>>,
+}
+
+impl Said {
+    fn of(watches: &[Watch]) -> Self {
+        let like = |is: fn(u8) -> bool| {
+            let mut judges = watches.iter().map(|watch| &watch.judge);
+            judges.any(|judge| matches!(judge, Judge::Like(at) if is(*at)))
+        };
+        Self {
+            of_first: like(|at| at == 0),
+            of_others: like(|at| at > 0),
+            first: None,
+            others: Vec::new(),
+        }
+    }
+
+    fn keep(&mut self, at: usize, verdict: Option<Verdict>) {
+        if at == 0 {
+            self.first = verdict.filter(|_| self.of_first);
+        } else if self.of_others {
+            self.others.push(verdict);
+        }
+    }
+
+    fn by(&self, at: usize) -> Option<Verdict> {
+        match at.checked_sub(1) {
+            None => self.first.clone(),
+            Some(other) => self.others.get(other).cloned().flatten(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bands::Bands;
 use super::census::ServicesRecord;
+use super::few::Few;
 use super::matching::Matching;
 use super::names::{Named, Names, NamesRecord, NamesRef, Naming};
 use super::plan::Plan;
@@ -343,7 +344,7 @@ impl SignalRecord<'_> {
         let mut signal = Signal {
             kind: self.kind,
             window: self.window,
-            watches: Box::default(),
+            watches: Few::default(),
             bands: self.bands,
         };
         let owner = series.owner(id);

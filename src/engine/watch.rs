@@ -75,11 +75,6 @@ impl Watch {
         }
     }
 
-    /// Whether it has its verdicts from another one.
-    pub(super) fn is_like_another(&self) -> bool {
-        matches!(self.judge, Judge::Like(_))
-    }
-
     /// Judges `sample` against what came before, which `past` holds, and learns from it. `None` where another
     /// watch judges.
     pub(super) fn judge(&mut self, sample: Sample, weight: u64, past: &Window) -> Option<Verdict> {
@@ -125,6 +120,14 @@ impl Watch {
         match &mut self.judge {
             Judge::Own(detector) => detector.accept(since, window),
             Judge::Like(_) => false,
+        }
+    }
+
+    /// Reads of its detector what the next sample will need; see [`Detector::glance`].
+    pub(super) fn glance(&self, beyond: bool) -> u64 {
+        match &self.judge {
+            Judge::Own(detector) => detector.glance(beyond),
+            Judge::Like(at) => u64::from(*at),
         }
     }
 

@@ -296,8 +296,8 @@ mod tests {
             }
         });
         let jobs = async {
-            let (seen, jobs) = (Arc::new(Mutex::new(seen)), 5);
-            let answers: Vec<_> = (0..jobs)
+            let seen = Arc::new(Mutex::new(seen));
+            let answers: Vec<_> = (0..5)
                 .map(|_| {
                     let seen = Arc::clone(&seen);
                     let last = move || seen.lock().unwrap().try_iter().last();
@@ -312,9 +312,10 @@ mod tests {
             for answer in answers {
                 at.push(answer.await.unwrap());
             }
-            at
+            // Slices are sent until the last.
+            (at, seen)
         };
-        let (work, jobs) = futures_util::future::join(work, jobs).await;
+        let (work, (jobs, _seen)) = futures_util::future::join(work, jobs).await;
         assert_eq!(work, Ok(100));
         assert_eq!(jobs, [1, 2, 3, 4, 5].map(Some));
         mailbox.stop().await;

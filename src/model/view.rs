@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Selector, SignalId, Timestamp};
 
-/// Statistics over a window, all exact. Without samples all numbers are 0.
+/// Statistics over the samples of a window, as it holds them. Without samples all numbers are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct WindowView {
     /// How many samples the window may hold.

@@ -179,6 +179,17 @@ impl Window {
         }
     }
 
+    /// Reads of its memory what the next sample will need, see [`Detector::glance`](crate::detect::Detector::glance):
+    /// its own, or what that points to (`beyond`).
+    pub fn glance(&self, beyond: bool) -> u64 {
+        if beyond {
+            return self.values.glance();
+        }
+        self.newest
+            .to_bits()
+            .wrapping_add(self.times.first() as u64)
+    }
+
     /// How many samples it holds.
     pub fn len(&self) -> usize {
         usize::from(self.len)

@@ -332,7 +332,7 @@ fn a_full_window_takes_as_little_memory_as_its_values_allow() {
     let size = WindowSpec::Samples(100);
     for (most, window) in [
         (100, full(Window::brief(size), |_| 0.1)),
-        (230, full(Window::brief(size), |i| (i * 37 % 101) as f64)),
+        (240, full(Window::brief(size), |i| (i * 37 % 101) as f64)),
         (
             260,
             full(Window::brief(size), |i| (i * 37 % 101) as f64 / 10.0),

@@ -257,10 +257,22 @@ impl Values {
     fn append(&mut self, bytes: &[u8]) {
         if self.bytes.capacity() - self.bytes.len() < bytes.len() {
             // There are millions of windows: no room to spare.
-            let more = bytes.len().max(self.bytes.len() / 16).max(16);
-            self.bytes.reserve_exact(more);
+            self.bytes.reserve_exact(bytes.len().max(8));
         }
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Reads what the next value will need: where the oldest and the newest block begin, and the end.
+    pub(super) fn glance(&self) -> u64 {
+        let ends = [
+            self.bytes.get(self.skip as usize),
+            self.bytes.get(self.open as usize),
+            self.bytes.last(),
+        ];
+        ends.into_iter()
+            .flatten()
+            .map(|byte| u64::from(*byte))
+            .sum()
     }
 
     /// Takes in a value that is finite; the one before was `newest`. `exact`: it must not be rounded.
@@ -483,6 +495,9 @@ impl Values {
             self.bytes.drain(..skip);
             self.open -= self.skip;
             self.skip = 0;
+            if self.bytes.capacity() > self.bytes.len() + self.bytes.len() / 8 + 32 {
+                self.bytes.shrink_to(self.bytes.len() + 16);
+            }
         }
         Some(value)
     }

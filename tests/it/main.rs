@@ -13,6 +13,7 @@ mod backtest;
 mod bad_input;
 mod calibration;
 mod calm;
+mod churn;
 mod cli;
 mod clients;
 mod delivery;

@@ -72,12 +72,12 @@ pub(super) struct Calibrations {
 struct Fit {
     /// Sum of all counts.
     total: u32,
-    /// How rare the tail is.
-    tail: f32,
     scale: f32,
-    shape: f32,
     /// The deviation that is as rare as the end of the band.
     reach: f32,
+    /// The bits of how rare the tail is, and its shape, in parts of 4096 and of 65,536.
+    tail: u16,
+    shape: u16,
     /// First bin of the tail; `BINS` where there is none.
     first: u8,
     /// How many deviations were learned, up to 255.
@@ -88,19 +88,39 @@ impl Default for Fit {
     fn default() -> Self {
         Self {
             total: 0,
-            tail: 0.0,
             scale: 1.0,
-            shape: 0.0,
             reach: 0.0,
+            tail: 0,
+            shape: 0,
             first: BINS as u8,
             seen: 0,
         }
     }
 }
 
+impl Fit {
+    fn tail(self) -> Rarity {
+        Rarity::of_bits(f64::from(self.tail) / PART_OF_BIT)
+    }
+
+    fn shape(self) -> f64 {
+        f64::from(self.shape) / PART_OF_SHAPE
+    }
+}
+
+/// What a unit of [`Fit::tail`] and of [`Fit::shape`] is a part of.
+const PART_OF_BIT: f64 = 4096.0;
+const PART_OF_SHAPE: f64 = 65_536.0;
+
 impl Calibrations {
     fn fit(&self, channel: usize) -> Fit {
         self.fits.get(channel).copied().unwrap_or_default()
+    }
+
+    /// Reads what the next sample will need.
+    pub(super) fn glance(&self) -> u64 {
+        let fits = self.fits.iter().map(|fit| u64::from(fit.total));
+        fits.sum::<u64>() + u64::from(self.age)
     }
 
     /// How many deviations a channel has learned; 255 is as many or more.
@@ -143,8 +163,7 @@ impl Calibrations {
         let from = edge(usize::from(fit.first));
         if usize::from(fit.first) < BINS && deviation > from {
             let excess = (deviation - from) / f64::from(fit.scale);
-            let tail = Rarity::of_bits(f64::from(fit.tail));
-            return tail.beyond(excess, f64::from(fit.shape)).sigma();
+            return fit.tail().beyond(excess, fit.shape()).sigma();
         }
         let bin = bin_of(deviation);
         let counts = words.get(self.row(channel)).unwrap_or_default();
@@ -330,10 +349,10 @@ impl Calibrations {
         if let Some(fit) = self.fits.get_mut(channel) {
             *fit = Fit {
                 total,
-                tail: tail.bits() as f32,
                 scale: scale as f32,
-                shape: shape as f32,
                 reach: reach as f32,
+                tail: (tail.bits() * PART_OF_BIT).round() as u16,
+                shape: (shape * PART_OF_SHAPE).round() as u16,
                 first: first as u8,
                 seen,
             };
@@ -347,7 +366,7 @@ impl Calibrations {
         let shape = self.rows == 0 && self.width == 0 || matches!(self.rows, 3 | 4);
         let fits = (0..CHANNELS).all(|channel| {
             let fit = self.fit(channel);
-            let numbers = [fit.tail, fit.scale, fit.shape, fit.reach];
+            let numbers = [fit.scale, fit.reach];
             let sums = words.get(self.row(channel)).map_or(0, sum);
             numbers.iter().all(|n| n.is_finite() && *n >= 0.0)
                 && usize::from(fit.first) <= BINS

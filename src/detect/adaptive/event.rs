@@ -34,10 +34,7 @@ const WAITING: usize = 8;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Events {
     pub(super) run: Run,
-    pub(super) reports: Reports,
     pub(super) hold: Hold,
-    /// The level before the last new one.
-    pub(super) before: Option<Level>,
     pub(super) recurrences: Recurrences,
     /// By channel, the largest deviation of the run, which calibrates once that is over.
     pub(super) held: [f64; CHANNELS],
@@ -62,12 +59,10 @@ impl Events {
     }
 
     /// Whether nothing goes on and nothing is left of it.
-    pub(super) fn are_over(&self) -> bool {
+    pub(super) fn are_over(&self, secs: i64) -> bool {
         !self.run.goes_on()
-            && !self.reports.goes_on()
             && !self.hold.is_on()
-            && self.before.is_none()
-            && self.recurrences.is_empty()
+            && self.recurrences.are_over(secs)
             && self.waiting.is_empty()
             && self.held.iter().all(|held| *held == 0.0)
     }
@@ -76,7 +71,6 @@ impl Events {
     pub(super) fn is_sound(&self) -> bool {
         self.run.is_sound()
             && self.hold.is_sound()
-            && self.before.iter().all(Level::is_sound)
             && self.recurrences.is_sound()
             && self.held.iter().all(|held| held.is_finite())
             && self.waiting.len() <= WAITING
@@ -286,20 +280,16 @@ impl Hold {
 pub(super) struct Reports {
     /// Largest sigma reported; 0: nothing is going on.
     worst: f32,
-    /// Samples since then, and calm ones in a row.
-    age: u32,
-    calm: u32,
+    /// Samples since then, and calm ones in a row, as far as they matter.
+    age: u8,
+    calm: u8,
 }
 
 impl Reports {
     /// Samples for which nothing but worse is reported.
-    const QUIET: u32 = 100;
+    const QUIET: u8 = 100;
     /// What is worse by less is the same.
     const WORSE: f64 = 0.2;
-
-    fn goes_on(&self) -> bool {
-        self.worst > 0.0
-    }
 
     /// `sigma`, or 0 where it was reported already. `held` is that of the event it belongs to.
     pub(super) fn observe(&mut self, sigma: f64, held: f64) -> f64 {
@@ -319,7 +309,7 @@ impl Reports {
         if worse {
             (self.worst, self.age) = (sigma as f32, 0);
         }
-        if self.age >= Self::QUIET && self.calm >= CALM {
+        if self.age >= Self::QUIET && u32::from(self.calm) >= CALM {
             *self = Self::default();
         }
         if worse { sigma } else { 0.0 }

@@ -28,10 +28,28 @@ pub(super) struct Memory {
     #[serde(with = "crate::model::raw")]
     words: Vec<u16>,
     calibrations: Calibrations,
-    novelties: [Novelty; 5],
+    novelties: [Novelty; ALWAYS],
+    /// Of the last ones of [`Of`], which only signals with a season have.
+    for_time: Option<Box<[Novelty; ALL - ALWAYS]>>,
 }
 
+/// Things that are remembered of every signal, and all things.
+const ALWAYS: usize = 3;
+const ALL: usize = 5;
+
 impl Memory {
+    /// Reads what the next sample will need of it.
+    pub(super) fn glance(&self) -> u64 {
+        let novelties = self.novelties.iter().map(Novelty::words).sum::<usize>();
+        (novelties + self.calibrations.words()) as u64 + self.calibrations.glance()
+    }
+
+    /// And of its words.
+    pub(super) fn glance_beyond(&self) -> u64 {
+        // One in each line of the cache.
+        self.words.iter().step_by(32).map(|w| u64::from(*w)).sum()
+    }
+
     /// How many deviations a channel has learned; 255 is as many or more.
     pub(super) fn seen(&self, channel: usize) -> u32 {
         self.calibrations.seen(channel)
@@ -64,12 +82,31 @@ impl Memory {
 
     /// What is remembered of something, for questions that need no words.
     pub(super) fn novelty(&self, of: Of) -> Novelty {
-        self.novelties.get(of as usize).copied().unwrap_or_default()
+        let of = of as usize;
+        let found = match of.checked_sub(ALWAYS) {
+            None => self.novelties.get(of),
+            Some(of) => self.for_time.as_deref().and_then(|all| all.get(of)),
+        };
+        found.copied().unwrap_or_default()
+    }
+
+    fn novelty_mut(&mut self, of: Of) -> Option<&mut Novelty> {
+        let of = of as usize;
+        match of.checked_sub(ALWAYS) {
+            None => self.novelties.get_mut(of),
+            Some(of) => self.for_time.get_or_insert_default().get_mut(of),
+        }
+    }
+
+    fn novelties(&self) -> impl Iterator<Item = &Novelty> {
+        self.novelties
+            .iter()
+            .chain(self.for_time.as_deref().into_iter().flatten())
     }
 
     /// Where its words begin.
     fn start(&self, of: Of) -> usize {
-        let before = self.novelties.iter().take(of as usize);
+        let before = self.novelties().take(of as usize);
         self.calibrations.words() + before.map(Novelty::words).sum::<usize>()
     }
 
@@ -89,32 +126,38 @@ impl Memory {
 
     /// The same where its `distance` from all others is known already.
     pub(super) fn remember_at(&mut self, of: Of, value: f64, distance: f64, gap: f64) {
+        let mut novelty = self.novelty(of);
+        if novelty.covers(value, distance, gap) {
+            return;
+        }
         let start = self.start(of);
-        if let Some(novelty) = self.novelties.get_mut(of as usize) {
-            novelty.learn(value, distance, gap, &mut self.words, start);
+        novelty.learn(value, distance, gap, &mut self.words, start);
+        if let Some(place) = self.novelty_mut(of) {
+            *place = novelty;
         }
     }
 
     /// Forgets what is remembered of something.
     pub(super) fn forget(&mut self, of: Of) {
         let start = self.start(of);
-        if let Some(novelty) = self.novelties.get_mut(of as usize) {
-            let end = (start + novelty.words()).min(self.words.len());
-            self.words.drain(start.min(end)..end);
+        let end = (start + self.novelty(of).words()).min(self.words.len());
+        self.words.drain(start.min(end)..end);
+        if let Some(novelty) = self.novelty_mut(of) {
             *novelty = Novelty::default();
         }
     }
 
     /// Whether what was read back can have been made here.
     pub(super) fn is_sound(&self) -> bool {
-        let words: usize = self.novelties.iter().map(Novelty::words).sum();
+        let words: usize = self.novelties().map(Novelty::words).sum();
         self.calibrations.is_sound(&self.words)
-            && self.novelties.iter().all(Novelty::is_sound)
+            && self.novelties().all(Novelty::is_sound)
             && self.words.len() == self.calibrations.words() + words
     }
 
     /// Memory beside itself.
     pub(super) fn heap(&self) -> usize {
-        self.words.capacity() * size_of::<u16>()
+        let for_time = self.for_time.as_deref().map_or(0, size_of_val);
+        self.words.capacity() * size_of::<u16>() + for_time
     }
 }

@@ -43,6 +43,7 @@ impl Recurrences {
             one.again(day, off, known);
             return;
         }
+        self.0.retain(|one| one.day >= day - 1);
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact(2);
         }
@@ -55,9 +56,10 @@ impl Recurrences {
         });
     }
 
-    /// Whether none came lately.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether none came today or yesterday: others say nothing of tomorrow.
+    pub(super) fn are_over(&self, secs: i64) -> bool {
+        let (day, _) = when(secs);
+        self.0.iter().all(|one| one.day < day - 1)
     }
 
     /// Whether what was read back can have been made here.

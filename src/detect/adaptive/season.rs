@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::level::Level;
+
 const DAY: i64 = 86_400;
 const WEEK: i64 = 7 * DAY;
 /// Half hours of the day, hours of the week.
@@ -25,27 +27,67 @@ pub(super) enum Period {
     Week,
 }
 
-/// The profiles of a signal. The day's is 260 bytes once it has seen a whole one, the week's 740; that exists
+/// The profiles of a signal. The day's is 290 bytes once it has seen a whole one, the week's 740; that exists
 /// only after a day's profile has been of use.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Season {
-    day: Option<Box<Profile>>,
+pub(super) struct Season(Option<Box<Profiles>>);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Profiles {
+    day: Profile,
     week: Option<Box<Profile>>,
     /// The longest period that is believed.
     period: Period,
+    /// Once a period has shown itself.
+    seasonal: Option<Box<Seasonal>>,
+}
+
+/// Differences from what is usual at the time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Seasonal {
+    /// By this period, so many.
+    pub(super) period: Period,
+    pub(super) residuals: u32,
+    pub(super) residual: Level,
+    pub(super) smooth_residual: f64,
 }
 
 impl Season {
+    /// Reads what the next sample will need.
+    pub(super) fn glance(&self) -> u64 {
+        let all = self.0.as_deref();
+        all.map_or(0, |all| {
+            all.day.base.to_bits().wrapping_add(all.period as u64)
+        })
+    }
+
     pub(super) fn period(&self) -> Period {
-        self.period
+        self.0.as_deref().map_or(Period::None, |all| all.period)
+    }
+
+    /// Differences from what is usual at the time, once a period has shown itself.
+    pub(super) fn seasonal(&self) -> Option<&Seasonal> {
+        self.0.as_deref()?.seasonal.as_deref()
+    }
+
+    pub(super) fn seasonal_mut(&mut self) -> Option<&mut Seasonal> {
+        self.0.as_deref_mut()?.seasonal.as_deref_mut()
+    }
+
+    /// Keeps these differences from now on.
+    pub(super) fn follow(&mut self, seasonal: Seasonal) {
+        if let Some(all) = &mut self.0 {
+            all.seasonal = Some(Box::new(seasonal));
+        }
     }
 
     /// What is usual at the time, `secs` after the epoch, by the period that is believed; `None` while
     /// none is, or it has never seen this hour.
     pub(super) fn expected(&self, secs: i64) -> Option<f64> {
-        let day = || self.day.as_deref()?.expected(bin_of_day(secs));
-        let week = || self.week.as_deref()?.expected(bin_of_week(secs));
-        match self.period {
+        let all = self.0.as_deref()?;
+        let day = || all.day.expected(bin_of_day(secs));
+        let week = || all.week.as_deref()?.expected(bin_of_week(secs));
+        match all.period {
             Period::None => None,
             Period::Day => day(),
             Period::Week => week().or_else(day),
@@ -54,17 +96,32 @@ impl Season {
 
     /// Samples within a day, as far as is known.
     pub(super) fn samples_a_day(&self) -> f64 {
-        let day = self.day.as_deref();
-        day.map_or(0.0, |day| day.samples_a_bin() * BINS_OF_DAY as f64)
+        let all = self.0.as_deref();
+        all.map_or(0.0, |all| all.day.samples_a_bin() * BINS_OF_DAY as f64)
     }
 
-    /// Takes in the value at a time. `level` is what would be expected without a period. Of what is
-    /// `aside`, since it deviates, only the week learns: what comes back every week is no deviation.
-    pub(super) fn learn(&mut self, secs: i64, value: f64, level: f64, aside: bool) {
+    /// Takes in the value at a time, of a signal that `began` at some time; what was within the half hour of that
+    /// is not kept, since many signals do not live for long. `level` is what would be expected without a period.
+    /// Of what is `aside`, since it deviates, only the week learns: what comes back every week is no deviation.
+    pub(super) fn learn(&mut self, secs: i64, began: i64, value: f64, level: f64, aside: bool) {
         let at = bin_of_day(secs);
-        let day = self
-            .day
-            .get_or_insert_with(|| Profile::boxed(BINS_OF_DAY, at, value));
+        if self.0.is_none() {
+            if at == bin_of_day(began) {
+                return;
+            }
+            self.0 = Some(Box::new(Profiles {
+                day: Profile::new(BINS_OF_DAY, at, value),
+                week: None,
+                period: Period::None,
+                seasonal: None,
+            }));
+        }
+        let Some(Profiles {
+            day, week, period, ..
+        }) = self.0.as_deref_mut()
+        else {
+            return;
+        };
         let plain = (value - level).abs();
         let by_day = day.expected(at).map(|usual| (value - usual).abs());
         if let Some(error) = by_day {
@@ -73,11 +130,12 @@ impl Season {
         if !aside {
             day.learn(at, value);
         }
-        if day.believed && self.week.is_none() {
-            self.week = Some(Profile::boxed(BINS_OF_WEEK, bin_of_week(secs), value));
+        if day.believed && week.is_none() {
+            let at = bin_of_week(secs);
+            *week = Some(Box::new(Profile::new(BINS_OF_WEEK, at, value)));
         }
         let mut week_believed = false;
-        if let Some(week) = &mut self.week {
+        if let Some(week) = week {
             let at = bin_of_week(secs);
             if let Some(usual) = week.expected(at) {
                 let without = if day.believed {
@@ -90,7 +148,7 @@ impl Season {
             week.learn(at, value);
             week_believed = week.believed;
         }
-        self.period = if week_believed {
+        *period = if week_believed {
             Period::Week
         } else if day.believed {
             Period::Day
@@ -101,22 +159,34 @@ impl Season {
 
     /// Moves every expectation.
     pub(super) fn shift(&mut self, by: f64) {
-        for profile in [&mut self.day, &mut self.week].into_iter().flatten() {
-            profile.shift(by);
+        if let Some(all) = &mut self.0 {
+            all.day.shift(by);
+            if let Some(week) = &mut all.week {
+                week.shift(by);
+            }
         }
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        let fits = |profile: &Option<Box<Profile>>, bins| {
-            profile.as_ref().is_none_or(|p| p.is_sound(bins))
+        let of_seasonal = |seasonal: &Seasonal| {
+            seasonal.residual.is_sound() && seasonal.smooth_residual.is_finite()
         };
-        fits(&self.day, BINS_OF_DAY) && fits(&self.week, BINS_OF_WEEK)
+        self.0.as_deref().is_none_or(|all| {
+            let week = all.week.as_deref();
+            all.day.is_sound(BINS_OF_DAY)
+                && week.is_none_or(|week| week.is_sound(BINS_OF_WEEK))
+                && all.seasonal.as_deref().is_none_or(of_seasonal)
+        })
     }
 
     /// Memory beside itself.
     pub(super) fn heap(&self) -> usize {
-        let profiles = [&self.day, &self.week].into_iter().flatten();
-        profiles.map(|profile| profile.heap()).sum()
+        self.0.as_deref().map_or(0, |all| {
+            let week = all.week.as_deref();
+            let week = week.map_or(0, |week| size_of::<Profile>() + week.heap());
+            let seasonal = all.seasonal.as_deref().map_or(0, size_of_val);
+            size_of::<Profiles>() + all.day.heap() + week + seasonal
+        })
     }
 }
 
@@ -156,8 +226,8 @@ struct Profile {
 }
 
 impl Profile {
-    fn boxed(count: usize, bin: usize, value: f64) -> Box<Self> {
-        Box::new(Self {
+    fn new(count: usize, bin: usize, value: f64) -> Self {
+        Self {
             base: value,
             bins: Vec::new(),
             first: bin as u8,
@@ -171,7 +241,7 @@ impl Profile {
             compared: 0,
             error: 0.0,
             plain: 0.0,
-        })
+        }
     }
 
     fn samples_a_bin(&self) -> f64 {
@@ -266,7 +336,7 @@ impl Profile {
     }
 
     fn heap(&self) -> usize {
-        size_of::<Self>() + self.bins.capacity() * size_of::<u32>()
+        self.bins.capacity() * size_of::<u32>()
     }
 }
 

@@ -1,19 +1,21 @@
 //! What `adaptive` knows of one signal, and how a sample is judged by it and teaches it.
 
 mod accept;
-
 mod lasting;
-
 mod learn;
+mod new;
+mod sight;
 
 use serde::{Deserialize, Serialize};
 
-use super::calibration::{CHANNELS, LARGEST};
-use super::event::{Course, Events, OPENS, Surprise};
+use super::calibration::CHANNELS;
+use super::event::{Course, Events, OPENS, Reports, Surprise};
 use super::level::Level;
 use super::memory::{Memory, Of};
 use super::rarity::Rarity;
 use super::season::{Period, Season};
+use new::{Gaps, New};
+use sight::Sight;
 
 /// Samples before anything is judged.
 pub(super) const WARM_UP: u32 = 30;
@@ -21,53 +23,23 @@ pub(super) const WARM_UP: u32 = 30;
 const SETTLED: u32 = 10;
 /// Deviations before they calibrate: as many as there are when the warm-up ends.
 const CALIBRATED: u32 = WARM_UP - SETTLED;
-/// Weight of a sample in the recent level: it remembers as much as a window of 100 samples.
-const FAST: f64 = 1.0 / 50.0;
 /// Weight of a sample in the long-run level and in all spreads.
 const SLOW: f64 = 1.0 / 2000.0;
-/// Weight of a sample in the mean of the last few, by which a small lasting shift shows …
-const SHORT: f64 = 1.0 / 20.0;
-/// … to which one outlier adds as much as one so many mean deviations away.
-const SHORT_CLIP: f64 = 5.0;
-/// Standard deviation of that mean for independent values, as a share of theirs: √(1/39).
-const SHORT_SPREAD: f64 = 0.16;
-/// Weight of a sample in the smoothed value whose novelty is looked at.
-const SMOOTH: f64 = 1.0 / 15.0;
-/// Samples before a smoothed value is smooth, and before its novelty means something.
-const SMOOTHED: u32 = 15;
-const SMOOTH_KNOWN: u32 = 300;
 /// A value is new if it is so far from all seen before, as a share of the range seen …
 const GAP: f64 = 0.05;
-/// … and the younger a signal, the further: it doubles at so many samples.
-const GAP_YOUNG: f64 = 70.0;
-/// A value is on its way if the one before was off to the same side by so many spreads. One that is not, a
-/// single sample that the noise may have thrown, must be as far as this to be new.
-const SUPPORT: f64 = 0.5;
-const GAP_ALONE: f64 = 0.1;
-/// Surprise of such a value, how it grows with the gap, and where it ends: how rare a gap of what size
-/// is cannot be known from values that never were.
+/// Surprise of such a value, and where it ends: how rare a gap of what size is cannot be known from values that
+/// never were.
 const NEW: f64 = 4.0;
-const NEW_SLOPE: f64 = 2.0;
 const NEW_MOST: f64 = 4.9;
 /// How severe it is grows on: from this gap on by one with each doubling, at most by so many.
 const NEW_FAR: f64 = 0.45;
 const NEW_FARTHEST: f64 = 4.0;
-/// Gaps in other things than the value itself come more easily; they count as this share.
-const SMOOTH_SHARE: f64 = 0.6;
-const SEASON_SHARE: f64 = 0.6;
-const SMOOTH_SEASON_SHARE: f64 = 0.3;
 /// From so many samples on a value must also be new relative to the long-run level, so that what
 /// drifts or grows for ever is not new for ever.
 const LONG_RUN: u32 = 4000;
-/// What is new relative to the time of day is so only after so many days, and samples.
-const SEASON_DAYS: f64 = 3.0;
-const SEASON_SAMPLES: u32 = 100;
 /// So much less surprising than where an event begins is a deviation that comes every day.
 const EXPECTED: f64 = 0.5;
-/// Values are taken as if they were at most so far from where the signal began.
-const FARTHEST: f64 = 1e30;
-/// Least spread, as a share of the level, and at all.
-const FLOOR_SHARE: f64 = 1e-3;
+/// Least spread at all.
 const FLOOR: f64 = 1e-9;
 
 /// Where the band of what is usual ends.
@@ -148,10 +120,11 @@ pub(super) struct State {
     previous: f64,
     smooth: f64,
     season: Season,
-    /// Once a period has shown itself.
-    seasonal: Option<Box<Seasonal>>,
     memory: Memory,
+    reports: Reports,
     events: Option<Box<Events>>,
+    /// The level before the last new one.
+    before: Option<Box<Level>>,
 }
 
 /// Exponentially weighted mean and variance.
@@ -159,46 +132,6 @@ pub(super) struct State {
 struct Moving {
     mean: f64,
     variance: f64,
-}
-
-/// Differences from what is usual at the time.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Seasonal {
-    /// By this period, so many.
-    period: Period,
-    residuals: u32,
-    residual: Level,
-    smooth_residual: f64,
-}
-
-/// The signal's newest sample and what was known when it came.
-struct Sight {
-    value: f64,
-    floor: f64,
-    usual: Option<f64>,
-    /// Mean of the last few, smoothed value and smoothed residual with this sample.
-    short: f64,
-    smooth: f64,
-    smooth_residual: f64,
-    /// Whether the sample itself is where the mean of the last few is: after a deviation that is over, it
-    /// is not.
-    shares_shift: bool,
-    /// By channel; `None` where it has nothing to say yet.
-    deviations: [Option<f64>; CHANNELS],
-    /// What each is in units of.
-    spreads: [f64; CHANNELS],
-}
-
-/// How new a sample is.
-struct New {
-    /// In sigmas, and what of it.
-    sigma: f64,
-    of: Channel,
-    /// By how much the gap is more than enough.
-    over: f64,
-    /// The gaps of the value and of the smoothed value.
-    value: f64,
-    level: f64,
 }
 
 impl State {
@@ -214,9 +147,10 @@ impl State {
             previous: 0.0,
             smooth: 0.0,
             season: Season::default(),
-            seasonal: None,
             memory: Memory::default(),
+            reports: Reports::default(),
             events: None,
+            before: None,
         }
     }
 
@@ -224,6 +158,17 @@ impl State {
     pub(super) fn is_never_negative(&self) -> bool {
         let lowest = self.memory.novelty(Of::Value).lowest();
         self.origin + lowest >= 0.0 && self.origin + self.previous >= 0.0
+    }
+
+    /// See [`Detector::glance`](crate::detect::Detector::glance).
+    pub(super) fn glance(&self, beyond: bool) -> u64 {
+        if beyond {
+            return self.memory.glance_beyond() + self.season.glance();
+        }
+        // Fields that lie apart from each other, wherever the compiler puts them.
+        let own = [self.fast.mean, self.short_level.mean, self.previous];
+        let own = own.into_iter().map(f64::to_bits).fold(0, u64::wrapping_add);
+        own.wrapping_add(self.memory.glance())
     }
 
     /// The period that the expectation follows.
@@ -275,7 +220,7 @@ impl State {
         if alone >= OPENS {
             events.get_or_insert_default();
         }
-        let (mut sigma, mut report) = (alone, alone);
+        let mut sigma = alone;
         let (mut recurs, mut course) = (false, Course::Normal);
         if let Some(events) = events.as_deref_mut() {
             let off = sight.value - sight.usual.unwrap_or(self.slow.mean);
@@ -293,9 +238,8 @@ impl State {
             if let Some(held) = events.hold.observe(stands) {
                 sigma = sigma.max(held);
             }
-            report = events.reports.observe(alone, sigma);
             let residual = sight.usual.map(|usual| sight.value - usual);
-            let before = events.before;
+            let before = self.before.as_deref();
             let surprise = Surprise {
                 sigma: alone,
                 joint,
@@ -305,10 +249,12 @@ impl State {
             course = events
                 .run
                 .observe(sight.value, residual, surprise, |level| {
-                    let near = |before: Level| before.distance(level.mean, sight.floor) < 2.0;
+                    let near = |before: &Level| before.distance(level.mean, sight.floor) < 2.0;
                     before.is_some_and(near)
                 });
         }
+        let report = if recurs { OPENS - EXPECTED } else { alone };
+        let report = self.reports.observe(report, sigma);
         let centre = self.centre(&sight, (sigma >= OPENS).then_some(spoke));
         let (expected, spread, _) = centre;
         let reach = self.reach(&sight, sigma, band, centre);
@@ -319,9 +265,9 @@ impl State {
         }
         let aside = course == Course::Aside || recurs;
         // Since it is normal other things are new.
-        let gaps = (!relevels).then_some((new.value, new.level));
+        let gaps = (!relevels).then_some(new.gaps);
         self.learn(secs, &sight, band, aside, gaps, events.as_deref_mut());
-        self.events = events.filter(|events| !events.are_over());
+        self.events = events.filter(|events| !events.are_over(secs));
         // What is outside of all that was ever seen by as much as that is wide is no chance, however little
         // was seen. It is severe; it is one event all the same, reported as often as any.
         let sigma = if judged && !recurs && new.sigma >= NEW_MOST {
@@ -342,87 +288,15 @@ impl State {
         })
     }
 
-    /// What the sample looks like from here.
-    fn look(&mut self, secs: i64, value: f64) -> Sight {
-        let value = (value - self.origin).clamp(-FARTHEST, FARTHEST);
-        let floor = ((self.slow.mean + self.origin).abs().min(FARTHEST) * FLOOR_SHARE).max(FLOOR);
-        let samples = f64::from(self.samples);
-        let usual = self.season.expected(secs);
-        let period = self.season.period();
-        if usual.is_some() && self.known_period() != period {
-            // Differences from another period's expectation are others.
-            let seasonal = Seasonal {
-                period,
-                ..Seasonal::default()
-            };
-            self.seasonal = Some(Box::new(seasonal));
-            self.memory.forget(Of::ForTime);
-            self.memory.forget(Of::LevelForTime);
-            self.memory.forget_channel(2);
-        }
-        let seasonal = self.seasonal.as_deref();
-        let (residuals, smooth_residual) = seasonal.map_or((0, 0.0), |seasonal| {
-            (seasonal.residuals, seasonal.smooth_residual)
-        });
-        let of_season = self.residual().filter(|_| usual.is_some());
-        let known = self.samples >= WARM_UP;
-        let around = of_season.unwrap_or(self.slow);
-        let clip = if known {
-            SHORT_CLIP * around.deviation().max(floor)
-        } else {
-            f64::INFINITY
-        };
-        let rate = |rate: f64, samples: f64| rate.max(1.0 / (samples + 1.0));
-        let off = (value - usual.unwrap_or(self.slow.mean)).clamp(-clip, clip);
-        let short = f64::from(self.short);
-        let short = short + rate(SHORT, samples) * (off - short);
-        let smooth = self.smooth + rate(SMOOTH, samples) * (value - self.smooth);
-        let residual = usual.map(|usual| value - usual);
-        let smooth_residual = residual.map_or(smooth_residual, |residual| {
-            let rate = rate(SMOOTH, f64::from(residuals));
-            smooth_residual + rate * (residual - smooth_residual)
-        });
-        let settled = self.samples >= SETTLED;
-        let fast = self.fast.variance.sqrt().max(floor);
-        let recent = (value - self.fast.mean).abs() / fast;
-        // The mean of independent values strays by so much; one that never did, by chance or since nothing
-        // had happened yet, is no reason to expect that it never will.
-        let least = SHORT_SPREAD * around.spread(floor).max(fast);
-        // Where there is no season nobody asks.
-        let season_spread = of_season.map_or(1.0, |level| level.spread(floor));
-        let from_season = of_season.and(residual);
-        Sight {
-            value,
-            floor,
-            usual,
-            short,
-            smooth,
-            smooth_residual,
-            shares_shift: off * short.signum() >= 0.5 * short.abs() && off != 0.0,
-            deviations: [
-                settled.then_some(recent.min(LARGEST)),
-                settled.then(|| self.slow.distance(value, floor)),
-                from_season.map(|residual| (residual.abs() / season_spread).min(LARGEST)),
-                known.then(|| self.short_level.distance(short, least)),
-            ],
-            spreads: [
-                fast,
-                self.slow.spread(floor),
-                season_spread,
-                around.spread(floor),
-            ],
-        }
-    }
-
     /// The period that differences from the usual at the time are from.
     fn known_period(&self) -> Period {
-        let seasonal = self.seasonal.as_deref();
+        let seasonal = self.season.seasonal();
         seasonal.map_or(Period::None, |seasonal| seasonal.period)
     }
 
     /// Those differences, once they are known.
     fn residual(&self) -> Option<Level> {
-        let residual = self.seasonal.as_deref()?.residual;
+        let residual = self.season.seasonal()?.residual;
         (residual.seen() >= WARM_UP).then_some(residual)
     }
 
@@ -496,59 +370,33 @@ impl State {
         }
     }
 
-    /// Whether the sample before was on its way there.
-    fn supported(&self, sight: &Sight) -> bool {
-        let side = (sight.value - self.slow.mean).signum();
-        let off = (self.previous - self.slow.mean) * side;
-        off >= SUPPORT * self.slow.spread(sight.floor)
-    }
-
-    fn novelty(&self, sight: &Sight) -> New {
-        let floor = sight.floor;
-        let value = self.memory.gap(Of::Value, sight.value, floor);
-        let level = self.memory.gap(Of::Level, sight.smooth, floor);
-        let mut gap = (value, Channel::NewValue);
-        if self.samples >= LONG_RUN {
-            let offset = sight.value - self.slow.mean;
-            gap.0 = gap.0.min(self.memory.gap(Of::Offset, offset, floor));
+    /// The level of the run is the normal one from now on.
+    fn relevel(&mut self, events: &mut Events) {
+        let (new, residual) = (events.run.level, events.run.residual);
+        events.run.end();
+        self.before = Some(Box::new(self.slow));
+        self.short = 0.0;
+        if let Some(seasonal) = self.season.seasonal_mut() {
+            seasonal.smooth_residual = 0.0;
         }
-        let mut consider = |known: bool, share: f64, of: f64, channel: Channel| {
-            if known && share * of > gap.0 {
-                gap = (share * of, channel);
-            }
-        };
-        // After a deviation that is over, the smoothed value is still on its way back.
-        let (off, smooth_off) = (sight.value - self.slow.mean, sight.smooth - self.slow.mean);
-        let shares = off * smooth_off.signum() >= smooth_off.abs();
-        let smooth = self.samples >= SMOOTH_KNOWN && shares;
-        consider(smooth, SMOOTH_SHARE, level, Channel::NewLevel);
-        if let (Some(usual), Some(seasonal)) = (sight.usual, &self.seasonal) {
-            let days = SEASON_DAYS * self.season.samples_a_day();
-            let residuals = seasonal.residuals;
-            let known = residuals >= SEASON_SAMPLES && f64::from(residuals) >= days;
-            let channel = Channel::NewForTime(seasonal.period);
-            let for_time = self.memory.gap(Of::ForTime, sight.value - usual, floor);
-            consider(known, SEASON_SHARE, for_time, channel);
-            let smooth = self
-                .memory
-                .gap(Of::LevelForTime, sight.smooth_residual, floor);
-            consider(known, SMOOTH_SEASON_SHARE, smooth, channel);
-        }
-        let (gap, of) = gap;
-        let alone = of == Channel::NewValue && !self.supported(sight);
-        let enough = if alone { GAP_ALONE } else { GAP }
-            * (1.0 + GAP_YOUNG / f64::from(self.samples.max(1)));
-        let sigma = if self.samples >= WARM_UP && gap >= enough {
-            (NEW + NEW_SLOPE * (gap - enough)).min(NEW_MOST)
+        if residual.seen() > 0 {
+            // The course of the day goes on, from another level.
+            self.season.shift(residual.mean);
+            self.slow = Level::settled(self.slow.mean + residual.mean, self.slow.deviation());
+            self.fast.mean = new.mean;
         } else {
-            0.0
-        };
-        New {
-            sigma,
-            of,
-            over: gap - enough,
-            value,
-            level,
+            let deviation = new.deviation().max(0.5 * self.slow.deviation());
+            self.slow = Level::settled(new.mean, deviation);
+            self.fast = Moving {
+                mean: new.mean,
+                variance: self.slow.spread(0.0).powi(2),
+            };
+        }
+        self.smooth = new.mean;
+        // What such a level brings with it is not new either.
+        for spreads in [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0] {
+            let value = new.mean + spreads * new.spread(0.0);
+            self.memory.remember(Of::Value, value, GAP, FLOOR);
         }
     }
 
@@ -562,23 +410,20 @@ impl State {
             self.short.into(),
             self.smooth,
         ];
-        let of_season = |seasonal: &Seasonal| {
-            seasonal.residual.is_sound() && seasonal.smooth_residual.is_finite()
-        };
         numbers.iter().all(|n| n.is_finite())
             && self.fast.variance >= 0.0
             && self.slow.is_sound()
             && self.short_level.is_sound()
-            && self.seasonal.as_deref().is_none_or(of_season)
             && self.events.as_deref().is_none_or(Events::is_sound)
+            && self.before.as_deref().is_none_or(Level::is_sound)
             && self.season.is_sound()
             && self.memory.is_sound()
     }
 
     /// Memory it occupies beside itself.
     pub(super) fn heap(&self) -> usize {
-        let seasonal = self.seasonal.as_ref().map_or(0, |_| size_of::<Seasonal>());
         let events = self.events.as_deref().map_or(0, Events::bytes);
-        self.memory.heap() + self.season.heap() + seasonal + events
+        let before = self.before.as_ref().map_or(0, |_| size_of::<Level>());
+        self.memory.heap() + self.season.heap() + events + before
     }
 }

@@ -43,7 +43,7 @@ use tails::{Tally, poisson_surprise, quantile_surprise};
 /// stay unnoticed where every single one says too little.
 const RECENT: usize = 8;
 /// So many of the events in them at most: what is more is not few.
-const RECENT_EVENTS: f32 = 100.0;
+const RECENT_EVENTS: f64 = 100.0;
 /// A sample of fewer observations is as good as a single one of them.
 const FEW: u64 = 10;
 /// A mean or percentile of few observations that is off by this much is a hit: the recent hits are
@@ -54,34 +54,72 @@ const LEAST: f64 = 2.0;
 /// How many samples make the usual number of observations: as many as a default window.
 const USUAL: f64 = 100.0;
 
-/// What the number of events behind the samples of one signal has been; some 270 bytes.
+/// What the number of events behind the samples of one signal has been: 64 bytes, as many again for error
+/// ratios, and half as many for percentiles and means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Counts {
     kind: SignalKind,
     /// Of samples that are not recent and did not deviate.
     usual: Tally,
-    /// The newest first; only the first `len` are.
-    recent: [Recent; RECENT],
-    len: usize,
+    recent: Recent,
     /// Of how many samples the following are the mean.
-    samples: f64,
+    samples: f32,
     /// Logarithm of the number of observations.
-    log_weight: f64,
-    /// Samples one after the other that were slow, for percentiles and means of few observations.
-    runs: Runs,
+    log_weight: f32,
     /// Mean and variance of the numbers of counted events, for rates.
-    mean: f64,
-    variance: f64,
-    /// Seconds over which the newest sample counted events, and whether it is known that it did.
-    seconds: f64,
+    mean: f32,
+    variance: f32,
+    /// Whether it is known that the newest sample counted events, and over how many seconds.
     counting: bool,
+    seconds: f64,
+    /// Samples one after the other that were slow, for percentiles and means of few observations.
+    runs: Option<Box<Runs>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+/// The last samples, the newest in the lowest bit, or first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Recent {
-    hits: f32,
-    trials: f32,
-    deviates: bool,
+    len: u8,
+    /// Which deviated.
+    deviates: u8,
+    /// Which were hits, where each sample is a trial …
+    hits: u8,
+    /// … or how many hits of how many trials each had, where it is many.
+    events: Option<Box<[(f32, f32); RECENT]>>,
+}
+
+impl Recent {
+    /// Hits and trials of the one that is `at` behind the newest.
+    fn at(&self, at: usize) -> (f64, f64) {
+        match self.events.as_deref().and_then(|events| events.get(at)) {
+            Some((hits, trials)) => (f64::from(*hits), f64::from(*trials)),
+            None => (f64::from(self.hits >> at & 1), 1.0),
+        }
+    }
+
+    /// The one that leaves with the next, if it did not deviate.
+    fn leaves(&self) -> Option<(f64, f64)> {
+        let oldest = RECENT - 1;
+        let whole = usize::from(self.len) == RECENT && self.deviates >> oldest & 1 == 0;
+        whole.then(|| self.at(oldest))
+    }
+
+    fn push(&mut self, hits: f64, trials: f64, deviates: bool) {
+        self.len = (self.len + 1).min(RECENT as u8);
+        self.deviates = self.deviates << 1 | u8::from(deviates);
+        self.hits = self.hits << 1 | u8::from(hits > 0.0);
+        if let Some(events) = &mut self.events {
+            events.rotate_right(1);
+            if let Some(newest) = events.first_mut() {
+                *newest = (single(hits), single(trials));
+            }
+        }
+    }
+}
+
+/// In single precision, cut off at the largest.
+fn single(number: f64) -> f32 {
+    (number as f32).clamp(f32::MIN, f32::MAX)
 }
 
 /// How surprising a sample is.
@@ -100,6 +138,17 @@ pub(super) struct Look {
 }
 
 impl Counts {
+    /// Memory it occupies.
+    pub(super) fn bytes(&self) -> usize {
+        let events = self.recent.events.as_deref().map_or(0, size_of_val);
+        size_of::<Self>() + events + self.runs.as_deref().map_or(0, size_of_val)
+    }
+
+    /// See [`Detector::glance`](super::Detector::glance).
+    pub(super) fn glance(&self) -> u64 {
+        u64::from(self.recent.len) + u64::from(self.mean.to_bits())
+    }
+
     /// For a signal of this kind; `None` where nothing is counted.
     pub(super) fn new(kind: SignalKind) -> Option<Box<Self>> {
         match kind {
@@ -110,15 +159,17 @@ impl Counts {
             | SignalKind::Quantile(_) => Some(Box::new(Self {
                 kind,
                 usual: Tally::default(),
-                recent: [Recent::default(); RECENT],
-                len: 0,
-                log_weight: 0.0,
-                runs: Runs::default(),
+                recent: Recent {
+                    events: (kind == SignalKind::ErrorRatio).then(Box::default),
+                    ..Recent::default()
+                },
                 samples: 0.0,
+                log_weight: 0.0,
                 mean: 0.0,
                 variance: 0.0,
-                seconds: 0.0,
                 counting: false,
+                seconds: 0.0,
+                runs: matches!(kind, SignalKind::Mean | SignalKind::Quantile(_)).then(Box::default),
             })),
         }
     }
@@ -161,20 +212,19 @@ impl Counts {
     /// It was saved of another kind of signal, or holds what cannot be.
     pub(super) fn restore(&mut self, saved: Self) -> Result<(), String> {
         let sound = |number: f64| number.is_finite() && number >= 0.0;
-        let numbers = [
-            saved.usual.hits,
-            saved.usual.trials,
-            saved.samples,
-            saved.log_weight,
-            saved.mean,
-            saved.variance,
-            saved.seconds,
-        ];
-        let recent = saved.recent.iter();
-        let recent = recent.flat_map(|recent| [recent.hits, recent.trials].map(f64::from));
-        let runs = saved.runs.numbers();
-        let mut numbers = numbers.into_iter().chain(recent).chain(runs);
-        if saved.kind != self.kind || !saved.runs.limit.is_finite() || !numbers.all(sound) {
+        let own = [saved.samples, saved.log_weight, saved.mean, saved.variance];
+        let usual = saved.usual.numbers();
+        let recent = saved.recent.events.iter();
+        let recent = recent.flat_map(|events| events.iter().flat_map(|(a, b)| [*a, *b]));
+        let mut numbers = own.into_iter().chain(usual).chain(recent);
+        let runs = |runs: &Runs| runs.limit.is_finite() && runs.numbers().all(|n| sound(n.into()));
+        let fits = saved.kind == self.kind
+            && saved.runs.is_some() == self.runs.is_some()
+            && saved.recent.events.is_some() == self.recent.events.is_some()
+            && usize::from(saved.recent.len) <= RECENT;
+        let of_runs = saved.runs.as_deref().is_none_or(runs);
+        let own = numbers.all(|number| sound(number.into())) && sound(saved.seconds);
+        if !fits || !of_runs || !own {
             return Err("these are no counts of such a signal".into());
         }
         *self = saved;
@@ -189,7 +239,8 @@ impl Counts {
             SignalKind::Value | SignalKind::Rate => false,
             SignalKind::ErrorRatio => sigma >= 0.0 && value > 0.0,
             SignalKind::Mean | SignalKind::Quantile(_) => {
-                sigma >= 1.0 && self.runs.length > 0.0 && self.runs.is_slow(value)
+                let runs = self.runs.as_deref();
+                sigma >= 1.0 && runs.is_some_and(|runs| runs.goes_on() && runs.is_slow(value))
             }
         };
         adding_up || sigma.abs() >= LEAST
@@ -228,15 +279,9 @@ impl Counts {
     /// Takes in a sample: its value, its number of observations, what the detector made of its value, and
     /// whether it deviates by the rule's threshold, which makes it none of the usual ones.
     pub(super) fn learn(&mut self, value: f64, weight: u64, sigma: f64, deviates: bool) {
-        if self.len == RECENT
-            && let Some(oldest) = self.recent.last()
-            && !oldest.deviates
-        {
-            self.usual
-                .add(f64::from(oldest.hits), f64::from(oldest.trials));
+        if let Some((hits, trials)) = self.recent.leaves() {
+            self.usual.add(hits, trials);
         }
-        self.recent.rotate_right(1);
-        self.len = (self.len + 1).min(RECENT);
         let (hits, trials) = match self.kind {
             SignalKind::ErrorRatio => {
                 let trials = weight as f64;
@@ -244,21 +289,17 @@ impl Counts {
             }
             SignalKind::Value | SignalKind::Rate => (0.0, 1.0),
             SignalKind::Mean | SignalKind::Quantile(_) => {
-                (f64::from(u8::from(self.alone(sigma, weight) >= HIT)), 1.0)
+                // It is no larger by itself than as it looks.
+                let hit = sigma.abs() >= HIT && self.alone(sigma, weight) >= HIT;
+                (f64::from(u8::from(hit)), 1.0)
             }
         };
-        if let Some(newest) = self.recent.first_mut() {
-            *newest = Recent {
-                hits: hits as f32,
-                trials: trials as f32,
-                deviates,
-            };
-        }
+        self.recent.push(hits, trials, deviates);
         if !deviates {
             self.learn_usual(weight);
         }
-        if matches!(self.kind, SignalKind::Mean | SignalKind::Quantile(_)) {
-            self.runs.learn(value, deviates);
+        if let Some(runs) = &mut self.runs {
+            runs.learn(value, deviates);
         }
         // Of a sum, whose units need not be events, every sample has one observation.
         if self.kind == SignalKind::Rate {
@@ -270,12 +311,18 @@ impl Counts {
     }
 
     fn learn_usual(&mut self, weight: u64) {
-        self.samples = (self.samples + 1.0).min(USUAL);
-        let rate = 1.0 / self.samples;
-        self.log_weight += ((weight.max(1) as f64).ln() - self.log_weight) * rate;
-        let off = weight as f64 - self.mean;
-        self.mean += off * rate;
-        self.variance = (1.0 - rate) * (self.variance + off * off * rate);
+        self.samples = (self.samples + 1.0).min(USUAL as f32);
+        let rate = 1.0 / f64::from(self.samples);
+        if self.kind != SignalKind::Rate {
+            let log_weight = f64::from(self.log_weight);
+            let more = ((weight.max(1) as f64).ln() - log_weight) * rate;
+            self.log_weight = single(log_weight + more);
+            return;
+        }
+        let (mean, variance) = (f64::from(self.mean), f64::from(self.variance));
+        let off = weight as f64 - mean;
+        self.mean = single(mean + off * rate);
+        self.variance = single((1.0 - rate) * (variance + off * off * rate));
     }
 
     /// By how much rates vary less than Poisson's do, as a factor of the standard deviation: from 0, not
@@ -284,19 +331,20 @@ impl Counts {
         if self.mean <= 0.0 {
             return 1.0;
         }
-        let error = 1.0 + 3.0 * ((2.0 + 1.0 / self.mean) / self.samples.max(1.0)).sqrt();
-        (self.variance / self.mean * error).min(1.0).sqrt()
+        let (mean, samples) = (f64::from(self.mean), f64::from(self.samples));
+        let error = 1.0 + 3.0 * ((2.0 + 1.0 / mean) / samples.max(1.0)).sqrt();
+        (f64::from(self.variance) / mean * error).min(1.0).sqrt()
     }
 
     /// The newest samples together with one that is not among them, as far as their events are few.
     fn together(&self, hits: f64, trials: f64) -> (f64, f64) {
         let mut sum = (hits, trials);
-        for recent in self.recent.iter().take(self.len.min(RECENT - 1)) {
-            let trials = sum.1 + f64::from(recent.trials);
-            if trials > f64::from(RECENT_EVENTS) {
+        for at in 0..usize::from(self.recent.len).min(RECENT - 1) {
+            let recent = self.recent.at(at);
+            if sum.1 + recent.1 > RECENT_EVENTS {
                 break;
             }
-            sum = (sum.0 + f64::from(recent.hits), trials);
+            sum = (sum.0 + recent.0, sum.1 + recent.1);
         }
         sum
     }
@@ -325,7 +373,7 @@ impl Counts {
         let mut expected = look.expected.max(0.0) * seconds;
         if above {
             // Where a detector averages square roots, its mean is short by up to a third of an event.
-            expected = expected.max(self.mean.min(expected + 1.0 / 3.0));
+            expected = expected.max(f64::from(self.mean).min(expected + 1.0 / 3.0));
         }
         poisson_surprise(count, expected, look.samples, above) / self.evenness()
     }
@@ -340,7 +388,8 @@ impl Counts {
         let run = self.usual.surprise(hits, trials, true);
         let capped = alone.min(run.max(HIT));
         if look.sigma > 0.0 {
-            capped.max(self.runs.sigma(look.value))
+            let runs = self.runs.as_deref();
+            capped.max(runs.map_or(0.0, |runs| runs.sigma(look.value)))
         } else {
             capped
         }
@@ -351,7 +400,8 @@ impl Counts {
         match self.kind {
             SignalKind::Quantile(millionths) if sigma.abs() >= LEAST => {
                 let q = f64::from(millionths) / 1e6;
-                quantile_surprise(sigma, q, weight, self.log_weight.exp()).min(sigma.abs())
+                quantile_surprise(sigma, q, weight, f64::from(self.log_weight).exp())
+                    .min(sigma.abs())
             }
             _ => sigma.abs(),
         }

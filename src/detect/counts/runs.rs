@@ -9,9 +9,9 @@ use super::tails::{Tally, sigma_of};
 /// it happens by itself, nor common, so that a short run of it says something.
 const SLOW: f64 = 0.1;
 /// So many samples begin the limit.
-const FIRST: f64 = 10.0;
+const FIRST: f32 = 10.0;
 /// No longer run says more.
-const LONGEST_RUN: f64 = 32.0;
+const LONGEST_RUN: u8 = 32;
 
 /// How long samples stay above a limit that a tenth of them is above. What they measure does not matter,
 /// nor how far above they are, and their dependence on each other is counted, too: a sample is slow with
@@ -20,18 +20,23 @@ const LONGEST_RUN: f64 = 32.0;
 pub(super) struct Runs {
     /// Logarithm of the limit: the quantile, followed in steps (Robbins and Monro, *A Stochastic
     /// Approximation Method*, 1951).
-    pub(super) limit: f64,
-    samples: f64,
+    pub(super) limit: f32,
+    samples: f32,
     slow: Tally,
     slow_again: Tally,
     /// Slow ones up to the newest sample, and whether one of them deviated.
-    pub(super) length: f64,
+    length: u8,
     deviated: bool,
 }
 
 impl Runs {
+    /// Whether the newest sample was slow.
+    pub(super) fn goes_on(&self) -> bool {
+        self.length > 0
+    }
+
     pub(super) fn is_slow(&self, value: f64) -> bool {
-        self.samples >= FIRST && value > 0.0 && value.ln() > self.limit
+        self.samples >= FIRST && value > 0.0 && value.ln() as f32 > self.limit
     }
 
     /// Sigma of a run as long as this, with `value` at its end.
@@ -39,13 +44,13 @@ impl Runs {
         if !self.is_slow(value) {
             return 0.0;
         }
-        let one = |tally: Tally| (tally.hits + 0.5, tally.trials + 1.0);
+        let one = |tally: Tally| (tally.hits() + 0.5, tally.trials() + 1.0);
         let (slow, all) = one(self.slow);
         let (again, after) = one(self.slow_again);
         // The longer it lasts, the more it speaks for lasting ones by itself: Pólya's urn.
         let mut tail = slow / all;
         let mut n = 0.0;
-        while n < self.length {
+        while n < f64::from(self.length) {
             tail *= (again + n) / (after + n);
             n += 1.0;
         }
@@ -57,7 +62,7 @@ impl Runs {
         if self.samples < FIRST {
             // The largest of ten begins near where it belongs.
             if value > 0.0 {
-                let log = value.ln();
+                let log = value.ln() as f32;
                 self.limit = if self.samples > 0.0 {
                     self.limit.max(log)
                 } else {
@@ -68,7 +73,7 @@ impl Runs {
             return;
         }
         if self.is_slow(value) {
-            self.length = (self.length + 1.0).min(LONGEST_RUN);
+            self.length = self.length.saturating_add(1).min(LONGEST_RUN);
             self.deviated |= deviates;
             if self.length >= LONGEST_RUN && !deviates {
                 // To the detector it is usual by now.
@@ -76,38 +81,28 @@ impl Runs {
             }
             return;
         }
-        if self.length > 0.0 && !self.deviated {
-            self.slow.add(self.length, self.length);
-            self.slow_again.add(self.length - 1.0, self.length);
-            self.step(self.length * (1.0 - SLOW));
+        if self.length > 0 && !self.deviated {
+            let length = f64::from(self.length);
+            self.slow.add(length, length);
+            self.slow_again.add(length - 1.0, length);
+            self.step(length * (1.0 - SLOW));
         }
-        (self.length, self.deviated) = (0.0, false);
-        self.samples = (self.samples + 1.0).min(USUAL);
+        (self.length, self.deviated) = (0, false);
+        self.samples = (self.samples + 1.0).min(USUAL as f32);
         self.slow.add(0.0, 1.0);
         self.step(-SLOW);
     }
 
     /// Latencies mostly vary by a factor of two or so, for which the method's theory has this step.
     fn step(&mut self, by: f64) {
-        self.limit += by * 2.0 / self.samples;
+        let limit = f64::from(self.limit) + by * 2.0 / f64::from(self.samples);
+        self.limit = limit as f32;
     }
 
-    pub(super) fn numbers(&self) -> [f64; 6] {
-        let Self {
-            samples,
-            slow,
-            slow_again,
-            length,
-            ..
-        } = *self;
-        [
-            samples,
-            slow.hits,
-            slow.trials,
-            slow_again.hits,
-            slow_again.trials,
-            length,
-        ]
+    pub(super) fn numbers(&self) -> impl Iterator<Item = f32> {
+        let tallies = [self.slow, self.slow_again];
+        let of_tallies = tallies.into_iter().flat_map(Tally::numbers);
+        of_tallies.chain([self.samples])
     }
 }
 

@@ -1,5 +1,6 @@
 //! How surprising so many events are where fewer, or more, are usual.
 
+use super::single;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 use statrs::function::beta::beta_reg;
@@ -16,20 +17,36 @@ const MEMORY: f64 = 5000.0;
 /// Successes among trials, decaying.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Tally {
-    pub(super) hits: f64,
-    pub(super) trials: f64,
+    hits: f32,
+    trials: f32,
 }
 
 impl Tally {
     pub(super) fn add(&mut self, hits: f64, trials: f64) {
         let keep = 1.0 - 1.0 / MEMORY;
-        self.hits = self.hits * keep + hits;
-        self.trials = self.trials * keep + trials;
+        self.hits = single(self.hits() * keep + hits);
+        self.trials = single(self.trials() * keep + trials);
+    }
+
+    pub(super) fn hits(self) -> f64 {
+        f64::from(self.hits)
+    }
+
+    pub(super) fn trials(self) -> f64 {
+        f64::from(self.trials)
+    }
+
+    pub(super) fn numbers(self) -> [f32; 2] {
+        [self.hits, self.trials]
     }
 
     /// Sigma of so many hits, or more (`above`) or fewer of them, among so many trials.
     pub(super) fn surprise(self, hits: f64, trials: f64, above: bool) -> f64 {
-        let (alpha, beta) = (self.hits + 0.5, (self.trials - self.hits).max(0.0) + 0.5);
+        let (hits_before, trials_before) = (self.hits(), self.trials());
+        let (alpha, beta) = (
+            hits_before + 0.5,
+            (trials_before - hits_before).max(0.0) + 0.5,
+        );
         let tail = if above {
             beta_binomial_tail(hits, trials, alpha, beta)
         } else {
@@ -129,14 +146,32 @@ fn single_tail(tail: f64, k: f64, n: f64) -> f64 {
     if k <= 1.0 {
         return -((-tail).ln_1p() / n).exp_m1();
     }
-    // Rising in p. 50 halvings of the exponent leave a relative error of 1e-12.
-    let (mut low, mut high) = (-700.0f64, 0.0f64);
-    for _ in 0..50 {
-        let middle = 0.5 * (low + high);
-        if at_least(k, n, middle.exp()) < tail {
-            low = middle;
+    // The logarithm of this tail rises with that of p, nearly in a line: its chords soon meet the zero (the
+    // Illinois method; Dowell and Jarratt 1971).
+    let wanted = tail.ln();
+    let over = |log_p: f64| at_least(k, n, log_p.exp()).max(f64::MIN_POSITIVE).ln() - wanted;
+    // k of n are no rarer than k of k …
+    let (mut low, mut high) = (-700.0f64, (wanted / k).min(0.0));
+    let (mut at_low, mut at_high) = (over(low), over(high));
+    if at_high <= 0.0 {
+        return high.exp();
+    }
+    // … and no more likely than all ways to choose k, of which there are at most (e n / k)^k.
+    let near = high - (n / k).ln() - 1.5;
+    let at_near = over(near);
+    if at_near < 0.0 {
+        (low, at_low) = (near, at_near);
+    }
+    for _ in 0..60 {
+        let next = (low * at_high - high * at_low) / (at_high - at_low);
+        let at_next = over(next);
+        if at_next.abs() < 1e-9 || high - low < 1e-12 {
+            return next.exp();
+        }
+        if at_next < 0.0 {
+            (low, at_low, at_high) = (next, at_next, 0.5 * at_high);
         } else {
-            high = middle;
+            (high, at_high, at_low) = (next, at_next, 0.5 * at_low);
         }
     }
     high.exp()

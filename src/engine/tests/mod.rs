@@ -6,6 +6,7 @@ mod memory;
 mod moved;
 mod reporting;
 mod restore;
+mod signal_memory;
 mod silence;
 
 use std::num::NonZeroUsize;

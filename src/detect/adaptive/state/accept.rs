@@ -13,7 +13,7 @@ impl State {
         };
         events.hold = Hold::default();
         if !events.run.goes_on() {
-            self.events = Some(events).filter(|events| !events.are_over());
+            self.events = Some(events);
             return;
         }
         let level = |mean: f64| (mean + self.origin).abs();
@@ -23,14 +23,14 @@ impl State {
         self.relevel(&mut events);
         self.slow = Level::settled(self.slow.mean, self.slow.deviation() * grown);
         self.fast.variance *= grown * grown;
-        events.reports = Reports::default();
+        self.reports = Reports::default();
         self.events = Some(events);
         let spread = self.slow.spread(0.0);
         for spreads in [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0] {
             let value = self.slow.mean + spreads * spread;
             self.memory.remember(Of::Value, value, GAP, FLOOR);
             self.memory.remember(Of::Level, value, GAP, FLOOR);
-            if self.seasonal.is_some() {
+            if self.season.seasonal().is_some() {
                 self.memory
                     .remember(Of::ForTime, spreads * spread, GAP, FLOOR);
                 self.memory

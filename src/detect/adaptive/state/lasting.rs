@@ -25,7 +25,7 @@ impl State {
             return;
         }
         let known = secs.saturating_sub(self.began) >= HOLD_KNOWN;
-        let gap = new.value;
+        let gap = new.gaps.value;
         let jumps = self.memory.gap(Of::Value, self.previous, sight.floor) < 0.5 * GAP;
         let of = |of: Of| self.memory.novelty(of);
         match new.of {

@@ -1,19 +1,26 @@
 //! What a sample teaches.
 
 use super::super::event::Events;
-use super::super::level::Level;
 use super::super::memory::Of;
-use super::{Band, FAST, FLOOR, GAP, Moving, SLOW, SMOOTHED, Sight, State};
+use super::{Band, GAP, Gaps, LONG_RUN, SLOW, Sight, State};
+
+/// Weight of a sample in the recent level: it remembers as much as a window of 100 samples.
+const FAST: f64 = 1.0 / 50.0;
+/// Samples before a smoothed value is smooth.
+const SMOOTHED: u32 = 15;
+/// Values relative to the long-run level are remembered from so many on.
+const OFFSETS: u32 = LONG_RUN / 2;
 
 impl State {
-    /// `gaps`: those of the value and of the smoothed value, as far as they are still what they were.
+    /// Learns from the sample; if it is `aside`, it belongs to an event that teaches nothing. `gaps`: those of the
+    /// value and of the smoothed value, as far as they are still what they were.
     pub(super) fn learn(
         &mut self,
         secs: i64,
         sight: &Sight,
         band: Band,
         aside: bool,
-        gaps: Option<(f64, f64)>,
+        gaps: Option<Gaps>,
         mut events: Option<&mut Events>,
     ) {
         let samples = f64::from(self.samples);
@@ -42,14 +49,15 @@ impl State {
             self.memory.settle(band.rarity());
         }
         let residual = sight.usual.map(|usual| sight.value - usual);
-        self.season.learn(secs, sight.value, self.slow.mean, aside);
+        self.season
+            .learn(secs, self.began, sight.value, self.slow.mean, aside);
         if !aside {
             self.remember(sight, residual, gaps, events);
             let rate = FAST.max(1.0 / (samples + 1.0));
             let off = sight.value - self.fast.mean;
             self.fast.mean += rate * off;
             self.fast.variance = (1.0 - rate) * (self.fast.variance + rate * off * off);
-            if let (Some(residual), Some(seasonal)) = (residual, &mut self.seasonal) {
+            if let (Some(residual), Some(seasonal)) = (residual, self.season.seasonal_mut()) {
                 seasonal.residual.learn(residual, SLOW);
             }
             self.slow.learn(sight.value, SLOW);
@@ -58,7 +66,7 @@ impl State {
             // A value of an event is not remembered before that is over; else only its first sample would be
             // new.
             let of_value = || self.memory.gap(Of::Value, sight.value, sight.floor);
-            let value = gaps.map_or_else(of_value, |(value, _)| value);
+            let value = gaps.map_or_else(of_value, |gaps| gaps.value);
             let for_time = |r: f64| self.memory.gap(Of::ForTime, r, sight.floor) >= GAP;
             if value >= GAP || residual.is_some_and(for_time) {
                 events.wait(sight.value, residual);
@@ -66,12 +74,12 @@ impl State {
         }
         if self.samples >= SMOOTHED {
             let of_level = || self.memory.gap(Of::Level, sight.smooth, sight.floor);
-            let distance = gaps.map_or_else(of_level, |(_, level)| level);
+            let distance = gaps.map_or_else(of_level, |gaps| gaps.level);
             self.memory
                 .remember_at(Of::Level, sight.smooth, distance, GAP);
         }
         if residual.is_some()
-            && let Some(seasonal) = &mut self.seasonal
+            && let Some(seasonal) = self.season.seasonal_mut()
         {
             if seasonal.residuals >= SMOOTHED {
                 let smooth = sight.smooth_residual;
@@ -87,63 +95,38 @@ impl State {
         self.samples = self.samples.saturating_add(1);
     }
 
-    pub(super) fn remember(
+    fn remember(
         &mut self,
         sight: &Sight,
         residual: Option<f64>,
-        gaps: Option<(f64, f64)>,
+        gaps: Option<Gaps>,
         events: Option<&mut Events>,
     ) {
         let floor = sight.floor;
-        let mut gap = gaps.map(|(value, _)| value);
+        let mut gaps = gaps;
         for (value, residual) in events.into_iter().flat_map(Events::take_waiting) {
             self.memory.remember(Of::Value, value, GAP, floor);
-            gap = None;
-            self.remember_beside(value, residual, floor);
+            gaps = None;
+            self.remember_beside(value, residual, floor, None);
         }
         let of_value = || self.memory.gap(Of::Value, sight.value, floor);
-        let distance = gap.unwrap_or_else(of_value);
+        let distance = gaps.map_or_else(of_value, |gaps| gaps.value);
         self.memory
             .remember_at(Of::Value, sight.value, distance, GAP);
-        self.remember_beside(sight.value, residual, floor);
+        let offset = gaps.and_then(|gaps| gaps.offset);
+        self.remember_beside(sight.value, residual, floor, offset);
     }
 
-    /// Remembers how far a value is from the level and from the usual at the time.
-    pub(super) fn remember_beside(&mut self, value: f64, residual: Option<f64>, floor: f64) {
-        let offset = value - self.slow.mean;
-        self.memory.remember(Of::Offset, offset, GAP, floor);
+    /// Remembers how far a value is from the level (where that is so far from all such is known as its `gap`) and
+    /// from the usual at the time.
+    fn remember_beside(&mut self, value: f64, residual: Option<f64>, floor: f64, gap: Option<f64>) {
+        if self.samples >= OFFSETS {
+            let offset = value - self.slow.mean;
+            let apart = gap.unwrap_or_else(|| self.memory.gap(Of::Offset, offset, floor));
+            self.memory.remember_at(Of::Offset, offset, apart, GAP);
+        }
         if let Some(residual) = residual {
             self.memory.remember(Of::ForTime, residual, GAP, floor);
-        }
-    }
-
-    /// The level of the run is the normal one from now on.
-    pub(super) fn relevel(&mut self, events: &mut Events) {
-        let (new, residual) = (events.run.level, events.run.residual);
-        events.run.end();
-        events.before = Some(self.slow);
-        self.short = 0.0;
-        if let Some(seasonal) = &mut self.seasonal {
-            seasonal.smooth_residual = 0.0;
-        }
-        if residual.seen() > 0 {
-            // The course of the day goes on, from another level.
-            self.season.shift(residual.mean);
-            self.slow = Level::settled(self.slow.mean + residual.mean, self.slow.deviation());
-            self.fast.mean = new.mean;
-        } else {
-            let deviation = new.deviation().max(0.5 * self.slow.deviation());
-            self.slow = Level::settled(new.mean, deviation);
-            self.fast = Moving {
-                mean: new.mean,
-                variance: self.slow.spread(0.0).powi(2),
-            };
-        }
-        self.smooth = new.mean;
-        // What such a level brings with it is not new either.
-        for spreads in [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0] {
-            let value = new.mean + spreads * new.spread(0.0);
-            self.memory.remember(Of::Value, value, GAP, FLOOR);
         }
     }
 }
