@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
 signals=${1:-100000} rate=${2:-10000} seconds=${3:-10}
-build
+build tidewatch load
 HTTP=", metrics_signals: $signals" start scrape << YAML
 storage: {path: "$work/data", snapshot_interval: ${SNAPSHOTS:-5m}}
 limits: {memory: ${LIMIT:-16GiB}}

@@ -39,7 +39,7 @@ pub(super) struct Learning {
 pub(super) struct Turn {
     /// A part of the engine has failed, and that was said.
     refused: bool,
-    /// CPU time of the newest saving.
+    /// CPU time of the newest saving of all.
     spent: Duration,
     /// When all of learning was last saved, and what [`Handle::changes`] said before.
     whole: Option<(Timestamp, u64)>,
@@ -91,8 +91,9 @@ impl Learning {
         };
         match written {
             Ok(Ok(Saved { bytes, spent })) => {
-                turn.spent = spent;
-                turn.whole = same.or(Some((now, changes)));
+                if same.is_none() {
+                    (turn.spent, turn.whole) = (spent, Some((now, changes)));
+                }
                 self.telemetry
                     .snapshot_seconds
                     .observe(start.elapsed().as_secs_f64());

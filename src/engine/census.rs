@@ -207,15 +207,19 @@ impl Census {
         let mut state = self.lock();
         let state = &mut *state;
         for (id, identity) in restored {
-            let service = state
-                .services
-                .entry(Arc::clone(&identity.resource.service))
-                // Its own record comes with another chunk, before or after this, if that is not damaged.
-                .or_insert_with(|| Service {
+            let name = &identity.resource.service;
+            if !state.services.contains_key(name) {
+                // Its own record comes with another chunk, if that is not damaged.
+                let unknown = Service {
                     heard: false,
                     present: false,
                     ..Service::new(UNKNOWN)
-                });
+                };
+                state.services.insert(Arc::clone(name), unknown);
+            }
+            let Some(service) = state.services.get_mut(name) else {
+                continue;
+            };
             service.series += 1;
             state.series += 1;
             if let Some(key) = overflowing(identity) {

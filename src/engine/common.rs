@@ -35,8 +35,12 @@ impl Common {
         }
     }
 
-    /// The same for a resource,
+    /// The same for a resource, keys included,
     pub(super) fn resource(&self, mut mine: Arc<Resource>) -> Arc<Resource> {
+        let own = Arc::get_mut(&mut mine);
+        if let Some(keys) = own.and_then(|own| own.attributes.keys_mut()) {
+            self.keys.share(keys);
+        }
         self.resources.share(&mut mine);
         mine
     }

@@ -19,7 +19,7 @@
 //!   request is known to have had none
 //! - `moved`, `carrier`: what moved with an alert, and which attribute values carry it
 //! - `trend`: where signals are going, for the report
-//! - `query`: views for readers; `memory`: what each service takes; `snapshot`, `names`: learning as bytes;
+//! - `matching`: which rules watch a signal; `query`: views for readers; `memory`: what each service takes; `snapshot`, `names`: learning as bytes;
 //!   `restore`: taking it back; `report`: what a tick brought
 
 mod bands;
@@ -31,6 +31,7 @@ mod few;
 mod handle;
 mod index;
 mod life;
+mod matching;
 mod memory;
 mod moved;
 mod names;

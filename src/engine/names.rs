@@ -145,11 +145,9 @@ impl Names {
             instruments,
             keys,
         } = told;
-        self.resources
-            .extend(resources.numbered(|it| common.resource(it)));
-        self.instruments
-            .extend(instruments.numbered(|it| common.instrument(it)));
-        self.keys.extend(keys.numbered(|it| common.keys(it)));
+        resources.add_to(&mut self.resources, |it| common.resource(it));
+        instruments.add_to(&mut self.instruments, |it| common.instrument(it));
+        keys.add_to(&mut self.keys, |it| common.keys(it));
     }
 
     /// The identity that was written as `named`; `None` if something of it was not told.
@@ -167,9 +165,10 @@ impl Names {
 }
 
 impl<T> Told<Vec<T>> {
-    fn numbered(self, mut share: impl FnMut(T) -> T) -> impl Iterator<Item = (u32, T)> {
-        (self.from..)
-            .zip(self.all)
-            .map(move |(number, it)| (number, share(it)))
+    /// Of a number that is told twice, which was not written here, the first stays.
+    fn add_to(self, known: &mut HashMap<u32, T, RandomState>, share: impl Fn(T) -> T) {
+        for (number, it) in (u64::from(self.from)..).zip(self.all) {
+            known.entry(number as u32).or_insert_with(|| share(it));
+        }
     }
 }

@@ -99,7 +99,7 @@ impl Pulses {
     /// Whether a rule hears the silence of single signals, and not of whole services alone.
     pub(super) fn leave_some(plan: &Plan) -> bool {
         let mut rules = plan.rules.iter();
-        rules.any(|rule| detect::hears_silence(rule) && !rule.selector.matchers().is_empty())
+        rules.any(|rule| detect::hears_silence(rule) && rule.selector.names().next().is_some())
     }
 
     /// Closes the tick that ends at `boundary`, in which some of the `services` were heard. For how long

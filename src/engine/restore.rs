@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
 
 use super::census::Census;
+use super::matching::Matching;
 use super::names::Names;
 use super::plan::Plan;
 use super::pulse::Pulses;
@@ -114,9 +115,10 @@ impl Restoring<'_> {
 
     /// Restores every chunk that comes; what could not be used, with the number of its chunk.
     fn all(&self, chunks: impl IntoIterator<Item = Numbered>) -> Vec<(usize, String)> {
-        let mut warnings = Vec::new();
+        // What series share stays in the names, and so where it lies.
+        let (mut warnings, mut matching) = (Vec::new(), Matching::default());
         for (number, chunk) in chunks {
-            match self.chunk(&chunk) {
+            match self.chunk(&chunk, &mut matching) {
                 Ok(0) => {}
                 Ok(unreadable) => warnings.push((
                     number,
@@ -134,7 +136,7 @@ impl Restoring<'_> {
     }
 
     /// Restores one chunk, and says how many bytes of it could not be read.
-    fn chunk(&self, chunk: &[u8]) -> Result<usize, String> {
+    fn chunk(&self, chunk: &[u8], matching: &mut Matching) -> Result<usize, String> {
         let chunk = Chunk::of(chunk)?;
         let plan = self.plan;
         let mut parts: Vec<Vec<_>> = self.shards.iter().map(|_| Vec::new()).collect();
@@ -152,7 +154,7 @@ impl Restoring<'_> {
                     pulses.restore(records, plan);
                 }
                 Record::Series(series) => {
-                    let (id, series) = series.restore(&names, plan)?;
+                    let (id, series) = series.restore(&names, matching, plan)?;
                     let owner = router::owner(id, plan.settings.shards);
                     parts.get_mut(owner)?.push((id, series));
                 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::bands::{Bands, Judgement, Newest};
 use super::few::Few;
+use super::matching;
 use super::plan::Plan;
-use super::pulse::watches_service;
 use super::watch::{Judge, Outcome, Watch};
 use crate::derive::Emitted;
 use crate::detect;
 use crate::model::{
-    BaselineView, Measure, Observation, RuleId, Sample, SampleView, SeriesId, SeriesIdentity,
+    BaselineView, Measure, Observation, Rule, RuleId, Sample, SampleView, SeriesId, SeriesIdentity,
     SignalId, SignalKind, SignalMeta, SignalRef, Timestamp, Verdict,
 };
 use crate::window::Window;
@@ -36,26 +36,19 @@ impl Signal {
             watches: Few::default(),
             bands: Bands::default(),
         };
-        signal.watch(owner, plan);
+        signal.watch(owner, matching::rules(owner, kind, plan), plan);
         signal
     }
 
-    /// Sets up a watch for each rule that matches, and the window as they need it.
-    pub(super) fn watch(&mut self, owner: Owner<'_>, plan: &Plan) {
+    /// Sets up a watch for each of the `rules` that match, and the window as they need it.
+    pub(super) fn watch(&mut self, owner: Owner<'_>, rules: Vec<(u32, &Rule)>, plan: &Plan) {
         let spec = plan.settings.window;
         let window = std::mem::replace(&mut self.window, Window::brief(spec));
         if !owner.judged {
             self.window = window.refit(Window::brief(spec));
             return;
         }
-        let seen = owner.seen(self.kind);
-        let unit = seen.unit();
-        let rules = (0..)
-            .zip(plan.rules.iter())
-            .filter(|(_, rule)| rule.selector.matches(&seen))
-            // A service that is silent is told once, and not once for each of its signals.
-            .filter(|(_, rule)| !watches_service(rule, &seen.identity.resource.service));
-        let rules: Vec<_> = rules.collect();
+        let unit = owner.seen(self.kind).unit();
         self.window = window.refit(detect::window(spec, rules.iter().map(|(_, rule)| *rule)));
         let mut watches: Few<Watch> = Few::default();
         for (index, rule) in rules {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::bands::Bands;
 use super::census::ServicesRecord;
 use super::few::Few;
+use super::matching::Matching;
 use super::names::{Named, Names, NamesRecord, NamesRef, Naming};
 use super::plan::Plan;
 use super::pulse::PulseRecord;
@@ -309,7 +310,12 @@ fn series_ref<'a>(
 impl SeriesRecord<'_> {
     /// The series as it was, under the rules and settings of now; `None` if it has a name that was not
     /// told.
-    pub(super) fn restore(self, names: &Names, plan: &Plan) -> Option<(SeriesId, Series)> {
+    pub(super) fn restore(
+        self,
+        names: &Names,
+        matching: &mut Matching,
+        plan: &Plan,
+    ) -> Option<(SeriesId, Series)> {
         let id = SeriesId(u128::from_le_bytes(self.id));
         let identity = names.identity(&self.identity)?;
         let source = match self.source {
@@ -320,7 +326,7 @@ impl SeriesRecord<'_> {
         let signals = self
             .signals
             .into_iter()
-            .map(|signal| signal.restore(&series, id, plan))
+            .map(|signal| signal.restore(&series, id, matching, plan))
             .collect();
         series.signals = signals;
         Some((id, series))
@@ -328,7 +334,13 @@ impl SeriesRecord<'_> {
 }
 
 impl SignalRecord<'_> {
-    fn restore(self, series: &Series, id: SeriesId, plan: &Plan) -> Signal {
+    fn restore(
+        self,
+        series: &Series,
+        id: SeriesId,
+        matching: &mut Matching,
+        plan: &Plan,
+    ) -> Signal {
         let mut signal = Signal {
             kind: self.kind,
             window: self.window,
@@ -337,7 +349,7 @@ impl SignalRecord<'_> {
         };
         let owner = series.owner(id);
         let unit = owner.seen(self.kind).unit();
-        signal.watch(owner, plan);
+        signal.watch(owner, matching.rules(owner, self.kind, plan), plan);
         let saved = self.watches;
         let mut taken = vec![false; saved.len()];
         let mut first_is_the_same = false;

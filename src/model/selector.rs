@@ -196,6 +196,17 @@ impl Selector {
         &self.matchers
     }
 
+    /// The names that it asks for, some more than once.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let own = self.matchers.iter().map(|matcher| matcher.name.as_str());
+        let excepted: Vec<&str> = self
+            .except
+            .iter()
+            .flat_map(|other| other.names().collect::<Vec<_>>())
+            .collect();
+        own.chain(excepted)
+    }
+
     /// Whether all conditions hold for `labels`, and nothing that is taken out does.
     pub fn matches(&self, labels: &dyn LabelSource) -> bool {
         self.holds(labels) && !self.except.iter().any(|other| other.matches(labels))

@@ -151,6 +151,20 @@ impl Head {
         self.own_len() + self.form.width() * usize::from(self.count)
     }
 
+    /// Whether all values of the block are certain to be finite.
+    fn is_finite(self) -> bool {
+        let base = f64::from_bits(self.base);
+        match self.form {
+            Form::Equal => base.is_finite(),
+            Form::Decimal { .. } => true,
+            Form::Steps => {
+                let size = power_of_two(self.step).unwrap_or(0.0);
+                (base.abs() + (MOST_STEPS + 1.0) * size).is_finite()
+            }
+            Form::Raw => false,
+        }
+    }
+
     /// How many steps `value` is from the base, and by how much that is wrong; `None` where it is too far.
     fn steps(self, value: f64) -> Option<([u8; 3], f64)> {
         let (base, size) = (f64::from_bits(self.base), power_of_two(self.step)?);
@@ -501,13 +515,16 @@ impl Values {
 
     /// The values, oldest first, each with the most it may have been rounded by.
     pub(super) fn iter(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
-        self.heads().flat_map(move |(start, head)| {
-            let width = head.form.width();
-            (0..usize::from(head.count)).map(move |n| {
-                let from = start + head.own_len() + n * width;
-                let payload = self.bytes.get(from..from + width).unwrap_or_default();
-                head.decode(payload)
-            })
+        self.heads()
+            .flat_map(move |(start, head)| self.block(start, head))
+    }
+
+    fn block(&self, start: usize, head: Head) -> impl Iterator<Item = (f64, f64)> + Clone {
+        let width = head.form.width();
+        (0..usize::from(head.count)).map(move |n| {
+            let from = start + head.own_len() + n * width;
+            let payload = self.bytes.get(from..from + width).unwrap_or_default();
+            head.decode(payload)
         })
     }
 
@@ -518,11 +535,15 @@ impl Values {
             if head.count == 0 || head.form != Form::Equal && head.count > FULL {
                 return false;
             }
+            // Mostly the head tells that no value can be infinite.
+            if !head.is_finite() && !self.block(start, head).all(|(value, _)| value.is_finite()) {
+                return false;
+            }
             (open, end) = (start, start + head.len());
             found += usize::from(head.count);
         }
         let whole = end == self.bytes.len() && (found == 0 || open == self.open as usize);
-        whole && found == count && self.iter().all(|(value, _)| value.is_finite())
+        whole && found == count
     }
 
     /// Gives back what room there is to spare.

@@ -184,7 +184,9 @@ impl Detector for Adaptive {
     }
 
     fn save(&self) -> Vec<u8> {
-        postcard::to_stdvec(&(&self.state, &self.counts)).unwrap_or_default()
+        // It is about as long as what it is of.
+        let room = Vec::with_capacity(self.bytes());
+        postcard::to_extend(&(&self.state, &self.counts), room).unwrap_or_default()
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<(), String> {

@@ -40,7 +40,7 @@ fn settings(shards: usize) -> Settings {
 }
 
 /// A rule that judges after five samples and fires at once.
-fn rule(alert: &str, selector: &str) -> Rule {
+pub(super) fn rule(alert: &str, selector: &str) -> Rule {
     Rule {
         alert: alert.into(),
         selector: select(selector),
