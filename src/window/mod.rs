@@ -183,7 +183,7 @@ impl Window {
     /// its own, or what that points to (`beyond`).
     pub fn glance(&self, beyond: bool) -> u64 {
         if beyond {
-            return self.values.glance();
+            return self.values.glance().wrapping_add(self.times.glance());
         }
         self.newest
             .to_bits()

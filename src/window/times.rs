@@ -59,6 +59,14 @@ impl Times {
         self.settle(count);
     }
 
+    /// Reads of its memory what taking out the oldest will need.
+    pub(super) fn glance(&self) -> u64 {
+        let gaps = self.uneven.as_deref();
+        gaps.and_then(|gaps| gaps.codes.first())
+            .copied()
+            .map_or(0, u64::from)
+    }
+
     /// There are `count` after.
     pub(super) fn pop(&mut self, count: u16) {
         if count == 0 {
