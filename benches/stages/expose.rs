@@ -14,8 +14,8 @@ struct Scrape {
     client: reqwest::Client,
     url: String,
     signals: u64,
-    // Both are there until the end of the process.
-    _daemon: Daemon,
+    // Until it is dropped.
+    daemon: Option<Daemon>,
     _directory: TempDir,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn scrape(size: Size) -> Box<dyn Stage> {
         runtime,
         client,
         signals: 0,
-        _daemon: daemon,
+        daemon: Some(daemon),
         _directory: directory,
     };
     // At most so many are shown, and each series is a signal at least.
@@ -74,6 +74,15 @@ impl Scrape {
         let mut lines = text.lines();
         let found = lines.find_map(|line| line.strip_prefix("tidewatch_exposed_signals "));
         found.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Scrape {
+    fn drop(&mut self) {
+        // Its threads must end before the runtime that they use.
+        if let Some(daemon) = self.daemon.take() {
+            self.runtime.block_on(daemon.stop());
+        }
     }
 }
 

@@ -119,6 +119,7 @@ impl Engine {
             .collect();
         let mut ticker = Ticker::default();
         let warnings = restore(restored, &mut shards, &mut ticker.pulses, &census, &plan)?;
+        ticker.unforgiven = shards.iter().filter_map(|shard| shard.restored).max();
         let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
             if plan.settings.placement == Placement::InPlace {
@@ -312,8 +313,11 @@ impl Handle {
     /// The chunk of the services, and the time of which it is.
     async fn save_services(&self) -> (Vec<u8>, Timestamp) {
         let inner = &*self.0;
-        let taken = self.latest();
-        let pulses = inner.ticker.lock().await.pulses.save(&inner.plan);
+        let ticker = inner.ticker.lock().await;
+        // What was restored is still as of then before the first tick has forgiven the time between.
+        let taken = ticker.unforgiven.unwrap_or_else(|| self.latest());
+        let pulses = ticker.pulses.save(&inner.plan);
+        drop(ticker);
         let services = inner.census.save();
         (snapshot::write_services(&services, &pulses, taken), taken)
     }

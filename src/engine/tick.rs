@@ -22,6 +22,8 @@ pub(super) struct Ticker {
     pub(super) pulses: Pulses,
     /// Whether there was one.
     began: bool,
+    /// When what was restored had been saved, until the first has forgiven the time between.
+    pub(super) unforgiven: Option<Timestamp>,
 }
 
 /// Series that are uncounted at once; requests wait for that.
@@ -94,6 +96,7 @@ impl Handle {
         });
         // The first after a start forgives the time before, and single signals may be known by their silence.
         let first = !std::mem::replace(&mut ticker.began, true);
+        ticker.unforgiven = None;
         if first || listened.is_some() && Pulses::leave_some(&inner.plan) {
             self.changed();
         }

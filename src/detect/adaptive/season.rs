@@ -100,28 +100,21 @@ impl Season {
         all.map_or(0.0, |all| all.day.samples_a_bin() * BINS_OF_DAY as f64)
     }
 
-    /// Takes in the value at a time, of a signal that `began` at some time; what was within the half hour of that
-    /// is not kept, since many signals do not live for long. `level` is what would be expected without a period.
-    /// Of what is `aside`, since it deviates, only the week learns: what comes back every week is no deviation.
-    pub(super) fn learn(&mut self, secs: i64, began: i64, value: f64, level: f64, aside: bool) {
+    /// Takes in the value at a time. `level` is what would be expected without a period. Of what is
+    /// `aside`, since it deviates, only the week learns: what comes back every week is no deviation.
+    pub(super) fn learn(&mut self, secs: i64, value: f64, level: f64, aside: bool) {
         let at = bin_of_day(secs);
-        if self.0.is_none() {
-            if at == bin_of_day(began) {
-                return;
-            }
-            self.0 = Some(Box::new(Profiles {
+        // From the first sample on: a day is believed or not by all that came before, too.
+        let Profiles {
+            day, week, period, ..
+        } = &mut **self.0.get_or_insert_with(|| {
+            Box::new(Profiles {
                 day: Profile::new(BINS_OF_DAY, at, value),
                 week: None,
                 period: Period::None,
                 seasonal: None,
-            }));
-        }
-        let Some(Profiles {
-            day, week, period, ..
-        }) = self.0.as_deref_mut()
-        else {
-            return;
-        };
+            })
+        });
         let plain = (value - level).abs();
         let by_day = day.expected(at).map(|usual| (value - usual).abs());
         if let Some(error) = by_day {

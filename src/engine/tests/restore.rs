@@ -197,6 +197,29 @@ async fn a_night_off_is_no_silence() {
     assert_eq!(report.ended.len(), signals.len());
 }
 
+/// Only the first tick forgives a night; who is stopped again before that has forgiven nothing yet.
+#[tokio::test]
+async fn a_stop_before_the_first_tick_costs_nothing() {
+    let (handle, _) = restart(settings(1), &rules(), Vec::new());
+    for tick in 1..40 {
+        step(&handle, tick, &[1.0, 2.0]).await;
+    }
+    let chunks = handle.snapshot().await;
+    let night = 10 * 360;
+    for heard in [false, true] {
+        let (short, _) = restart(settings(2), &rules(), chunks.clone());
+        let known = all_signals(&short).await.len();
+        if heard {
+            let one = points([gauge("a", 0, night * TICK, 1.0)]);
+            apply(&short, night * TICK, one).await;
+        }
+        let again = short.snapshot().await;
+        let (restored, _) = restart(settings(3), &rules(), again);
+        assert_eq!(restored.tick(at((night + 5) * TICK)).await.ended, []);
+        assert_eq!(all_signals(&restored).await.len(), known);
+    }
+}
+
 #[tokio::test]
 async fn while_nothing_comes_it_is_enough_to_save_that() {
     let (handle, _) = restart(settings(2), &rules(), Vec::new());

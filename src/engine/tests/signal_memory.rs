@@ -131,10 +131,10 @@ fn mean(bytes: &[[usize; 4]]) -> usize {
 }
 
 #[test]
-fn a_signal_with_a_full_window_costs_a_kibibyte() {
+fn a_signal_with_a_full_window_costs_little_more_than_a_kibibyte() {
     let full = measure(100);
     println!("{} bytes on average", mean(&full));
-    assert!(mean(&full) <= 1126, "{}", mean(&full));
+    assert!(mean(&full) <= 1200, "{}", mean(&full));
     // With a profile of the day, and all that a day has taught.
     let day = measure(8640);
     println!("{} bytes on average", mean(&day));

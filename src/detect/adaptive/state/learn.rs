@@ -49,8 +49,7 @@ impl State {
             self.memory.settle(band.rarity());
         }
         let residual = sight.usual.map(|usual| sight.value - usual);
-        self.season
-            .learn(secs, self.began, sight.value, self.slow.mean, aside);
+        self.season.learn(secs, sight.value, self.slow.mean, aside);
         if !aside {
             self.remember(sight, residual, gaps, events);
             let rate = FAST.max(1.0 / (samples + 1.0));
