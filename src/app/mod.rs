@@ -213,7 +213,6 @@ impl Daemon {
                 engine: engine.clone(),
                 board: board.clone(),
                 clock: clock.clone(),
-                telemetry: telemetry.clone(),
             }),
             deliveries: Arc::new(notifier.clone()),
             audit: Arc::new(audit::Reader(store.clone())),

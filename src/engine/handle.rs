@@ -20,7 +20,7 @@ use super::router;
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
 use super::snapshot;
 use super::tick::Ticker;
-use super::trend::EXAMINED;
+use super::trend::{LOOKED, Looked};
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::clock;
 use crate::model::{
@@ -350,8 +350,9 @@ impl Handle {
     /// The signals that a rule watches with how far they were from their bands in the whole window, and
     /// where they are going; at most `limit`, by id. Some ten microseconds a signal, in the shards.
     pub async fn examined(&self, limit: usize) -> Vec<Examined> {
-        let examined = self.list(Filter::Watched, Cursor::Start, limit, EXAMINED);
-        examined.await.items
+        let examined = |id, looked: Looked| looked.examined(id, &self.0.plan.rules);
+        let list = self.list(Filter::Watched, Cursor::Start, limit, LOOKED, examined);
+        list.await.items
     }
 
     /// Tells the detectors on `signal` that what deviates since `since` is normal. The rules to whose

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+use std::thread;
 
 use futures_util::future::join_all;
 
@@ -13,8 +14,9 @@ use super::series::{Series, Source};
 use super::shard::Shard;
 use super::signal::Signal;
 use crate::model::{
-    Attributes, BoxFuture, EdgeView, Page, Query, SampleView, Selector, SeriesId, ServiceView,
-    SignalId, SignalKind, SignalView, Timestamp,
+    Attributes, BaselineView, BoxFuture, EdgeView, Page, Query, Rule, SampleView, Selector,
+    SeriesId, SeriesIdentity, ServiceView, SignalId, SignalKind, SignalRef, SignalView, Timestamp,
+    WindowView,
 };
 
 /// Units of work in one slice of a list: a few tenths of a millisecond. In tests slices are small, too.
@@ -22,6 +24,9 @@ const SLICE: usize = if cfg!(test) { 5 } else { 256 };
 
 /// Signals of a list that shards are asked for together: what a shard gathers, it must not have to copy.
 const PART: usize = 1_000;
+
+/// Signals that whoever asks makes texts of in one turn.
+const TURN: usize = 64;
 
 /// Which signals are asked for.
 #[derive(Clone)]
@@ -60,11 +65,52 @@ impl<T> Clone for Make<T> {
 impl<T> Copy for Make<T> {}
 
 /// Signals as everybody sees them.
-const VIEWS: Make<SignalView> = Make {
-    // Some ten microseconds of statistics over the window.
-    work: 24,
-    make: Shard::view,
+const SIGHTS: Make<Sight> = Make {
+    // Some microseconds of statistics over the window.
+    work: 16,
+    make: Shard::sight,
 };
+
+/// A signal as its shard tells it: numbers, and names that are shared.
+pub(super) struct Sight {
+    kind: SignalKind,
+    identity: SeriesIdentity,
+    window: WindowView,
+    baseline: BaselineView,
+    season: Option<&'static str>,
+    last: Option<SampleView>,
+    overflow: bool,
+    rule: Option<u32>,
+}
+
+impl Sight {
+    /// As everybody sees it: with texts of its own, which are made by whoever asked.
+    pub(super) fn view(self, id: SignalId, rules: &[Rule]) -> SignalView {
+        let identity = &self.identity;
+        let seen = SignalRef {
+            kind: self.kind,
+            identity,
+        };
+        let mut resource = texts(&identity.resource.attributes);
+        resource.remove("service.name");
+        let rule = self.rule.and_then(|rule| rules.get(rule as usize));
+        SignalView {
+            id: id.to_string(),
+            service: identity.resource.service.to_string(),
+            metric: identity.metric.to_string(),
+            signal: self.kind.to_string(),
+            unit: seen.unit().to_owned(),
+            attributes: texts(&identity.attributes),
+            resource,
+            window: self.window,
+            baseline: self.baseline,
+            season: self.season.map(Into::into),
+            last: self.last,
+            overflow: self.overflow,
+            rule: rule.map(|rule| rule.alert.clone()),
+        }
+    }
+}
 
 /// A list that is being made.
 pub(super) struct Listing<T> {
@@ -79,29 +125,38 @@ pub(super) struct Listing<T> {
 type Found<T> = (Vec<(SignalId, T)>, bool);
 
 impl Handle {
-    /// The first `limit` signals behind `cursor`, over all shards, by id.
-    pub(super) async fn list<T: Send + 'static>(
+    /// The first `limit` signals behind `cursor`, over all shards, by id; `shape` makes of what shards tell
+    /// what is asked for.
+    pub(super) async fn list<T: Send + 'static, U>(
         &self,
         filter: Filter,
         cursor: Cursor,
         limit: usize,
         make: Make<T>,
-    ) -> Page<T> {
+        shape: impl Fn(SignalId, T) -> U,
+    ) -> Page<U> {
         // One more than asked for, to know whether there is a next page.
         let wanted = limit.saturating_add(1);
-        let (mut found, mut next) = self.part(&filter, cursor, wanted.min(PART), make).await;
-        while let Some(cursor) = next
-            && found.len() < wanted
+        let (mut items, mut last, mut more) = (Vec::new(), None, false);
+        let mut at = Some(cursor);
+        while let Some(cursor) = at
+            && !more
         {
-            let (cursor, missing) = (Cursor::Behind(cursor), wanted - found.len());
-            let (more, behind) = self.part(&filter, cursor, missing.min(PART), make).await;
-            found.extend(more);
-            next = behind;
+            let missing = wanted - items.len();
+            let (part, behind) = self.part(&filter, cursor, missing.min(PART), make).await;
+            for (id, item) in part {
+                if items.len() == limit {
+                    more = true;
+                    break;
+                }
+                items.push(shape(id, item));
+                last = Some(id);
+                turn(items.len());
+            }
+            at = behind.map(Cursor::Behind);
         }
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().map(|(id, _)| *id).filter(|_| more);
-        page(found, next)
+        let next = last.filter(|_| more);
+        Page { items, next }
     }
 
     /// About as many signals behind `cursor` as are asked for, and at most so many; and where the next ones
@@ -147,10 +202,10 @@ impl Handle {
     }
 }
 
-fn page<T>(found: Vec<(SignalId, T)>, next: Option<SignalId>) -> Page<T> {
-    Page {
-        items: found.into_iter().map(|(_, element)| element).collect(),
-        next,
+/// Others have a turn after each few signals that an asker makes texts of.
+fn turn(done: usize) {
+    if done.is_multiple_of(TURN) {
+        thread::yield_now();
     }
 }
 
@@ -162,7 +217,9 @@ impl Query for Handle {
         limit: usize,
     ) -> BoxFuture<'_, Page<SignalView>> {
         let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
-        Box::pin(self.list(Filter::Matching(Arc::new(selector)), cursor, limit, VIEWS))
+        let filter = Filter::Matching(Arc::new(selector));
+        let view = |id, sight: Sight| sight.view(id, &self.0.plan.rules);
+        Box::pin(self.list(filter, cursor, limit, SIGHTS, view))
     }
 
     fn samples(
@@ -202,8 +259,13 @@ impl Query for Handle {
     fn watched(&self, cursor: Option<SignalId>, limit: usize) -> BoxFuture<'_, Page<SignalView>> {
         let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
         Box::pin(async move {
-            let (found, next) = self.part(&Filter::Watched, cursor, limit, VIEWS).await;
-            page(found, next)
+            let (found, next) = self.part(&Filter::Watched, cursor, limit, SIGHTS).await;
+            let mut items = Vec::with_capacity(found.len());
+            for (id, sight) in found {
+                items.push(sight.view(id, &self.0.plan.rules));
+                turn(items.len());
+            }
+            Page { items, next }
         })
     }
 }
@@ -243,17 +305,18 @@ impl Shard {
         let (filter, cursor, make) = (&*filter, *cursor, *make);
         let first = found.len();
         for signal in &series.signals {
-            let meta = series.owner(id).meta(signal.kind);
+            let kind = signal.kind;
+            let id = SignalId { series: id, kind };
             let is_behind = match cursor {
-                Cursor::Behind(cursor) => meta.id > cursor,
+                Cursor::Behind(cursor) => id > cursor,
                 Cursor::Start | Cursor::BehindSeries(_) => true,
             };
             let is_asked_for = || match filter {
-                Filter::Matching(selector) => selector.matches(&meta),
+                Filter::Matching(selector) => selector.matches(&series.owner(id.series).seen(kind)),
                 Filter::Watched => !signal.watches.is_empty(),
             };
             if is_behind && is_asked_for() {
-                found.push((meta.id, (make.make)(self, meta.id, series, signal)));
+                found.push((id, (make.make)(self, id, series, signal)));
             }
         }
         if let Some(added) = found.get_mut(first..) {
@@ -261,24 +324,16 @@ impl Shard {
         }
     }
 
-    pub(super) fn view(&self, id: SignalId, series: &Series, signal: &Signal) -> SignalView {
-        let meta = series.owner(id.series).meta(signal.kind);
-        let mut resource = texts(&series.identity.resource.attributes);
-        resource.remove("service.name");
-        SignalView {
-            id: id.to_string(),
-            service: meta.service().to_owned(),
-            metric: meta.metric().to_owned(),
-            signal: signal.kind.to_string(),
-            unit: meta.unit().into_owned(),
-            attributes: texts(&series.identity.attributes),
-            resource,
+    pub(super) fn sight(&self, _: SignalId, series: &Series, signal: &Signal) -> Sight {
+        Sight {
+            kind: signal.kind,
+            identity: series.identity.clone(),
             window: signal.window.view(),
             baseline: signal.baseline(&self.plan),
-            season: signal.season().map(Into::into),
+            season: signal.season(),
             last: signal.last_sample(),
             overflow: series.is_overflow(),
-            rule: signal.first_rule(&self.plan).map(|rule| rule.alert.clone()),
+            rule: signal.watches.first().map(|watch| watch.rule),
         }
     }
 
@@ -341,6 +396,6 @@ fn edge(series: &Series) -> Option<EdgeView> {
 fn texts(attributes: &Attributes) -> BTreeMap<String, String> {
     attributes
         .iter()
-        .map(|(key, value)| (key.to_owned(), value.to_string()))
+        .map(|(key, value)| (key.to_owned(), value.as_text().into_owned()))
         .collect()
 }

@@ -1,10 +1,10 @@
 //! Where the signals of a window are going, and how far from the band they have been in it.
 
-use super::query::Make;
+use super::query::{Make, Sight};
 use super::series::Series;
 use super::shard::Shard;
 use super::signal::Signal;
-use crate::model::{Examined, Sample, SampleView, SignalId, SignalKind, Timestamp, Trend};
+use crate::model::{Examined, Rule, Sample, SampleView, SignalId, SignalKind, Timestamp, Trend};
 use crate::window::median;
 
 /// Samples are taken together to so many medians, of which some 280 slopes are a few microseconds' work.
@@ -20,19 +20,36 @@ const SIGNIFICANT: f64 = 4.0;
 const LEAST_CHANGE: f64 = 0.1;
 const LEAST_SHARE: f64 = 0.02;
 
-/// A signal with its trend.
-pub(super) const EXAMINED: Make<Examined> = Make {
+/// A signal with its trend, as its shard tells it.
+pub(super) struct Looked {
+    sight: Sight,
+    worst: Option<SampleView>,
+    trend: Option<Trend>,
+}
+
+impl Looked {
+    /// As everybody sees it.
+    pub(super) fn examined(self, id: SignalId, rules: &[Rule]) -> Examined {
+        Examined {
+            view: self.sight.view(id, rules),
+            worst: self.worst,
+            trend: self.trend,
+        }
+    }
+}
+
+pub(super) const LOOKED: Make<Looked> = Make {
     // A trend takes some ten times as long as a view.
     work: 64,
-    make: examined,
+    make: looked,
 };
 
-fn examined(shard: &Shard, id: SignalId, series: &Series, signal: &Signal) -> Examined {
+fn looked(shard: &Shard, id: SignalId, series: &Series, signal: &Signal) -> Looked {
     let first = Timestamp::from_nanos(i64::MIN);
     let last = Timestamp::from_nanos(i64::MAX);
     let samples = signal.samples(first, last);
-    Examined {
-        view: shard.view(id, series, signal),
+    Looked {
+        sight: shard.sight(id, series, signal),
         worst: worst(samples),
         trend: trend(signal.kind, signal.window.iter()),
     }

@@ -137,10 +137,12 @@ fn serve(shard: &mut Shard, inbox: &mut mpsc::Receiver<Message>) {
             None if works.is_empty() => return,
             None => {}
         }
-        if let Some(mut work) = works.pop_front()
-            && work(shard).is_continue()
-        {
-            works.push_back(work);
+        if let Some(mut work) = works.pop_front() {
+            if work(shard).is_continue() {
+                works.push_back(work);
+            }
+            // Who brings the next job may wait for the processor.
+            thread::yield_now();
         }
     }
 }

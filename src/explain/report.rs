@@ -282,7 +282,7 @@ struct Gathered<'a> {
     alerts: Vec<&'a Alert>,
 }
 
-impl Gathered<'_> {
+impl<'a> Gathered<'a> {
     fn report(mut self, service: &str) -> ServiceReport {
         let learning = |s: &&&Examined| matches!(s.view.baseline, BaselineView::Learning { .. });
         let learning = self.signals.iter().filter(learning).count();
@@ -291,7 +291,7 @@ impl Gathered<'_> {
             .iter()
             .any(|s| s.view.baseline == BaselineView::Ready);
         let worst = self.worst();
-        let deviating = worst.iter().filter(|line| line.deviates).count();
+        let deviating = worst.iter().filter(|judged| judged.deviates).count();
         let rank = |alert: &Alert| (alert.state == AlertState::Firing, alert.severity);
         self.alerts.sort_by(|a, b| {
             let by_score = b.severity_score.total_cmp(&a.severity_score);
@@ -317,8 +317,8 @@ impl Gathered<'_> {
             .map(|alert| AlertLine::new(alert))
             .collect();
         let alerts_omitted = keep(&mut alerts, MAX_ALERTS);
-        let mut worst = worst;
-        worst.truncate(MAX_SIGNALS);
+        let worst = worst.iter().take(MAX_SIGNALS);
+        let worst = worst.map(JudgedSignal::line).collect();
         let mut operations = self.operations();
         let operations_omitted = keep(&mut operations, MAX_OPERATIONS);
         ServiceReport {
@@ -349,22 +349,21 @@ impl Gathered<'_> {
     }
 
     /// All judged signals, by the largest |sigma| of the window.
-    fn worst(&self) -> Vec<SignalLine> {
-        let mut lines: Vec<_> = self
+    fn worst(&self) -> Vec<JudgedSignal<'a>> {
+        let mut judged: Vec<_> = self
             .signals
             .iter()
-            .filter_map(|s| SignalLine::new(s))
+            .copied()
+            .filter_map(JudgedSignal::new)
             .collect();
-        lines.sort_by(|a, b| {
+        judged.sort_by(|a, b| {
             // What deviates now stands before what did.
-            let rank = |line: &SignalLine| (line.deviates, line.size());
-            let ((a_now, a_size), (b_now, b_size)) = (rank(a), rank(b));
-            b_now
-                .cmp(&a_now)
-                .then(b_size.total_cmp(&a_size))
-                .then_with(|| a.id.cmp(&b.id))
+            b.deviates
+                .cmp(&a.deviates)
+                .then(b.size.total_cmp(&a.size))
+                .then_with(|| a.examined.view.id.cmp(&b.examined.view.id))
         });
-        lines
+        judged
     }
 
     /// Those that go somewhere, the farthest first.
@@ -389,7 +388,7 @@ impl Gathered<'_> {
     fn recommendation(
         &self,
         service: &str,
-        worst: &[SignalLine],
+        worst: &[JudgedSignal<'_>],
         trends: &[TrendLine],
     ) -> Option<String> {
         if let Some(text) = self
@@ -399,9 +398,10 @@ impl Gathered<'_> {
         {
             return Some(text.to_owned());
         }
-        if let Some(line) = worst.iter().find(|line| line.deviates) {
-            let kind = Kind::of(&line.metric, &line.signal, &line.unit);
-            let side = Side::of(line.sigma);
+        if let Some(judged) = worst.first().filter(|judged| judged.deviates) {
+            let view = &judged.examined.view;
+            let kind = Kind::of(&view.metric, &view.signal, &view.unit);
+            let side = Side::of(judged.sigma);
             return Some(recommendation(kind, side, service, Hints::default()));
         }
         let line = trends.iter().find(|line| line.gets_worse())?;
@@ -462,36 +462,54 @@ impl AlertLine {
     }
 }
 
-impl SignalLine {
-    /// `None` where the newest sample was not judged.
-    fn new(examined: &Examined) -> Option<Self> {
-        let signal = &examined.view;
-        let last = signal.last.as_ref()?;
+/// A signal whose newest sample was judged. There are very many of them, and few become a line.
+struct JudgedSignal<'a> {
+    examined: &'a Examined,
+    last: &'a SampleView,
+    expected: f64,
+    sigma: f64,
+    deviates: bool,
+    /// The largest |sigma| of the window.
+    size: f64,
+}
+
+impl<'a> JudgedSignal<'a> {
+    fn new(examined: &'a Examined) -> Option<Self> {
+        let last = examined.view.last.as_ref()?;
         let (expected, sigma) = (last.expected?, last.sigma?);
         let below = last.lower.is_some_and(|lower| last.value < lower);
         let above = last.upper.is_some_and(|upper| last.value > upper);
+        let worst = examined.worst.as_ref().and_then(|worst| worst.sigma);
         Some(Self {
+            examined,
+            last,
+            expected,
+            sigma,
+            deviates: below || above,
+            size: worst.unwrap_or(sigma).abs().max(sigma.abs()),
+        })
+    }
+
+    fn line(&self) -> SignalLine {
+        let signal = &self.examined.view;
+        SignalLine {
             id: signal.id.clone(),
             metric: signal.metric.clone(),
             signal: signal.signal.clone(),
             unit: signal.unit.clone(),
             attributes: signal.attributes.clone(),
-            value: last.value,
-            expected,
-            lower: last.lower,
-            upper: last.upper,
-            sigma,
-            deviates: below || above,
-            worst: examined.worst.clone(),
-        })
+            value: self.last.value,
+            expected: self.expected,
+            lower: self.last.lower,
+            upper: self.last.upper,
+            sigma: self.sigma,
+            deviates: self.deviates,
+            worst: self.examined.worst.clone(),
+        }
     }
+}
 
-    /// The largest |sigma| of the window.
-    fn size(&self) -> f64 {
-        let worst = self.worst.as_ref().and_then(|worst| worst.sigma);
-        worst.unwrap_or(self.sigma).abs().max(self.sigma.abs())
-    }
-
+impl SignalLine {
     /// How its numbers are written.
     pub(super) fn style(&self) -> Style<'_> {
         Style::of_signal(&self.signal, &self.unit, &[self.value, self.expected])

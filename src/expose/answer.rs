@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
 
+use super::aside::json;
 use crate::publish::CommandError;
-use crate::telemetry::Telemetry;
 
 #[derive(Serialize)]
 struct Success<T> {
@@ -33,26 +33,13 @@ struct Failure<'a> {
 /// 200 with `{"status":"success","data":…}`.
 pub(crate) fn success<T: Serialize>(data: T) -> Response {
     let status = "success";
-    Json(Success { status, data }).into_response()
+    json(&Success { status, data })
 }
 
 /// 200 with `{"status":"success","data":[…],"next":…}`: one page of a list and the cursor of the next.
 pub(crate) fn success_page<T: Serialize>(data: T, next: Option<String>) -> Response {
     let status = "success";
-    Json(SuccessPage { status, data, next }).into_response()
-}
-
-/// What `work` makes, done on a thread for work that takes a while: the others take telemetry in and answer
-/// health checks. `None` if it panicked, which is counted.
-pub(crate) async fn aside<T: Send + 'static>(
-    telemetry: &Telemetry,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    if done.is_err() {
-        telemetry.panics.inc();
-    }
-    done.ok()
+    json(&SuccessPage { status, data, next })
 }
 
 /// An answer that is not the one hoped for: `{"status":"error","errorType":…,"error":…}`.

@@ -8,6 +8,7 @@
 
 mod answer;
 mod api;
+pub(crate) mod aside;
 mod ask;
 mod guard;
 mod health;
@@ -35,7 +36,8 @@ pub use state::{Settings, Sources};
 use answer::ApiError;
 use state::State;
 
-/// Writes the performance report: per service statistics, worst deviations, recommendations.
+/// Writes the performance report: per service statistics, worst deviations, recommendations. It takes a while,
+/// and is asked on a thread for that.
 pub trait Report: Send + Sync + 'static {
     /// For programs.
     fn json(&self) -> BoxFuture<'_, serde_json::Value>;

@@ -13,6 +13,9 @@ use crate::telemetry::Telemetry;
 /// when tens of thousands of signals are watched.
 const SCRAPES: usize = 2;
 
+/// Answers that take a while and are made at the same time; further ones wait.
+pub(super) const ANSWERS: usize = 8;
+
 /// Settings of port 9517.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -113,6 +116,8 @@ pub(super) struct State {
     pub(super) started: Timestamp,
     /// See [`SCRAPES`].
     pub(super) scrapes: Arc<Semaphore>,
+    /// See [`ANSWERS`].
+    pub(super) answers: Arc<Semaphore>,
 }
 
 impl State {
@@ -143,6 +148,7 @@ impl State {
             settings: Arc::new(settings),
             base_url,
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
+            answers: Arc::new(Semaphore::new(ANSWERS)),
         }
     }
 }

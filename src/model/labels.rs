@@ -55,7 +55,9 @@ impl Labels {
     /// `key` as a label name: characters outside `[a-zA-Z0-9_]` become `_`, a leading digit is
     /// prefixed with `key_`, and names reserved by Prometheus (`__…`) with `key`.
     pub fn name_from(key: &str) -> String {
-        let mut name: String = key.chars().map(name_char).collect();
+        // Room for a prefix, too; whatever is longer in the key becomes one byte.
+        let mut name = String::with_capacity(key.len() + 4);
+        name.extend(key.chars().map(name_char));
         if name.starts_with(|c: char| c.is_ascii_digit()) {
             name.insert_str(0, "key_");
         } else if name.starts_with("__") {

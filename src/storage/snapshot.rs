@@ -14,7 +14,7 @@
 //! ```
 //!
 //! An addition is a file of the same form with one chunk, and with the time of the snapshot that it belongs to.
-//! One of another snapshot, or a damaged one, is not used.
+//! One of another snapshot is not used: it is of the one before. Neither is a damaged one, with a warning.
 //!
 //! Of a damaged file the chunks before the damage are used, the series in the others learn again, and the
 //! file is set aside with a warning.
@@ -178,11 +178,17 @@ impl Reader {
                     Err(problem) => reader.set_aside(problem),
                 }
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => {
-                let warning = format!("{} cannot be read: {e}", reader.path.display());
-                reader.found.warning = Some(warning);
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if reader.addition_path().exists() {
+                    let path = reader.path.display();
+                    let warning = format!(
+                        "{path} is not there, though something was added to it: everything learns anew"
+                    );
+                    reader.found.warning = Some(warning);
+                }
             }
+            // The next saving would take its place.
+            Err(e) => reader.set_aside(Problem::Disk(e)),
         }
         reader
     }
@@ -192,22 +198,34 @@ impl Reader {
         self.found
     }
 
+    fn addition_path(&self) -> PathBuf {
+        self.path.with_file_name(ADDITION)
+    }
+
     /// What was added to the snapshot, if it can be used.
-    fn addition(&self) -> Option<Vec<u8>> {
-        let file = File::open(self.path.with_file_name(ADDITION)).ok()?;
-        let mut file = BufReader::new(file);
-        let created = read_header(&mut file).ok()?;
-        let chunk = read_chunk(&mut file, 0, 0).ok()??;
-        let whole = read_chunk(&mut file, 1, chunk.len() as u64);
-        (matches!(whole, Ok(None)) && Some(created) == self.found.created).then_some(chunk)
+    fn addition(&mut self) -> Option<Vec<u8>> {
+        let path = self.addition_path();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) => return self.without_addition(&path, e.into()),
+        };
+        match read_addition(BufReader::new(file)) {
+            Ok((created, chunk)) => (Some(created) == self.found.created).then_some(chunk),
+            Err(problem) => self.without_addition(&path, problem),
+        }
+    }
+
+    fn without_addition(&mut self, path: &Path, problem: Problem) -> Option<Vec<u8>> {
+        self.found.warning = Some(format!(
+            "{} cannot be used ({problem}): series that were silent last may seem to have been so for longer",
+            path.display()
+        ));
+        None
     }
 
     fn set_aside(&mut self, problem: Problem) {
         self.file = None;
-        let problem = match problem {
-            Problem::Damage(what) => what.to_owned(),
-            Problem::Disk(error) => error.to_string(),
-        };
         let aside = set_aside(&self.path, self.now);
         let warning = describe(&self.path, &problem, self.found.chunks, aside);
         self.found.warning = Some(warning);
@@ -237,19 +255,29 @@ impl Iterator for Reader {
     }
 }
 
-fn describe(path: &Path, problem: &str, chunks: u64, aside: io::Result<PathBuf>) -> String {
+fn describe(path: &Path, problem: &Problem, chunks: u64, aside: io::Result<PathBuf>) -> String {
     let fate = match aside {
         Ok(aside) => format!("it was set aside as {}", aside.display()),
         Err(e) => format!("it could not be set aside: {e}"),
     };
-    format!(
-        "{} is damaged ({problem}): {chunks} chunks before the damage are used, other series learn again; {fate}",
-        path.display()
-    )
+    let path = path.display();
+    match problem {
+        Problem::Damage(_) => format!(
+            "{path} is damaged ({problem}): {chunks} chunks before the damage are used, other series learn again; {fate}"
+        ),
+        Problem::Version | Problem::Disk(_) => format!(
+            "{path} cannot be used ({problem}): series that were not read from it learn again; {fate}"
+        ),
+    }
 }
 
+#[derive(Debug, thiserror::Error)]
 enum Problem {
+    #[error("{0}")]
     Damage(&'static str),
+    #[error("another version of Tidewatch wrote it")]
+    Version,
+    #[error("{0}")]
     Disk(io::Error),
 }
 
@@ -271,10 +299,20 @@ fn read_header(from: &mut impl Read) -> Result<Timestamp, Problem> {
     }
     let (version, created) = fields[8..].split_at(4);
     if version != VERSION.to_le_bytes() {
-        return Err(Problem::Damage("another version of Tidewatch wrote it"));
+        return Err(Problem::Version);
     }
     let created = created.try_into().map_or(0, i64::from_le_bytes);
     Ok(Timestamp::from_nanos(created))
+}
+
+/// Of which snapshot an addition is, and what it adds.
+fn read_addition(mut from: impl Read) -> Result<(Timestamp, Vec<u8>), Problem> {
+    let created = read_header(&mut from)?;
+    let chunk = read_chunk(&mut from, 0, 0)?.ok_or(Problem::Damage("it is empty"))?;
+    match read_chunk(&mut from, 1, chunk.len() as u64)? {
+        None => Ok((created, chunk)),
+        Some(_) => Err(Problem::Damage("it holds too much")),
+    }
 }
 
 /// The chunk behind `chunks` others of `bytes` together; `None` at the end.
@@ -439,7 +477,40 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         let (found, all) = read_all(directory.path());
-        assert_eq!((found.len(), all.warning), (2, None));
+        assert_eq!(found.len(), 2);
+        let warning = all.warning.unwrap();
+        assert!(warning.contains("learning.addition cannot be used (it ends too early)"));
+        std::fs::remove_file(directory.path().join(FILE)).unwrap();
+        let warning = read_all(directory.path()).1.warning.unwrap();
+        assert!(warning.contains("is not there, though"), "{warning}");
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_not_called_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        write(directory.path(), [b"one"]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8] += 1;
+        let crc = crc32fast::hash(&bytes[..20]);
+        bytes[20..24].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let (chunks, found) = read_all(directory.path());
+        assert!(chunks.is_empty());
+        let warning = found.warning.unwrap();
+        let expected = "cannot be used (another version of Tidewatch wrote it)";
+        assert!(warning.contains(expected), "{warning}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        // Nobody, not even root, reads a directory as a file.
+        std::fs::create_dir(directory.path().join(FILE)).unwrap();
+        let warning = read_all(directory.path()).1.warning.unwrap();
+        assert!(warning.contains("cannot be used"), "{warning}");
+        assert!(!directory.path().join(FILE).exists());
     }
 
     #[test]

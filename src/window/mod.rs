@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Sample, Timestamp, WindowSpec, WindowView};
 use moments::Moments;
+use quantile::quantile_of;
 pub use quantile::{median, quantile_sorted};
 use times::Times;
 use values::Values;
@@ -253,28 +254,35 @@ impl Window {
     /// also with one, and exactly 0 where all samples are equal. O(1) where it is exact, O(n) where it is
     /// brief or holds a value beyond ±1e150, whose square no double holds.
     pub fn mean_and_stddev(&self) -> (f64, f64) {
-        if let Some(moments) = self.moments()
-            && let Some(found) = moments.mean_and_stddev()
-        {
-            return found;
-        }
-        let values: Vec<f64> = self.values.iter().map(|(value, _)| value).collect();
-        mean_and_stddev(&values)
+        self.known_mean_and_stddev().unwrap_or_else(|| {
+            let values: Vec<_> = self.values.iter().collect();
+            mean_and_stddev(&values)
+        })
+    }
+
+    /// The same where it takes no look at the values.
+    fn known_mean_and_stddev(&self) -> Option<(f64, f64)> {
+        self.moments()?.mean_and_stddev()
     }
 
     /// Every statistic. O(n log n).
     pub fn view(&self) -> WindowView {
-        let mut sorted: Vec<f64> = self.shown_values().collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let (mean, stddev) = self.mean_and_stddev();
-        let at = |q| quantile_sorted(&sorted, q).unwrap_or(0.0);
+        let mut values: Vec<_> = self.values.iter().collect();
+        let (mean, stddev) = self
+            .known_mean_and_stddev()
+            .unwrap_or_else(|| mean_and_stddev(&values));
+        values.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
+        // Only those that are shown: to find the shortest decimal takes longer than all the rest.
+        let shown = |(value, lost): &(f64, f64)| values::shortest(*value, *lost);
+        let place = |at: usize| values.get(at).map(shown);
+        let at = |q| quantile_of(values.len(), q, place).unwrap_or(0.0);
         WindowView {
             size: self.limit(),
             count: u32::from(self.len),
             mean,
             stddev,
-            min: sorted.first().copied().unwrap_or(0.0),
-            max: sorted.last().copied().unwrap_or(0.0),
+            min: values.first().map_or(0.0, shown),
+            max: values.last().map_or(0.0, shown),
             p50: at(0.5),
             p90: at(0.9),
             p95: at(0.95),
@@ -295,8 +303,9 @@ impl Window {
     }
 }
 
-fn mean_and_stddev(values: &[f64]) -> (f64, f64) {
-    let values = values.iter().copied();
+/// Of values beside what they may have lost.
+fn mean_and_stddev(values: &[(f64, f64)]) -> (f64, f64) {
+    let values = values.iter().map(|(value, _)| *value);
     Moments::of(values.clone())
         .mean_and_stddev()
         .unwrap_or_else(|| moments::scaled_mean_and_stddev(values))

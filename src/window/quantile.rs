@@ -4,12 +4,17 @@
 /// statistics around rank `q · (n - 1)`, as Prometheus' `quantile_over_time` does. `q` is clamped to
 /// 0.0..=1.0; `None` without values. The values are not NaN.
 pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
-    let last = sorted.len().checked_sub(1)?;
+    quantile_of(sorted.len(), q, |at| sorted.get(at).copied())
+}
+
+/// The same of `len` values that are told by their place.
+pub(super) fn quantile_of(len: usize, q: f64, at: impl Fn(usize) -> Option<f64>) -> Option<f64> {
+    let last = len.checked_sub(1)?;
     let rank = q.clamp(0.0, 1.0) * last as f64;
     let below = (rank.floor() as usize).min(last);
     let above = (below + 1).min(last);
     let weight = rank - below as f64;
-    let (low, high) = (*sorted.get(below)?, *sorted.get(above)?);
+    let (low, high) = (at(below)?, at(above)?);
     // Weighing both ends, rather than adding a share of their difference, cannot overflow; the last
     // digit may still be rounded beyond them.
     Some((low * (1.0 - weight) + high * weight).max(low).min(high))

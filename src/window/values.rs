@@ -567,14 +567,31 @@ pub(super) fn shortest(value: f64, lost: f64) -> f64 {
     if lost <= 0.0 {
         return value;
     }
-    let mut tens = 1.0;
+    let (mut tens, mut unit) = (1.0, 1.0);
     for _ in 0..18 {
-        // Not less than nothing.
-        let rounded = (value * tens).round() / tens + 0.0;
-        if (rounded - value).abs() <= lost {
-            return rounded;
+        let whole = nearest(value * tens);
+        // Nearly the decimal, without the time that a division takes.
+        if (whole * unit - value).abs() <= 1.01 * lost {
+            // Not less than nothing.
+            let rounded = whole / tens + 0.0;
+            if (rounded - value).abs() <= lost {
+                return rounded;
+            }
         }
         tens *= 10.0;
+        unit *= 0.1;
     }
     value
+}
+
+/// The whole number next to `value`: of two the even one.
+fn nearest(value: f64) -> f64 {
+    // From here on doubles have no room for a fraction.
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
+    if value.abs() < WHOLE {
+        let push = WHOLE.copysign(value);
+        (value + push) - push
+    } else {
+        value
+    }
 }

@@ -1,30 +1,32 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use crate::expose::aside::in_turns;
 use crate::model::Labels;
+
+/// Sets that are compared in one turn.
+const TURN: usize = 1_024;
 
 /// Names that only histograms and summaries may use.
 const RESERVED: [&str; 2] = ["le", "quantile"];
 
 /// The labels of one sample: ours in the order they are given, then the client's by name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LabelSet {
-    ours: Vec<(&'static str, String)>,
-    theirs: BTreeMap<String, String>,
+pub(super) struct LabelSet<'a> {
+    ours: Vec<(&'static str, &'a str)>,
+    theirs: BTreeMap<String, Cow<'a, str>>,
 }
 
-impl LabelSet {
+impl<'a> LabelSet<'a> {
     /// A set of our own labels. `all_ours` names every label that is ours in this family, so that none
     /// of the client's takes its place.
-    pub(super) fn new<'a>(
+    pub(super) fn new(
         ours: impl IntoIterator<Item = (&'static str, &'a str)>,
         theirs: impl IntoIterator<Item = (&'a str, &'a str)>,
         all_ours: &[&str],
     ) -> Self {
         let mut set = Self {
-            ours: ours
-                .into_iter()
-                .map(|(name, value)| (name, value.to_owned()))
-                .collect(),
+            ours: ours.into_iter().collect(),
             theirs: BTreeMap::new(),
         };
         for (key, value) in theirs.into_iter().filter(|(key, _)| !key.is_empty()) {
@@ -37,10 +39,11 @@ impl LabelSet {
                 .entry(name)
                 // Keys that become one name: their values, in the order of the keys.
                 .and_modify(|joined| {
+                    let joined = joined.to_mut();
                     joined.push(';');
                     joined.push_str(value);
                 })
-                .or_insert_with(|| value.to_owned());
+                .or_insert(Cow::Borrowed(value));
         }
         set
     }
@@ -52,7 +55,11 @@ impl LabelSet {
 
     /// The same as a set to which one of ours may still be added.
     pub(super) fn rendered(&self) -> Rendered {
-        let mut text = String::new();
+        // Of a name, its value and the signs around them.
+        let length = |name: &str, value: &str| name.len() + value.len() + 4;
+        let ours = self.ours.iter().map(|(name, value)| length(name, value));
+        let theirs = self.theirs.iter().map(|(name, value)| length(name, value));
+        let mut text = String::with_capacity(ours.chain(theirs).sum());
         for (name, value) in &self.ours {
             add(&mut text, name, value);
         }
@@ -119,14 +126,13 @@ fn escape(out: &mut String, value: &str) {
 /// the id is added to all of them, so that which one a sample belongs to does not depend on order.
 pub(super) fn distinct(sets: Vec<(Rendered, String)>, name: &'static str) -> Vec<String> {
     let mut times: HashMap<&str, u32> = HashMap::with_capacity(sets.len());
-    for (set, _) in &sets {
+    for (set, _) in in_turns(&sets, TURN) {
         *times.entry(&set.text).or_default() += 1;
     }
-    let shared: Vec<bool> = sets
-        .iter()
+    let shared: Vec<bool> = in_turns(&sets, TURN)
         .map(|(set, _)| times.get(&*set.text).is_some_and(|count| *count > 1))
         .collect();
-    sets.into_iter()
+    in_turns(sets, TURN)
         .zip(shared)
         .map(|((set, id), shared)| match shared {
             true => set.with(name, &id),

@@ -13,13 +13,13 @@ mod text;
 use std::io;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, header};
 
-use super::answer::{ApiError, aside};
+use super::answer::ApiError;
+use super::aside::{self, aside};
 use super::state::State;
 use negotiation::Format;
 use text::Writer;
@@ -38,10 +38,10 @@ async fn scrape(extract::State(state): extract::State<State>, headers: HeaderMap
         move || render(&state, format, compress)
     };
     // Tens of megabytes take a while to write.
-    let Some(Ok(body)) = aside(&state.telemetry, rendering).await else {
+    let Some(Ok(body)) = aside(&state, rendering).await else {
         return ApiError::unavailable("the metrics could not be written").into_response();
     };
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(aside::body(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, format.content_type());
     headers.insert(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::labels::{LabelSet, Rendered, distinct};
 use super::text::{Kind, Writer};
+use crate::expose::aside::in_turns;
 use crate::model::{Alert, AlertState, Page, SignalId, SignalView, Timestamp};
 use crate::mute::{SilenceState, Silences};
 use crate::publish::ModesView;
@@ -13,6 +14,9 @@ const SIGNAL_LABELS: [&str; 6] = ["service", "metric", "signal", "instance", "se
 
 /// Signals that are asked for together.
 const PAGE: usize = 1_000;
+/// Signals of which the text is made in one turn, and those that are only handed on.
+const TURN: usize = 64;
+const CHEAP_TURN: usize = 1_024;
 /// What is told of a signal.
 const STATS: [&str; 11] = [
     "value", "expected", "lower", "upper", "sigma", "mean", "stddev", "p50", "p90", "p95", "p99",
@@ -37,7 +41,7 @@ impl Signals {
         let (mut rows, mut cursor) = (Vec::new(), None);
         while rows.len() < limit {
             let page = page(cursor, PAGE.min(limit - rows.len()));
-            rows.extend(page.items.into_iter().map(|signal| Row {
+            rows.extend(in_turns(page.items, TURN).map(|signal| Row {
                 labels: signal_labels(&signal).rendered(),
                 stats: stats(&signal),
                 id: signal.id,
@@ -76,8 +80,7 @@ impl Signals {
             "Watched signals in their own units: the newest value, its baseline, statistics of the window.",
             Kind::Gauge,
         );
-        let (sets, stats): (Vec<_>, Vec<_>) = rows
-            .into_iter()
+        let (sets, stats): (Vec<_>, Vec<_>) = in_turns(rows, CHEAP_TURN)
             .map(|row| ((row.labels, row.id), row.stats))
             .unzip();
         for (mut labels, stats) in distinct(sets, "series").into_iter().zip(stats) {
@@ -96,7 +99,7 @@ impl Signals {
     }
 }
 
-fn signal_labels(signal: &SignalView) -> LabelSet {
+fn signal_labels(signal: &SignalView) -> LabelSet<'_> {
     let instance = signal.resource.get("service.instance.id");
     let instance = instance.map_or("", String::as_str);
     LabelSet::new(

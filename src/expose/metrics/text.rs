@@ -1,12 +1,13 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::thread;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::negotiation::Format;
 
-/// So much text is gathered before it is compressed.
+/// So much text is gathered before it is compressed, and others have their turn.
 const PART_BYTES: usize = 64 * 1024;
 
 /// What a family of samples is.
@@ -25,6 +26,8 @@ pub(super) struct Writer {
     /// Where the text goes part by part if it is compressed; what is asked for by a machine may be a hundred
     /// megabytes as it is.
     gzip: Option<GzEncoder<Vec<u8>>>,
+    /// How much of `out` there was when others had their turn.
+    turned: usize,
 }
 
 impl Writer {
@@ -33,6 +36,7 @@ impl Writer {
             out: String::with_capacity(16 * 1024),
             format,
             gzip: compress.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
+            turned: 0,
         }
     }
 
@@ -64,13 +68,16 @@ impl Writer {
         self.out.push(' ');
         write_number(&mut self.out, value);
         self.out.push('\n');
-        if let Some(gzip) = &mut self.gzip
-            && self.out.len() >= PART_BYTES
-        {
+        if self.out.len() - self.turned < PART_BYTES {
+            return;
+        }
+        if let Some(gzip) = &mut self.gzip {
             // Writing to memory does not fail.
             gzip.write_all(self.out.as_bytes()).ok();
             self.out.clear();
         }
+        self.turned = self.out.len();
+        thread::yield_now();
     }
 
     /// A bucket's upper bound as the value of `le`. OpenMetrics has one spelling for each number.

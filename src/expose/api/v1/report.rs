@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use axum::extract;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 
 use crate::expose::answer::{ApiError, success};
+use crate::expose::aside::aside_waiting;
 use crate::expose::params::Params;
 use crate::expose::state::State;
 
@@ -28,9 +31,14 @@ pub(super) async fn report(
             ));
         }
     };
-    if !markdown {
-        return Ok(success(state.report.json().await));
-    }
-    let kind = [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")];
-    Ok((kind, state.report.markdown().await).into_response())
+    let reporter = Arc::clone(&state.report);
+    let answer = async move || match markdown {
+        false => success(reporter.json().await),
+        true => {
+            let kind = [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")];
+            (kind, reporter.markdown().await).into_response()
+        }
+    };
+    let answer = aside_waiting(&state, answer).await;
+    answer.ok_or_else(|| ApiError::unavailable("the report could not be made"))
 }

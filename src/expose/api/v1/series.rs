@@ -5,7 +5,8 @@ use axum::extract;
 use axum::response::Response;
 use futures_util::future::join_all;
 
-use crate::expose::answer::{ApiError, aside, success, success_page};
+use crate::expose::answer::{ApiError, success, success_page};
+use crate::expose::aside::{aside_waiting, in_turns};
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{LabelSource, Labels, Selector, SignalId, SignalView, Timestamp};
@@ -13,9 +14,8 @@ use crate::model::{LabelSource, Labels, Selector, SignalId, SignalView, Timestam
 /// A signal whose newest sample is older than the newest of all by more than this is not what somebody
 /// looks for who asks for the most surprising ones now.
 const FRESH: Duration = Duration::from_secs(600);
-/// Signals looked at together, and let go of together, on a thread that takes telemetry in: well below a
-/// millisecond.
-const SLICE: usize = 200;
+/// Signals that are asked for together.
+const PAGE: usize = 1_000;
 /// Most surprising signals that are kept while others are looked at: those among them that turn out not to
 /// report any more must not take the place of all that do.
 const KEPT: usize = 5_000;
@@ -30,15 +30,19 @@ pub(super) async fn list(
     let cursor = params.cursor()?;
     match params.get("sort") {
         None | Some("" | "id") => {
-            let (signals, next) = page(&state, selectors, cursor, limit).await;
-            shown(&state, signals, next).await
+            shown(state, async move |state: &State| {
+                page(state, selectors, cursor, limit).await
+            })
+            .await
         }
         Some("sigma") if cursor.is_some() => Err(ApiError::bad_data(
             "`sort=sigma` has one page only: it takes no cursor",
         )),
         Some("sigma") => {
-            let surprising = surprising(&state, &selectors, limit).await;
-            shown(&state, surprising, None).await
+            shown(state, async move |state: &State| {
+                (surprising(state, &selectors, limit).await, None)
+            })
+            .await
         }
         Some(_) => Err(ApiError::bad_data(
             "invalid parameter `sort`: expected `id` or `sigma`",
@@ -46,14 +50,17 @@ pub(super) async fn list(
     }
 }
 
-/// The answer; of a thousand signals it is more than a megabyte.
-async fn shown(
-    state: &State,
-    signals: Vec<SignalView>,
-    next: Option<SignalId>,
-) -> Result<Response, ApiError> {
-    let next = next.map(|id| id.to_string());
-    let answer = aside(&state.telemetry, || success_page(signals, next)).await;
+/// The answer with what `list` gives; of a thousand signals it is more than a megabyte.
+async fn shown<F>(state: State, list: F) -> Result<Response, ApiError>
+where
+    F: AsyncFnOnce(&State) -> (Vec<SignalView>, Option<SignalId>) + Send + 'static,
+{
+    let reader = state.clone();
+    let answer = async move || {
+        let (signals, next) = list(&reader).await;
+        success_page(signals, next.map(|id| id.to_string()))
+    };
+    let answer = aside_waiting(&state, answer).await;
     answer.ok_or_else(|| ApiError::unavailable("the answer could not be made"))
 }
 
@@ -100,9 +107,9 @@ async fn surprising(state: &State, selectors: &[Selector], limit: usize) -> Vec<
     let mut most: Vec<SignalView> = Vec::new();
     let (mut cursor, mut left) = (None, state.settings.exposed_signals);
     while left > 0 {
-        let page = state.query.watched(cursor, left.min(SLICE)).await;
+        let page = state.query.watched(cursor, left.min(PAGE)).await;
         left = left.saturating_sub(page.items.len());
-        for signal in page.items {
+        for signal in in_turns(page.items, 64) {
             newest = last_time(&signal).map_or(newest, |time| newest.max(time));
             let meant = || selectors.iter().any(|s| s.matches(&Seen(&signal)));
             if sigma(&signal).is_some() && meant() {

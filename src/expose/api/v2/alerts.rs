@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use axum::response::{IntoResponse as _, Response};
-use axum::{Json, extract};
+use axum::extract;
+use axum::response::Response;
 use serde::Serialize;
 
 use super::error::Error;
 use super::filter::Filter;
 use crate::dispatch::Notifying;
-use crate::expose::answer::aside;
+use crate::expose::aside::{aside, json};
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Alert, Fingerprint, Labels, Timestamp};
@@ -107,11 +107,11 @@ pub(super) async fn list(
 ) -> Result<Response, Error> {
     let filter = Filter::from_params(&params)?;
     // There may be tens of thousands.
-    let telemetry = state.telemetry.clone();
+    let reader = state.clone();
     let answer = move || {
-        let alerts = filter.apply(&state);
-        let shown = alerts.iter().map(|shown| GettableAlert::of(shown, &state));
-        Json(shown.collect::<Vec<_>>()).into_response()
+        let alerts = filter.apply(&reader);
+        let shown = alerts.iter().map(|shown| GettableAlert::of(shown, &reader));
+        json(&shown.collect::<Vec<_>>())
     };
-    aside(&telemetry, answer).await.ok_or_else(Error::failed)
+    aside(&state, answer).await.ok_or_else(Error::failed)
 }

@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::response::{IntoResponse as _, Response};
-use axum::{Json, extract};
+use axum::extract;
+use axum::response::Response;
 use serde::Serialize;
 
 use super::alerts::{GettableAlert, Receiver, Shown};
 use super::error::Error;
 use super::filter::Filter;
-use crate::expose::answer::aside;
+use crate::expose::aside::{aside, json};
 use crate::expose::params::Params;
 use crate::expose::state::State;
 use crate::model::{Fingerprint, Labels};
@@ -27,9 +27,9 @@ pub(super) async fn list(
     params: Params,
 ) -> Result<Response, Error> {
     let filter = Filter::from_params(&params)?;
-    let telemetry = state.telemetry.clone();
-    let answer = move || Json(groups(&filter, &state)).into_response();
-    aside(&telemetry, answer).await.ok_or_else(Error::failed)
+    let reader = state.clone();
+    let answer = move || json(&groups(&filter, &reader));
+    aside(&state, answer).await.ok_or_else(Error::failed)
 }
 
 fn groups(filter: &Filter, state: &State) -> Vec<Group> {

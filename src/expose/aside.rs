@@ -1,0 +1,130 @@
+//! Answers that take a while are made on threads of their own, which give the processor away after every few
+//! tenths of a millisecond. A scheduler lets whoever wakes up wait for several milliseconds behind a thread
+//! that only computes, and who wakes up may have telemetry to take in.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use serde::Serialize;
+
+use super::state::State;
+
+/// Bytes of text that are written in one turn.
+const TURN_BYTES: usize = 32 * 1024;
+
+/// What `work` makes, on a thread for work that takes a while: the others take telemetry in and answer
+/// health checks. Waits while [many](super::state::ANSWERS) are made. `None` if it panicked, which is counted.
+pub(super) async fn aside<T: Send + 'static>(
+    state: &State,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    // The semaphore is never closed; without a permit the answer would only be less bounded.
+    let permit = Arc::clone(&state.answers).acquire_owned().await.ok();
+    let work = move || {
+        let done = work();
+        // Also where nobody waits for it any more.
+        drop(permit);
+        done
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    if done.is_err() {
+        state.telemetry.panics.inc();
+    }
+    done.ok()
+}
+
+/// The same where `work` waits for others: what it makes of their answers is work, too.
+pub(super) async fn aside_waiting<T, F>(
+    state: &State,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Option<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let runtime = tokio::runtime::Handle::current();
+    aside(state, move || runtime.block_on(work())).await
+}
+
+/// `items`, with a pause for others after each `turn` of them: some tenths of a millisecond's work.
+pub(crate) fn in_turns<I: IntoIterator>(items: I, turn: usize) -> impl Iterator<Item = I::Item> {
+    let mut taken = 0usize;
+    items.into_iter().inspect(move |_| {
+        taken += 1;
+        if taken.is_multiple_of(turn) {
+            thread::yield_now();
+        }
+    })
+}
+
+/// Text that is written in turns.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    turn: usize,
+}
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        self.turn += bytes.len();
+        if self.turn >= TURN_BYTES {
+            self.turn = 0;
+            thread::yield_now();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// 200 with `value` in JSON.
+pub(super) fn json(value: &impl Serialize) -> Response {
+    let mut text = Text::default();
+    if let Err(error) = serde_json::to_writer(&mut text, value) {
+        // What is answered is plain data of our own.
+        return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
+    }
+    let kind = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, kind)], body(text.bytes)).into_response()
+}
+
+/// A body that is handed to the system part by part: to take over megabytes is a turn of milliseconds.
+pub(super) fn body(bytes: Vec<u8>) -> Body {
+    Body::new(Parts(bytes.into()))
+}
+
+struct Parts(Bytes);
+
+impl http_body::Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let part = self.0.len().min(TURN_BYTES);
+        let part = self.0.split_to(part);
+        Poll::Ready((!part.is_empty()).then(|| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
