@@ -42,6 +42,10 @@ pub struct Window {
     rare: Option<Box<Rare>>,
 }
 
+/// From so many samples on a window is likely to become full, and gets the room for that at once: growing little
+/// by little, millions of windows would leave holes behind that nobody fits in.
+const LASTING: u16 = 16;
+
 /// What few windows have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Rare {
@@ -133,6 +137,9 @@ impl Window {
             self.pop();
         }
         self.times.push(sample.time.as_nanos(), self.len);
+        if self.len >= LASTING {
+            self.values.make_room(usize::from(self.limit - self.len));
+        }
         self.len += 1;
         let exact = self.is_exact();
         self.values.push(sample.value, self.newest, exact);

@@ -262,6 +262,22 @@ impl Values {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Makes room for so many more values like the newest ones where there is hardly any, and not for many times
+    /// what it holds.
+    pub(super) fn make_room(&mut self, more: usize) {
+        let free = self.bytes.capacity() - self.bytes.len();
+        let width = self
+            .head(self.open as usize)
+            .map_or(0, |head| head.form.width());
+        if more == 0 || width == 0 || free >= LONG_HEAD + width {
+            return;
+        }
+        let heads = LONG_HEAD * (1 + more / usize::from(FULL));
+        let room = more * width + heads + SPARE;
+        self.bytes
+            .reserve_exact(room.min((4 * self.bytes.len()).max(512)));
+    }
+
     /// Reads what the next value will need: where the oldest and the newest block begin, and the end.
     pub(super) fn glance(&self) -> u64 {
         let ends = [

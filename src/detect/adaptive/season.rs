@@ -10,6 +10,8 @@ const WEEK: i64 = 7 * DAY;
 /// Half hours of the day, hours of the week.
 const BINS_OF_DAY: usize = 48;
 const BINS_OF_WEEK: usize = 168;
+/// Bins for which room is made together.
+const BINS_AT_ONCE: usize = 12;
 /// How much of its expectation a bin changes with one visit (a day, or a week, later).
 const RATE_OF_VISIT: f64 = 0.3;
 /// A profile is believed once its errors are this much smaller than those without it …
@@ -270,7 +272,12 @@ impl Profile {
         let next = self.at(bin);
         let place = self.place(usize::from(self.bin));
         if place >= self.bins.len() {
-            self.bins.reserve_exact(place + 1 - self.bins.len());
+            if place >= self.bins.capacity() {
+                let whole = usize::from(self.count).saturating_sub(self.bins.len());
+                let missing = place + 1 - self.bins.len();
+                self.bins
+                    .reserve_exact(missing.max(BINS_AT_ONCE.min(whole)));
+            }
             self.bins.resize(place + 1, 0);
         }
         if let Some(packed) = self.bins.get_mut(place) {
