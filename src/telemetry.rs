@@ -92,6 +92,8 @@ pub struct Telemetry {
     pub snapshot_seconds: Histogram,
     /// Unix time of the last snapshot of learning, in seconds.
     pub snapshot_timestamp: IntGauge,
+    /// `tidewatch_snapshot_interval_seconds`.
+    pub snapshot_interval: IntGauge,
     /// Connections to the API that were closed because there were too many.
     pub http_refused: IntCounter,
     /// Tasks that panicked; each is a bug.
@@ -291,6 +293,11 @@ impl Telemetry {
                 r,
                 "tidewatch_snapshot_timestamp_seconds",
                 "Unix time of the last snapshot of learning.",
+            ),
+            snapshot_interval: gauge(
+                r,
+                "tidewatch_snapshot_interval_seconds",
+                "Least time between two snapshots of learning: longer than storage.snapshot_interval where one takes long.",
             ),
             http_refused: counter(
                 r,

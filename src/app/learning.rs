@@ -39,7 +39,7 @@ pub(super) struct Learning {
 pub(super) struct Turn {
     /// A part of the engine has failed, and that was said.
     refused: bool,
-    /// CPU time of the newest saving of all.
+    /// CPU time of the newest saving of all, or more.
     spent: Duration,
     /// When all of learning was last saved, and what [`Handle::changes`] said before.
     whole: Option<(Timestamp, u64)>,
@@ -57,6 +57,8 @@ impl Learning {
     pub(super) async fn run(self, interval: Duration, stop: CancellationToken) {
         loop {
             let pause = interval.max(self.turn.lock().await.spent.saturating_mul(PAUSE));
+            let seconds = i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
+            self.telemetry.snapshot_interval.set(seconds);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => self.save().await,
@@ -85,6 +87,8 @@ impl Learning {
         let start = clock::instant();
         let (now, changes) = (self.clock.now(), self.engine.changes());
         let same = turn.whole.filter(|(_, then)| *then == changes);
+        // Somebody may have removed it.
+        let same = same.filter(|_| snapshot::is_there(&self.directory));
         let written = match same {
             Some((created, _)) => self.write_silence(created).await,
             None => self.write(now).await,
@@ -104,6 +108,8 @@ impl Learning {
             }
             Ok(Err(error)) => {
                 self.count_error();
+                // What it took of a processor is not known, and no more than this.
+                turn.spent = turn.spent.max(start.elapsed());
                 tracing::error!(%error, "learning could not be saved");
             }
             Err(error) => {

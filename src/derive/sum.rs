@@ -40,7 +40,7 @@ impl Open {
     fn and(self, by: f64, elapsed: u64) -> Option<Self> {
         let sum = Self {
             by: self.by + by,
-            elapsed: self.elapsed.saturating_add(elapsed).max(1),
+            elapsed: self.elapsed.saturating_add(elapsed),
         };
         (sum.by / (sum.elapsed as f64 / 1e9))
             .is_finite()

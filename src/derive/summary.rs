@@ -67,7 +67,7 @@ impl Summary {
         self.writers.end();
     }
 
-    /// Memory besides the struct itself.
+    /// Memory it occupies.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.writers.bytes(|_| 0)

@@ -142,6 +142,10 @@ impl Shard {
             ..
         } = *closing;
         for done in 0.. {
+            let samples = self.desk.samples - begun;
+            if done + SAMPLE * samples >= SLICE {
+                return ControlFlow::Continue(());
+            }
             if closing.at >= closing.glanced {
                 closing.glanced = closing.at + AHEAD;
                 self.glance(closing.at, boundary);
@@ -149,10 +153,6 @@ impl Shard {
             let Some((id, series)) = self.series.at_mut(closing.at) else {
                 break;
             };
-            let samples = self.desk.samples - begun;
-            if done + SAMPLE * samples >= SLICE {
-                return ControlFlow::Continue(());
-            }
             if let Some((saved, downtime)) = forgiven
                 && series.last_seen <= saved
             {

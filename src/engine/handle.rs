@@ -348,7 +348,8 @@ impl Handle {
     }
 
     /// The signals that a rule watches with how far they were from their bands in the whole window, and
-    /// where they are going; at most `limit`, by id. Some ten microseconds a signal, in the shards.
+    /// where they are going; at most `limit`, by id. Some ten microseconds a signal in the shards, and as many
+    /// where it is asked.
     pub async fn examined(&self, limit: usize) -> Vec<Examined> {
         let examined = |id, looked: Looked| looked.examined(id, &self.0.plan.rules);
         let list = self.list(Filter::Watched, Cursor::Start, limit, LOOKED, examined);
@@ -358,9 +359,9 @@ impl Handle {
     /// Tells the detectors on `signal` that what deviates since `since` is normal. The rules to whose
     /// detectors that means something; none where there is no such signal.
     pub async fn accept(&self, signal: SignalId, since: Timestamp) -> Vec<RuleId> {
-        self.changed();
         let whole = self.0.ticker.lock().await.pulses.accept(signal, since);
         if let Some(rules) = whole {
+            self.changed();
             return rules;
         }
         let owner = router::owner(signal.series, self.0.plan.settings.shards);
@@ -368,7 +369,10 @@ impl Handle {
             return Vec::new();
         };
         let accept = move |shard: &mut Shard| shard.accept(signal, since);
-        shard.run(accept).await.unwrap_or_default()
+        let taken = shard.run(accept).await.unwrap_or_default();
+        // What was saved in between does not have it.
+        self.changed();
+        taken
     }
 
     /// Whether every shard works; one that panicked does not until the daemon is started anew.
@@ -380,7 +384,7 @@ impl Handle {
     pub async fn bytes(&self) -> usize {
         let sizes = self.0.shards.iter().map(|shard| {
             let (mut position, mut sum) = (0, 0);
-            shard.work(move |shard| shard.bytes(&mut position, &mut sum))
+            shard.work_in_turns(move |shard| shard.bytes(&mut position, &mut sum))
         });
         let sizes = join_all(sizes).await.into_iter().flatten();
         sizes.sum::<usize>() + self.0.plan.common.bytes()

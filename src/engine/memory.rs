@@ -8,7 +8,7 @@ use super::shard::Shard;
 use crate::model::Timestamp;
 
 /// Series weighed in one message to a shard: some tenths of a millisecond of its time.
-const SLICE: usize = 4_000;
+const SLICE: usize = 1_000;
 
 /// What was found last, and when: whoever asks more often than once a tick gets it again.
 #[derive(Default)]

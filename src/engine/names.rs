@@ -137,17 +137,21 @@ impl<T> Met<T> {
     }
 }
 
+impl NamesRecord {
+    /// Makes each the one that others have, too.
+    pub(super) fn share(&mut self, common: &Common) {
+        self.resources.share(|it| common.resource(it));
+        self.instruments.share(|it| common.instrument(it));
+        self.keys.share(|it| common.keys(it));
+    }
+}
+
 impl Names {
-    /// Remembers what is told, each as the one that others have, too.
-    pub(super) fn learn(&mut self, told: NamesRecord, common: &Common) {
-        let NamesRecord {
-            resources,
-            instruments,
-            keys,
-        } = told;
-        resources.add_to(&mut self.resources, |it| common.resource(it));
-        instruments.add_to(&mut self.instruments, |it| common.instrument(it));
-        keys.add_to(&mut self.keys, |it| common.keys(it));
+    /// Remembers what is told.
+    pub(super) fn learn(&mut self, told: NamesRecord) {
+        told.resources.add_to(&mut self.resources);
+        told.instruments.add_to(&mut self.instruments);
+        told.keys.add_to(&mut self.keys);
     }
 
     /// The identity that was written as `named`; `None` if something of it was not told.
@@ -166,9 +170,16 @@ impl Names {
 
 impl<T> Told<Vec<T>> {
     /// Of a number that is told twice, which was not written here, the first stays.
-    fn add_to(self, known: &mut HashMap<u32, T, RandomState>, share: impl Fn(T) -> T) {
+    fn add_to(self, known: &mut HashMap<u32, T, RandomState>) {
         for (number, it) in (u64::from(self.from)..).zip(self.all) {
-            known.entry(number as u32).or_insert_with(|| share(it));
+            known.entry(number as u32).or_insert(it);
         }
+    }
+
+    fn share(&mut self, share: impl Fn(T) -> T) {
+        self.all = std::mem::take(&mut self.all)
+            .into_iter()
+            .map(share)
+            .collect();
     }
 }

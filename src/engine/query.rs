@@ -23,7 +23,7 @@ use crate::model::{
 const SLICE: usize = if cfg!(test) { 5 } else { 256 };
 
 /// Signals of a list that shards are asked for together: what a shard gathers, it must not have to copy.
-const PART: usize = 1_000;
+const PART: usize = if cfg!(test) { 7 } else { 1_000 };
 
 /// Signals that whoever asks makes texts of in one turn.
 const TURN: usize = 64;
@@ -64,7 +64,7 @@ impl<T> Clone for Make<T> {
 
 impl<T> Copy for Make<T> {}
 
-/// Signals as everybody sees them.
+/// Signals, from which [`Sight::view`] makes what everybody sees.
 const SIGHTS: Make<Sight> = Make {
     // Some microseconds of statistics over the window.
     work: 16,
@@ -183,7 +183,7 @@ impl Handle {
                 make,
                 found: Vec::new(),
             };
-            shard.work(move |shard| shard.list(&mut listing))
+            shard.work_in_turns(move |shard| shard.list(&mut listing))
         });
         let lists: Vec<Found<T>> = join_all(lists).await.into_iter().flatten().collect();
         // Behind the last of a shard that has more, others of it may come before what is known.
@@ -247,7 +247,7 @@ impl Query for Handle {
         Box::pin(async {
             let edges = self.0.shards.iter().map(|shard| {
                 let (mut cursor, mut found) = (None, Vec::new());
-                shard.work(move |shard| shard.edge_views(&mut cursor, &mut found))
+                shard.work_in_turns(move |shard| shard.edge_views(&mut cursor, &mut found))
             });
             let edges = join_all(edges).await;
             let mut edges: Vec<_> = edges.into_iter().flatten().flatten().collect();

@@ -92,9 +92,11 @@ impl Restoring<'_> {
         for ((number, chunk), feeder) in chunks.zip(feeders.iter().cycle()) {
             // What is wrong with the chunk itself, its decoder says.
             match Chunk::of(&chunk).map(|chunk| chunk.names()) {
-                Ok(Ok(Some(told))) => {
+                Ok(Ok(Some(mut told))) => {
+                    // Decoders wait while it is locked.
+                    told.share(&self.plan.common);
                     let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-                    names.learn(told, &self.plan.common);
+                    names.learn(told);
                 }
                 Ok(Err(error)) => warnings.push((
                     number,
@@ -104,7 +106,17 @@ impl Restoring<'_> {
             }
             if number == 0 {
                 // It has the services, and they are there before their series.
-                warnings.extend(self.all([(number, chunk)]));
+                let services = thread::scope(|scope| {
+                    // A thread that panics must not end the start.
+                    scope.spawn(|| self.all([(number, chunk)])).join()
+                });
+                match services {
+                    Ok(unread) => warnings.extend(unread),
+                    Err(_) => {
+                        let warning = "the services of the saved learning cannot be used";
+                        warnings.push((number, warning.to_owned()));
+                    }
+                }
                 continue;
             }
             // A decoder that has failed is reported when it is joined; its chunks are lost.

@@ -26,7 +26,7 @@ use crate::model::{SeriesId, SignalKind, Timestamp, raw};
 use crate::window::Window;
 
 /// Changes when a chunk's form does; chunks of another version are left out.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 /// A chunk is closed when it has grown beyond this, so it is at most one record longer: about a
 /// millisecond of a shard's time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -256,7 +256,7 @@ impl Shard {
         let mut records = Vec::with_capacity(CHUNK_BYTES + (CHUNK_BYTES >> 4));
         let mut last = None;
         for (id, series) in self.series.ordered(from) {
-            let record = series_ref(id, series, &self.plan, naming);
+            let record = series_ref(id, series, taken, &self.plan, naming);
             append(&mut records, &RecordRef::Series(record));
             last = Some(id);
             if records.len() + naming.waiting() > CHUNK_BYTES {
@@ -272,6 +272,7 @@ impl Shard {
 fn series_ref<'a>(
     id: SeriesId,
     series: &'a Series,
+    taken: Timestamp,
     plan: &'a Plan,
     naming: &mut Naming,
 ) -> SeriesRef<'a> {
@@ -298,7 +299,9 @@ fn series_ref<'a>(
     SeriesRef {
         id: id.0.to_le_bytes(),
         identity: naming.name(&series.identity),
-        last_seen: series.last_seen,
+        // What was heard while others were written is as old as they are, or the downtime that follows would
+        // count as silence of these alone.
+        last_seen: series.last_seen.min(taken),
         source: match &series.source {
             Source::Points(state) => SourceRef::Points(state),
             Source::Spans(spans) => SourceRef::Spans(spans),

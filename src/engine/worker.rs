@@ -137,12 +137,10 @@ fn serve(shard: &mut Shard, inbox: &mut mpsc::Receiver<Message>) {
             None if works.is_empty() => return,
             None => {}
         }
-        if let Some(mut work) = works.pop_front() {
-            if work(shard).is_continue() {
-                works.push_back(work);
-            }
-            // Who brings the next job may wait for the processor.
-            thread::yield_now();
+        if let Some(mut work) = works.pop_front()
+            && work(shard).is_continue()
+        {
+            works.push_back(work);
         }
     }
 }
@@ -205,6 +203,20 @@ impl Mailbox {
                 }
             },
         }
+    }
+
+    /// The same for those who can wait: the processor is given away after each slice, since whoever brings the
+    /// next job may wait for it.
+    pub(super) async fn work_in_turns<T: Send + 'static>(
+        &self,
+        mut slice: impl FnMut(&mut Shard) -> ControlFlow<T> + Send + 'static,
+    ) -> Result<T, Gone> {
+        let in_turns = move |shard: &mut Shard| {
+            let flow = slice(shard);
+            thread::yield_now();
+            flow
+        };
+        self.work(in_turns).await
     }
 
     /// Whether somebody still reads it.

@@ -15,34 +15,39 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use serde::Serialize;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::state::State;
+use crate::telemetry::Telemetry;
 
 /// Bytes of text that are written in one turn.
 const TURN_BYTES: usize = 32 * 1024;
 
 /// What `work` makes, on a thread for work that takes a while: the others take telemetry in and answer
-/// health checks. Waits while [many](super::state::ANSWERS) are made. `None` if it panicked, which is counted.
+/// health checks. Waits for one of `places`, so that little of it is done at the same time. `None` if it
+/// panicked, which is counted.
 pub(super) async fn aside<T: Send + 'static>(
-    state: &State,
+    telemetry: &Telemetry,
+    places: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    // The semaphore is never closed; without a permit the answer would only be less bounded.
-    let permit = Arc::clone(&state.answers).acquire_owned().await.ok();
+    // The semaphore is never closed; without a place the answer would only be less bounded.
+    let place = Arc::clone(places).acquire_owned().await.ok();
     let work = move || {
         let done = work();
         // Also where nobody waits for it any more.
-        drop(permit);
+        drop(place);
         done
     };
     let done = tokio::task::spawn_blocking(work).await;
     if done.is_err() {
-        state.telemetry.panics.inc();
+        telemetry.panics.inc();
     }
     done.ok()
 }
 
-/// The same where `work` waits for others: what it makes of their answers is work, too.
+/// The same where `work` waits for others: what it makes of their answers is work, too. It ends where it
+/// waits once nobody wants the answer any more.
 pub(super) async fn aside_waiting<T, F>(
     state: &State,
     work: impl FnOnce() -> F + Send + 'static,
@@ -52,7 +57,18 @@ where
     F: Future<Output = T>,
 {
     let runtime = tokio::runtime::Handle::current();
-    aside(state, move || runtime.block_on(work())).await
+    let (wanted, unwanted) = oneshot::channel::<()>();
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                done = work() => Some(done),
+                _ = unwanted => None,
+            }
+        })
+    };
+    let done = aside(&state.telemetry, &state.answers, work).await;
+    drop(wanted);
+    done.flatten()
 }
 
 /// `items`, with a pause for others after each `turn` of them: some tenths of a millisecond's work.
@@ -126,5 +142,29 @@ impl http_body::Body for Parts {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_long_body_goes_out_in_parts_and_tells_its_length() {
+        let text: Vec<u8> = (0..TURN_BYTES * 2 + 5).map(|n| n as u8).collect();
+        let mut body = body(text.clone());
+        assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+        let mut parts = Vec::new();
+        while let Some(frame) = body.frame().now_or_never().flatten() {
+            parts.push(frame.unwrap().into_data().unwrap());
+        }
+        let lengths: Vec<_> = parts.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [TURN_BYTES, TURN_BYTES, 5]);
+        assert_eq!(parts.concat(), text);
+        assert!(super::body(Vec::new()).is_end_stream());
     }
 }

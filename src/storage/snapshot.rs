@@ -64,7 +64,15 @@ pub fn write<C: AsRef<[u8]>>(
     created: Timestamp,
     next: impl FnMut() -> io::Result<Option<C>>,
 ) -> io::Result<u64> {
-    write_as(FILE, directory, created, next)
+    let size = write_as(FILE, directory, created, next)?;
+    // It belongs to the one before, and is known for that should it stay.
+    drop(std::fs::remove_file(directory.join(ADDITION)));
+    Ok(size)
+}
+
+/// Whether there is a snapshot in `directory`, readable or not.
+pub fn is_there(directory: &Path) -> bool {
+    directory.join(FILE).exists()
 }
 
 /// Adds a chunk to the snapshot that was `created` then, in place of an earlier one: it is read behind the
@@ -210,10 +218,8 @@ impl Reader {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(e) => return self.without_addition(&path, e.into()),
         };
-        match read_addition(BufReader::new(file)) {
-            Ok((created, chunk)) => (Some(created) == self.found.created).then_some(chunk),
-            Err(problem) => self.without_addition(&path, problem),
-        }
+        read_addition(BufReader::new(file), self.found.created)
+            .unwrap_or_else(|problem| self.without_addition(&path, problem))
     }
 
     fn without_addition(&mut self, path: &Path, problem: Problem) -> Option<Vec<u8>> {
@@ -227,6 +233,7 @@ impl Reader {
     fn set_aside(&mut self, problem: Problem) {
         self.file = None;
         let aside = set_aside(&self.path, self.now);
+        drop(std::fs::remove_file(self.addition_path()));
         let warning = describe(&self.path, &problem, self.found.chunks, aside);
         self.found.warning = Some(warning);
     }
@@ -305,12 +312,17 @@ fn read_header(from: &mut impl Read) -> Result<Timestamp, Problem> {
     Ok(Timestamp::from_nanos(created))
 }
 
-/// Of which snapshot an addition is, and what it adds.
-fn read_addition(mut from: impl Read) -> Result<(Timestamp, Vec<u8>), Problem> {
-    let created = read_header(&mut from)?;
+/// What is added to the snapshot of that time; `None` if it is of another.
+fn read_addition(
+    mut from: impl Read,
+    created: Option<Timestamp>,
+) -> Result<Option<Vec<u8>>, Problem> {
+    if Some(read_header(&mut from)?) != created {
+        return Ok(None);
+    }
     let chunk = read_chunk(&mut from, 0, 0)?.ok_or(Problem::Damage("it is empty"))?;
     match read_chunk(&mut from, 1, chunk.len() as u64)? {
-        None => Ok((created, chunk)),
+        None => Ok(Some(chunk)),
         Some(_) => Err(Problem::Damage("it holds too much")),
     }
 }

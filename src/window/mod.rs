@@ -137,8 +137,14 @@ impl Window {
             self.pop();
         }
         self.times.push(sample.time.as_nanos(), self.len);
-        if self.len >= LASTING {
-            self.values.make_room(usize::from(self.limit - self.len));
+        let missing = match self.age_nanos() {
+            // One that is full gives up as much as it takes.
+            None => (self.limit - self.len).saturating_sub(1),
+            // How many there will be is not known.
+            Some(_) => self.len / 8,
+        };
+        if self.len >= LASTING && missing > 0 {
+            self.values.make_room(usize::from(missing));
         }
         self.len += 1;
         let exact = self.is_exact();

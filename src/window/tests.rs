@@ -330,6 +330,7 @@ fn full(mut window: Window, value: impl Fn(i64) -> f64) -> Window {
 fn a_full_window_takes_as_little_memory_as_its_values_allow() {
     let noisy = |i: i64| 100.0 + (i as f64 * 0.7).sin() * 2.0;
     let size = WindowSpec::Samples(100);
+    let age = WindowSpec::Duration(Duration::from_secs(1000));
     for (most, window) in [
         (100, full(Window::brief(size), |_| 0.1)),
         (240, full(Window::brief(size), |i| (i * 37 % 101) as f64)),
@@ -343,6 +344,8 @@ fn a_full_window_takes_as_little_memory_as_its_values_allow() {
         ),
         (460, full(Window::brief(size), noisy)),
         (1100, full(Window::new(size), noisy)),
+        // How many samples there will be is not known, nor is room made for as many as there may be.
+        (540, full(Window::brief(age), noisy)),
     ] {
         assert!(window.bytes() <= most, "{} of {most}", window.bytes());
         assert_eq!(window.len(), 100);

@@ -265,11 +265,12 @@ impl Values {
     /// Makes room for so many more values like the newest ones where there is hardly any, and not for many times
     /// what it holds.
     pub(super) fn make_room(&mut self, more: usize) {
-        let free = self.bytes.capacity() - self.bytes.len();
-        let width = self
-            .head(self.open as usize)
-            .map_or(0, |head| head.form.width());
-        if more == 0 || width == 0 || free >= LONG_HEAD + width {
+        if self.bytes.capacity() - self.bytes.len() >= LONG_HEAD + size_of::<f64>() {
+            return;
+        }
+        let newest = self.head(self.open as usize);
+        let width = newest.map_or(0, |head| head.form.width());
+        if width == 0 {
             return;
         }
         let heads = LONG_HEAD * (1 + more / usize::from(FULL));
@@ -587,7 +588,8 @@ pub(super) fn shortest(value: f64, lost: f64) -> f64 {
     for _ in 0..18 {
         let whole = nearest(value * tens);
         // Nearly the decimal, without the time that a division takes.
-        if (whole * unit - value).abs() <= 1.01 * lost {
+        let slack = 0.01 * lost + 4e-15 * value.abs();
+        if (whole * unit - value).abs() <= lost + slack {
             // Not less than nothing.
             let rounded = whole / tens + 0.0;
             if (rounded - value).abs() <= lost {

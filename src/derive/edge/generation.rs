@@ -5,7 +5,8 @@ use hashbrown::{HashTable, hash_table};
 use super::{Call, NOBODY, Print};
 use crate::model::Timestamp;
 
-/// A table grows by copying itself. This many small ones copy less at a time than one large one.
+/// A table grows by hashing what it has anew. This many small ones do less of that at a time than one large one;
+/// entries themselves are only copied, as a whole.
 const TABLES: usize = 64;
 /// The service of a span that was not seen yet.
 pub(super) const UNSEEN: u32 = u32::MAX;

@@ -54,7 +54,7 @@ const LEAST: f64 = 2.0;
 /// How many samples make the usual number of observations: as many as a default window.
 const USUAL: f64 = 100.0;
 
-/// What the number of events behind the samples of one signal has been: 64 bytes, as many again for error
+/// What the number of events behind the samples of one signal has been: 72 bytes, as many again for error
 /// ratios, and half as many for percentiles and means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Counts {

@@ -24,6 +24,7 @@ pub(super) struct Brief {
     base: f64,
     /// So many frames of [`FRAME`] words, in no order; then runs, samples of the same frame, the oldest first, of a
     /// word each. All in one allocation, since there are millions of signals.
+    #[serde(with = "crate::model::raw")]
     words: Vec<u16>,
     frames: u8,
     /// How many samples there are.

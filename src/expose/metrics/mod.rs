@@ -31,14 +31,12 @@ pub(super) fn routes() -> Router<State> {
 async fn scrape(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
     let format = Format::accepted(&headers);
     let compress = negotiation::accepts_gzip(&headers);
-    // The semaphore is never closed; without a permit the answer would only be less bounded.
-    let _permit = state.scrapes.acquire().await.ok();
     let rendering = {
         let state = state.clone();
         move || render(&state, format, compress)
     };
     // Tens of megabytes take a while to write.
-    let Some(Ok(body)) = aside(&state, rendering).await else {
+    let Some(Ok(body)) = aside(&state.telemetry, &state.scrapes, rendering).await else {
         return ApiError::unavailable("the metrics could not be written").into_response();
     };
     let mut response = Response::new(aside::body(body));

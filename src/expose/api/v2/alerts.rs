@@ -113,5 +113,6 @@ pub(super) async fn list(
         let shown = alerts.iter().map(|shown| GettableAlert::of(shown, &reader));
         json(&shown.collect::<Vec<_>>())
     };
-    aside(&state, answer).await.ok_or_else(Error::failed)
+    let answer = aside(&state.telemetry, &state.answers, answer).await;
+    answer.ok_or_else(Error::failed)
 }

@@ -29,7 +29,8 @@ pub(super) async fn list(
     let filter = Filter::from_params(&params)?;
     let reader = state.clone();
     let answer = move || json(&groups(&filter, &reader));
-    aside(&state, answer).await.ok_or_else(Error::failed)
+    let answer = aside(&state.telemetry, &state.answers, answer).await;
+    answer.ok_or_else(Error::failed)
 }
 
 fn groups(filter: &Filter, state: &State) -> Vec<Group> {
