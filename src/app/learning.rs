@@ -21,6 +21,9 @@ const WAITING: usize = 4;
 /// Until the next saving it takes so many times the CPU time of the last one: 2 % of a core.
 const PAUSE: u32 = 50;
 
+/// What a saving that failed counts for at most.
+const LONG: Duration = Duration::from_secs(6);
+
 /// Writes snapshots of the engine's learning.
 #[derive(Clone)]
 pub(super) struct Learning {
@@ -109,7 +112,7 @@ impl Learning {
             Ok(Err(error)) => {
                 self.count_error();
                 // What it took of a processor is not known, and no more than this.
-                turn.spent = turn.spent.max(start.elapsed());
+                turn.spent = turn.spent.max(start.elapsed().min(LONG));
                 tracing::error!(%error, "learning could not be saved");
             }
             Err(error) => {

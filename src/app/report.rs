@@ -5,11 +5,14 @@ use crate::engine::Handle;
 use crate::explain;
 use crate::expose;
 use crate::expose::aside::in_turns;
-use crate::model::{BaselineView, BoxFuture, Examined, Query as _, Selector, SignalView};
+use crate::model::{BaselineView, BoxFuture, Examined, Query as _, Selector};
 use crate::publish::Board;
 
 /// Signals that one report looks at. With more, the report says how many it saw.
 const MOST_SIGNALS: usize = 50_000;
+/// Signals that are asked for together, and those that are taken in in one turn.
+const PAGE: usize = 1_000;
+const TURN: usize = 64;
 /// The medians of operations.
 const MEDIANS: &str = r#"{metric="span.duration",signal="p50"}"#;
 
@@ -21,26 +24,43 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
+    /// Made page by page, so that little is in memory at a time.
     async fn report(&self) -> explain::Report {
-        let mut signals = self.engine.examined(MOST_SIGNALS).await;
+        let (mut gathered, mut cursor, mut left) =
+            (explain::Gathered::default(), None, MOST_SIGNALS);
+        while left > 0 {
+            let page = self.engine.examined(cursor, left.min(PAGE)).await;
+            left = left.saturating_sub(page.items.len());
+            in_turns(page.items, TURN).for_each(|signal| gathered.add(&signal));
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
         // The built-in rules watch no medians, and no operation is understood without its own.
-        if let Ok(medians) = Selector::parse(MEDIANS) {
-            let medians = self.engine.signals(medians, None, MOST_SIGNALS).await;
-            let unwatched = |signal: &SignalView| signal.baseline == BaselineView::Unwatched;
-            let examined = |view| Examined {
-                view,
-                worst: None,
-                trend: None,
-            };
-            signals.extend(medians.items.into_iter().filter(unwatched).map(examined));
+        let (mut cursor, mut left) = (None, MOST_SIGNALS);
+        while left > 0
+            && let Ok(medians) = Selector::parse(MEDIANS)
+        {
+            let page = self.engine.signals(medians, cursor, left.min(PAGE)).await;
+            left = left.saturating_sub(page.items.len());
+            for view in in_turns(page.items, TURN) {
+                if view.baseline == BaselineView::Unwatched {
+                    gathered.add(&Examined {
+                        view,
+                        worst: None,
+                        trend: None,
+                    });
+                }
+            }
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
         }
         let services = self.engine.services().await;
         let (alerts, incidents) = (self.board.alerts(), self.board.incidents());
-        let now = self.clock.now();
-        let report = explain::report(now, &signals, &services, &alerts, &incidents);
-        // To let go of so many texts takes a while, too.
-        in_turns(signals, 64).for_each(drop);
-        report
+        explain::report(self.clock.now(), gathered, &services, &alerts, &incidents)
     }
 }
 

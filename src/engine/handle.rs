@@ -14,18 +14,15 @@ use super::census::{Admission, Census};
 use super::memory::Weighed;
 use super::names::Naming;
 use super::plan::{Placement, Plan, Settings};
-use super::query::{Cursor, Filter};
 use super::restore::restore;
 use super::router;
 use super::shard::{Admitted, Answer, Newcomer, Shard, reject};
 use super::snapshot;
 use super::tick::Ticker;
-use super::trend::{LOOKED, Looked};
 use super::worker::{self, Gone, Mailbox, NoRoom};
 use crate::clock;
 use crate::model::{
-    Batch, Examined, Reject, Rejections, Rule, RuleId, SeriesId, SeriesIdentity, SignalId,
-    Timestamp,
+    Batch, Reject, Rejections, Rule, RuleId, SeriesId, SeriesIdentity, SignalId, Timestamp,
 };
 use crate::telemetry::Telemetry;
 
@@ -345,15 +342,6 @@ impl Handle {
             all
         };
         join(self.save(sender), gather).await.1
-    }
-
-    /// The signals that a rule watches with how far they were from their bands in the whole window, and
-    /// where they are going; at most `limit`, by id. Some ten microseconds a signal in the shards, and as many
-    /// where it is asked.
-    pub async fn examined(&self, limit: usize) -> Vec<Examined> {
-        let examined = |id, looked: Looked| looked.examined(id, &self.0.plan.rules);
-        let list = self.list(Filter::Watched, Cursor::Start, limit, LOOKED, examined);
-        list.await.items
     }
 
     /// Tells the detectors on `signal` that what deviates since `since` is normal. The rules to whose

@@ -13,10 +13,11 @@ use super::router;
 use super::series::{Series, Source};
 use super::shard::Shard;
 use super::signal::Signal;
+use super::trend::{LOOKED, Looked};
 use crate::model::{
-    Attributes, BaselineView, BoxFuture, EdgeView, Page, Query, Rule, SampleView, Selector,
-    SeriesId, SeriesIdentity, ServiceView, SignalId, SignalKind, SignalRef, SignalView, Timestamp,
-    WindowView,
+    Attributes, BaselineView, BoxFuture, EdgeView, Examined, Page, Query, Rule, SampleView,
+    Selector, SeriesId, SeriesIdentity, ServiceView, SignalId, SignalKind, SignalRef, SignalView,
+    Timestamp, WindowView,
 };
 
 /// Units of work in one slice of a list: a few tenths of a millisecond. In tests slices are small, too.
@@ -159,6 +160,32 @@ impl Handle {
         Page { items, next }
     }
 
+    /// The signals that a rule watches with how far they were from their bands in the whole window, and
+    /// where they are going; about as many behind `cursor` as are asked for, by id. Some ten microseconds a signal
+    /// in the shards, and as many where it is asked.
+    pub async fn examined(&self, cursor: Option<SignalId>, limit: usize) -> Page<Examined> {
+        let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
+        let examined = |id, looked: Looked| looked.examined(id, &self.0.plan.rules);
+        self.page(cursor, limit, LOOKED, examined).await
+    }
+
+    /// About as many watched signals behind `cursor` as are asked for.
+    async fn page<T: Send + 'static, U>(
+        &self,
+        cursor: Cursor,
+        limit: usize,
+        make: Make<T>,
+        shape: impl Fn(SignalId, T) -> U,
+    ) -> Page<U> {
+        let (found, next) = self.part(&Filter::Watched, cursor, limit, make).await;
+        let mut items = Vec::with_capacity(found.len());
+        for (id, item) in found {
+            items.push(shape(id, item));
+            turn(items.len());
+        }
+        Page { items, next }
+    }
+
     /// About as many signals behind `cursor` as are asked for, and at most so many; and where the next ones
     /// begin, should there be any. Ids are hashes, so each shard has about its share of them, and makes no
     /// more than that.
@@ -258,15 +285,8 @@ impl Query for Handle {
 
     fn watched(&self, cursor: Option<SignalId>, limit: usize) -> BoxFuture<'_, Page<SignalView>> {
         let cursor = cursor.map_or(Cursor::Start, Cursor::Behind);
-        Box::pin(async move {
-            let (found, next) = self.part(&Filter::Watched, cursor, limit, SIGHTS).await;
-            let mut items = Vec::with_capacity(found.len());
-            for (id, sight) in found {
-                items.push(sight.view(id, &self.0.plan.rules));
-                turn(items.len());
-            }
-            Page { items, next }
-        })
+        let view = |id, sight: Sight| sight.view(id, &self.0.plan.rules);
+        Box::pin(self.page(cursor, limit, SIGHTS, view))
     }
 }
 

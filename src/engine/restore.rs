@@ -44,8 +44,13 @@ pub(super) fn restore(
 ) -> io::Result<Vec<String>> {
     let mut chunks = (0..).zip(chunks).peekable();
     // Mostly tests and replays have none.
-    if chunks.peek().is_none() {
+    let Some((_, first)) = chunks.peek() else {
         return Ok(Vec::new());
+    };
+    if let Some(version) = Chunk::other_version(first) {
+        return Ok(vec![format!(
+            "the saved learning has another form ({version}), of another version of Tidewatch: everything learns anew"
+        )]);
     }
     let restoring = Restoring {
         shards: shards.iter_mut().map(Mutex::new).collect(),

@@ -191,6 +191,11 @@ pub(super) struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
+    /// The version of a chunk that is not of this one.
+    pub(super) fn other_version(chunk: &[u8]) -> Option<u8> {
+        chunk.first().copied().filter(|version| *version != VERSION)
+    }
+
     /// Fails for one of another version, or of none.
     pub(super) fn of(chunk: &'a [u8]) -> Result<Self, String> {
         let short = || "it is too short".to_owned();

@@ -29,4 +29,6 @@ mod fixtures;
 
 pub use context::{Facts, questions};
 pub use explainer::Explainer;
-pub use report::{AlertLine, Health, Operation, Report, ServiceReport, SignalLine, Totals, report};
+pub use report::{
+    AlertLine, Gathered, Health, Operation, Report, ServiceReport, SignalLine, Totals, report,
+};

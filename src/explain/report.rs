@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::recommendation::{Hints, Kind, Side, recommendation};
 use super::words::seconds;
 use crate::model::{
     Alert, AlertState, BaselineView, Examined, Fingerprint, Incident, SampleView, ServiceView,
-    SeverityLabel, Timestamp, Trend, VersionView,
+    SeverityLabel, SignalView, Timestamp, Trend, VersionView,
 };
 
 /// Services listed; the sickest come first.
@@ -212,47 +213,37 @@ pub struct Operation {
     pub p99: Option<f64>,
 }
 
-/// Makes the report as of `now`. `alerts` should be annotated; resolved ones are left out. Signals that
-/// no rule watches are not counted, but shown where an operation has them.
-/// `O(n log n)` in what it is given.
+/// Makes the report as of `now`. `alerts` should be annotated; resolved ones are left out.
 pub fn report(
     now: Timestamp,
-    signals: &[Examined],
+    signals: Gathered,
     services: &[ServiceView],
     alerts: &[Arc<Alert>],
     incidents: &[Arc<Incident>],
 ) -> Report {
-    let mut gathered: BTreeMap<&str, Gathered<'_>> = BTreeMap::new();
+    let mut known: BTreeMap<&str, Known<'_>> = BTreeMap::new();
     for service in services {
-        gathered.entry(&service.service).or_default().view = Some(service);
+        known.entry(&service.service).or_default().view = Some(service);
     }
-    for signal in signals {
-        gathered
-            .entry(&signal.view.service)
-            .or_default()
-            .signals
-            .push(signal);
+    for (service, gist) in &signals.0 {
+        known.entry(service).or_default().gist = Some(gist);
     }
     for alert in alerts
         .iter()
         .filter(|alert| alert.state != AlertState::Resolved)
     {
-        gathered
-            .entry(&alert.service)
-            .or_default()
-            .alerts
-            .push(alert);
+        known.entry(&alert.service).or_default().alerts.push(alert);
     }
     let mut totals = Totals {
-        services: gathered.len(),
+        services: known.len(),
         ..Totals::default()
     };
     let state = |alerts: &[&Alert], state| alerts.iter().filter(|a| a.state == state).count();
-    let mut all = Vec::with_capacity(gathered.len());
-    for (service, gathered) in gathered {
-        totals.firing += state(&gathered.alerts, AlertState::Firing);
-        totals.pending += state(&gathered.alerts, AlertState::Pending);
-        let report = gathered.report(service);
+    let mut all = Vec::with_capacity(known.len());
+    for (service, known) in known {
+        totals.firing += state(&known.alerts, AlertState::Firing);
+        totals.pending += state(&known.alerts, AlertState::Pending);
+        let report = known.report(service);
         totals.signals += report.signals;
         totals.learning += report.learning;
         totals.deviating += report.deviating;
@@ -274,24 +265,114 @@ pub fn report(
     }
 }
 
+/// What signals say, taken in one after the other: of a service it keeps its operations and what is listed, however
+/// many signals it has.
+#[derive(Debug, Default)]
+pub struct Gathered(BTreeMap<String, Gist>);
+
+impl Gathered {
+    /// Takes in a signal. One that no rule watches is not counted, but shown where an operation has it.
+    pub fn add(&mut self, signal: &Examined) {
+        let service = &signal.view.service;
+        match self.0.get_mut(service) {
+            Some(gist) => gist.add(signal),
+            None => self.0.entry(service.clone()).or_default().add(signal),
+        }
+    }
+}
+
+/// What the signals of one service say.
+#[derive(Debug, Default)]
+struct Gist {
+    signals: usize,
+    learning: usize,
+    /// Whether any baseline stands.
+    ready: bool,
+    deviating: usize,
+    /// Those with the largest |sigma| of the window; what deviates now stands before what did.
+    worst: Vec<SignalLine>,
+    /// Those that go farthest.
+    trends: Vec<TrendLine>,
+    trends_omitted: usize,
+    /// The farthest of those that somebody should look into.
+    gets_worse: Option<TrendLine>,
+    /// By name and kind.
+    operations: BTreeMap<(String, String), Operation>,
+}
+
+impl Gist {
+    fn add(&mut self, signal: &Examined) {
+        let baseline = signal.view.baseline;
+        self.signals += usize::from(baseline != BaselineView::Unwatched);
+        self.learning += usize::from(matches!(baseline, BaselineView::Learning { .. }));
+        self.ready |= baseline == BaselineView::Ready;
+        if let Some(judged) = Judged::new(signal) {
+            self.deviating += usize::from(judged.rank.deviates);
+            let before = |line: &SignalLine| line.rank() < judged.rank;
+            let at = self.worst.partition_point(before);
+            if at < MAX_SIGNALS {
+                self.worst.insert(at, judged.line());
+                self.worst.truncate(MAX_SIGNALS);
+            }
+        }
+        if let Some(line) = TrendLine::new(signal) {
+            self.add_trend(line);
+        }
+        self.add_operation(&signal.view);
+    }
+
+    fn add_trend(&mut self, line: TrendLine) {
+        let farther = |a: &TrendLine, b: &TrendLine| a.farther_first(b).is_lt();
+        let farthest = self.gets_worse.as_ref();
+        if line.gets_worse() && farthest.is_none_or(|known| farther(&line, known)) {
+            self.gets_worse = Some(line.clone());
+        }
+        let at = self.trends.partition_point(|known| farther(known, &line));
+        self.trends.insert(at, line);
+        self.trends_omitted += keep(&mut self.trends, MAX_TRENDS);
+    }
+
+    fn add_operation(&mut self, signal: &SignalView) {
+        let attribute = |name: &str| signal.attributes.get(name).cloned().unwrap_or_default();
+        if signal.metric != "span.duration" {
+            return;
+        }
+        let (name, kind) = (attribute("span.name"), attribute("span.kind"));
+        let Some(last) = signal.last.as_ref().filter(|_| !name.is_empty()) else {
+            return;
+        };
+        let operation = self
+            .operations
+            .entry((name.clone(), kind.clone()))
+            .or_insert_with(|| Operation {
+                name,
+                kind,
+                ..Operation::default()
+            });
+        let slot = match signal.signal.as_str() {
+            "rate" => &mut operation.rate,
+            "error_ratio" => &mut operation.error_ratio,
+            "p50" => &mut operation.p50,
+            "p95" => &mut operation.p95,
+            "p99" => &mut operation.p99,
+            _ => return,
+        };
+        *slot = Some(last.value);
+    }
+}
+
 /// What there is about one service.
 #[derive(Default)]
-struct Gathered<'a> {
+struct Known<'a> {
     view: Option<&'a ServiceView>,
-    signals: Vec<&'a Examined>,
+    gist: Option<&'a Gist>,
     alerts: Vec<&'a Alert>,
 }
 
-impl<'a> Gathered<'a> {
+impl Known<'_> {
     fn report(mut self, service: &str) -> ServiceReport {
-        let learning = |s: &&&Examined| matches!(s.view.baseline, BaselineView::Learning { .. });
-        let learning = self.signals.iter().filter(learning).count();
-        let ready = self
-            .signals
-            .iter()
-            .any(|s| s.view.baseline == BaselineView::Ready);
-        let worst = self.worst();
-        let deviating = worst.iter().filter(|judged| judged.deviates).count();
+        let none = Gist::default();
+        let gist = self.gist.unwrap_or(&none);
         let rank = |alert: &Alert| (alert.state == AlertState::Firing, alert.severity);
         self.alerts.sort_by(|a, b| {
             let by_score = b.severity_score.total_cmp(&a.severity_score);
@@ -305,21 +386,18 @@ impl<'a> Gathered<'a> {
             Some(alert) if alert.state == AlertState::Pending => Health::Pending,
             Some(alert) if alert.severity == SeverityLabel::Warning => Health::Warning,
             Some(_) => Health::Critical,
-            None if learning > 0 && !ready => Health::Learning,
+            None if gist.learning > 0 && !gist.ready => Health::Learning,
             None => Health::Ok,
         };
-        let mut trends = self.trends();
-        let recommendation = self.recommendation(service, &worst, &trends);
-        let trends_omitted = keep(&mut trends, MAX_TRENDS);
         let mut alerts: Vec<_> = self
             .alerts
             .iter()
             .map(|alert| AlertLine::new(alert))
             .collect();
         let alerts_omitted = keep(&mut alerts, MAX_ALERTS);
-        let worst = worst.iter().take(MAX_SIGNALS);
-        let worst = worst.map(JudgedSignal::line).collect();
-        let mut operations = self.operations();
+        let mut operations: Vec<_> = gist.operations.values().collect();
+        let rate = |operation: &Operation| operation.rate.unwrap_or(0.0);
+        operations.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
         let operations_omitted = keep(&mut operations, MAX_OPERATIONS);
         ServiceReport {
             service: service.to_owned(),
@@ -327,70 +405,25 @@ impl<'a> Gathered<'a> {
             last_seen: self.view.map(|view| view.last_seen),
             series: self.view.map_or(0, |view| view.series),
             refused_series: self.view.map_or(0, |view| view.refused_series),
-            signals: self
-                .signals
-                .iter()
-                .filter(|s| s.view.baseline != BaselineView::Unwatched)
-                .count(),
-            learning,
-            deviating,
+            signals: gist.signals,
+            learning: gist.learning,
+            deviating: gist.deviating,
             alerts,
             alerts_omitted,
             versions: self
                 .view
                 .map_or_else(Vec::new, |view| view.versions.clone()),
-            worst,
-            trends,
-            trends_omitted,
-            operations,
+            worst: gist.worst.clone(),
+            trends: gist.trends.clone(),
+            trends_omitted: gist.trends_omitted,
+            operations: operations.into_iter().cloned().collect(),
             operations_omitted,
-            recommendation,
+            recommendation: self.recommendation(service, gist),
         }
     }
 
-    /// All judged signals, by the largest |sigma| of the window.
-    fn worst(&self) -> Vec<JudgedSignal<'a>> {
-        let mut judged: Vec<_> = self
-            .signals
-            .iter()
-            .copied()
-            .filter_map(JudgedSignal::new)
-            .collect();
-        judged.sort_by(|a, b| {
-            // What deviates now stands before what did.
-            b.deviates
-                .cmp(&a.deviates)
-                .then(b.size.total_cmp(&a.size))
-                .then_with(|| a.examined.view.id.cmp(&b.examined.view.id))
-        });
-        judged
-    }
-
-    /// Those that go somewhere, the farthest first.
-    fn trends(&self) -> Vec<TrendLine> {
-        let line = |signal: &&Examined| {
-            let view = &signal.view;
-            Some(TrendLine {
-                id: view.id.clone(),
-                metric: view.metric.clone(),
-                signal: view.signal.clone(),
-                unit: view.unit.clone(),
-                attributes: view.attributes.clone(),
-                trend: signal.trend?,
-            })
-        };
-        let mut trends: Vec<_> = self.signals.iter().filter_map(line).collect();
-        trends.sort_by(|a, b| b.size().total_cmp(&a.size()).then_with(|| a.id.cmp(&b.id)));
-        trends
-    }
-
     /// That of the worst alert, else one for the worst deviation, else one for the worst trend.
-    fn recommendation(
-        &self,
-        service: &str,
-        worst: &[JudgedSignal<'_>],
-        trends: &[TrendLine],
-    ) -> Option<String> {
+    fn recommendation(&self, service: &str, gist: &Gist) -> Option<String> {
         if let Some(text) = self
             .alerts
             .first()
@@ -398,49 +431,18 @@ impl<'a> Gathered<'a> {
         {
             return Some(text.to_owned());
         }
-        if let Some(judged) = worst.first().filter(|judged| judged.deviates) {
-            let view = &judged.examined.view;
-            let kind = Kind::of(&view.metric, &view.signal, &view.unit);
-            let side = Side::of(judged.sigma);
+        if let Some(line) = gist.worst.first().filter(|line| line.deviates) {
+            let kind = Kind::of(&line.metric, &line.signal, &line.unit);
+            let side = Side::of(line.sigma);
             return Some(recommendation(kind, side, service, Hints::default()));
         }
-        let line = trends.iter().find(|line| line.gets_worse())?;
+        let line = gist.gets_worse.as_ref()?;
         let (from, to) = line.ends();
         Some(format!(
             "{} has gone from {from} to {to} within {}: look into it before it alerts.",
             line.name(),
             seconds(line.trend.seconds)
         ))
-    }
-
-    fn operations(&self) -> Vec<Operation> {
-        let mut operations: BTreeMap<(&str, &str), Operation> = BTreeMap::new();
-        let views = self.signals.iter().map(|signal| &signal.view);
-        for signal in views.filter(|view| view.metric == "span.duration") {
-            let attribute = |name: &str| signal.attributes.get(name).map_or("", String::as_str);
-            let (name, kind) = (attribute("span.name"), attribute("span.kind"));
-            let Some(last) = signal.last.as_ref().filter(|_| !name.is_empty()) else {
-                continue;
-            };
-            let operation = operations.entry((name, kind)).or_insert_with(|| Operation {
-                name: name.to_owned(),
-                kind: kind.to_owned(),
-                ..Operation::default()
-            });
-            let slot = match signal.signal.as_str() {
-                "rate" => &mut operation.rate,
-                "error_ratio" => &mut operation.error_ratio,
-                "p50" => &mut operation.p50,
-                "p95" => &mut operation.p95,
-                "p99" => &mut operation.p99,
-                _ => continue,
-            };
-            *slot = Some(last.value);
-        }
-        let mut operations: Vec<_> = operations.into_values().collect();
-        let rate = |operation: &Operation| operation.rate.unwrap_or(0.0);
-        operations.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
-        operations
     }
 }
 
@@ -462,31 +464,49 @@ impl AlertLine {
     }
 }
 
+/// How far ahead a judged signal stands: what deviates now before what did, then by size, then by id.
+#[derive(Clone, Copy, PartialEq)]
+struct Rank<'a> {
+    deviates: bool,
+    /// The largest |sigma| of the window.
+    size: f64,
+    id: &'a str,
+}
+
+impl PartialOrd for Rank<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let by_size = other.size.total_cmp(&self.size);
+        let order = other.deviates.cmp(&self.deviates).then(by_size);
+        Some(order.then_with(|| self.id.cmp(other.id)))
+    }
+}
+
 /// A signal whose newest sample was judged. There are very many of them, and few become a line.
-struct JudgedSignal<'a> {
+struct Judged<'a> {
     examined: &'a Examined,
     last: &'a SampleView,
     expected: f64,
     sigma: f64,
-    deviates: bool,
-    /// The largest |sigma| of the window.
-    size: f64,
+    rank: Rank<'a>,
 }
 
-impl<'a> JudgedSignal<'a> {
+impl<'a> Judged<'a> {
     fn new(examined: &'a Examined) -> Option<Self> {
         let last = examined.view.last.as_ref()?;
         let (expected, sigma) = (last.expected?, last.sigma?);
         let below = last.lower.is_some_and(|lower| last.value < lower);
         let above = last.upper.is_some_and(|upper| last.value > upper);
-        let worst = examined.worst.as_ref().and_then(|worst| worst.sigma);
+        let rank = Rank {
+            deviates: below || above,
+            size: size(sigma, examined.worst.as_ref()),
+            id: &examined.view.id,
+        };
         Some(Self {
             examined,
             last,
             expected,
             sigma,
-            deviates: below || above,
-            size: worst.unwrap_or(sigma).abs().max(sigma.abs()),
+            rank,
         })
     }
 
@@ -503,13 +523,27 @@ impl<'a> JudgedSignal<'a> {
             lower: self.last.lower,
             upper: self.last.upper,
             sigma: self.sigma,
-            deviates: self.deviates,
+            deviates: self.rank.deviates,
             worst: self.examined.worst.clone(),
         }
     }
 }
 
+/// The largest |sigma| of the window.
+fn size(sigma: f64, worst: Option<&SampleView>) -> f64 {
+    let worst = worst.and_then(|worst| worst.sigma);
+    worst.unwrap_or(sigma).abs().max(sigma.abs())
+}
+
 impl SignalLine {
+    fn rank(&self) -> Rank<'_> {
+        Rank {
+            deviates: self.deviates,
+            size: size(self.sigma, self.worst.as_ref()),
+            id: &self.id,
+        }
+    }
+
     /// How its numbers are written.
     pub(super) fn style(&self) -> Style<'_> {
         Style::of_signal(&self.signal, &self.unit, &[self.value, self.expected])
@@ -517,6 +551,24 @@ impl SignalLine {
 }
 
 impl TrendLine {
+    /// `None` where it goes nowhere.
+    fn new(signal: &Examined) -> Option<Self> {
+        let view = &signal.view;
+        Some(Self {
+            id: view.id.clone(),
+            metric: view.metric.clone(),
+            signal: view.signal.clone(),
+            unit: view.unit.clone(),
+            attributes: view.attributes.clone(),
+            trend: signal.trend?,
+        })
+    }
+
+    fn farther_first(&self, other: &Self) -> Ordering {
+        let by_size = other.size().total_cmp(&self.size());
+        by_size.then_with(|| self.id.cmp(&other.id))
+    }
+
     /// Change of the level, as a share of it.
     pub(super) fn change(&self) -> Option<f64> {
         let change = (self.trend.to - self.trend.from) / self.trend.from.abs();
@@ -667,11 +719,17 @@ mod tests {
         let alerts = [Arc::new(firing), Arc::new(resolved)];
         report(
             Timestamp::from_secs(60),
-            &signals,
+            gathered(&signals),
             &services,
             &alerts,
             &[Arc::new(incident)],
         )
+    }
+
+    fn gathered(signals: &[Examined]) -> Gathered {
+        let mut gathered = Gathered::default();
+        signals.iter().for_each(|signal| gathered.add(signal));
+        gathered
     }
 
     #[test]
@@ -738,7 +796,13 @@ mod tests {
             }),
         );
         let signals = [signal("a", "p99", 0.1, 0.2), median];
-        let report = super::report(Timestamp::EPOCH, &signals, &[service("a")], &[], &[]);
+        let report = super::report(
+            Timestamp::EPOCH,
+            gathered(&signals),
+            &[service("a")],
+            &[],
+            &[],
+        );
         assert_eq!(report.totals.signals, 1);
         let a = report.services.first().expect("a");
         assert_eq!((a.signals, a.worst.len()), (1, 1));
@@ -764,7 +828,13 @@ mod tests {
             })
             .collect();
         let services: Vec<_> = (0..1_500).map(|n| service(&format!("s{n}"))).collect();
-        let big = super::report(Timestamp::EPOCH, &signals, &services, &alerts, &[]);
+        let big = super::report(
+            Timestamp::EPOCH,
+            gathered(&signals),
+            &services,
+            &alerts,
+            &[],
+        );
         assert_eq!((big.services.len(), big.services_omitted), (1_000, 501));
         let a = big.services.first().expect("a");
         assert_eq!((a.alerts.len(), a.alerts_omitted), (20, 30));

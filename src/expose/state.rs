@@ -13,8 +13,9 @@ use crate::telemetry::Telemetry;
 /// when tens of thousands of signals are watched.
 const SCRAPES: usize = 2;
 
-/// Answers that take a while and are made at the same time; further ones wait.
-pub(super) const ANSWERS: usize = 8;
+/// Answers that take a while and are made at the same time; further ones wait. A list may be some tens of
+/// megabytes while it is made.
+pub(super) const ANSWERS: usize = 4;
 
 /// Settings of port 9517.
 #[derive(Debug, Clone)]

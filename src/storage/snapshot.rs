@@ -72,7 +72,7 @@ pub fn write<C: AsRef<[u8]>>(
 
 /// Whether there is a snapshot in `directory`, readable or not.
 pub fn is_there(directory: &Path) -> bool {
-    directory.join(FILE).exists()
+    directory.join(FILE).is_file()
 }
 
 /// Adds a chunk to the snapshot that was `created` then, in place of an earlier one: it is read behind the
@@ -97,7 +97,11 @@ fn write_as<C: AsRef<[u8]>>(
         // A full disk needs the room; what cannot be removed is overwritten next time.
         drop(std::fs::remove_file(&new));
     })?;
-    std::fs::rename(&new, &path)?;
+    std::fs::rename(&new, &path).map_err(|error| {
+        drop(std::fs::remove_file(&new));
+        let message = format!("{} cannot be replaced: {error}", path.display());
+        io::Error::new(error.kind(), message)
+    })?;
     sync_directory(directory)?;
     Ok(size)
 }

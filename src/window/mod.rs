@@ -246,7 +246,7 @@ impl Window {
     }
 
     fn shown_values(&self) -> impl Iterator<Item = f64> {
-        let values = self.values.iter();
+        let values = self.values.told();
         values.map(|(value, lost)| values::shortest(value, lost))
     }
 
@@ -280,7 +280,7 @@ impl Window {
 
     /// Every statistic. O(n log n).
     pub fn view(&self) -> WindowView {
-        let mut values: Vec<_> = self.values.iter().collect();
+        let mut values: Vec<_> = self.values.told().collect();
         let (mean, stddev) = self
             .known_mean_and_stddev()
             .unwrap_or_else(|| mean_and_stddev(&values));

@@ -360,6 +360,27 @@ fn a_full_window_takes_as_little_memory_as_its_values_allow() {
 }
 
 #[test]
+fn what_is_small_beside_a_spike_is_not_shown_as_nothing() {
+    let mut window = Window::brief(WindowSpec::Samples(100));
+    let third = 1.0 / 3.0;
+    for i in 0..100 {
+        let value = if i == 20 || i == 40 {
+            1e6 + 1.0 / 7.0
+        } else {
+            third
+        };
+        window.push(sample(i, value));
+    }
+    for (i, shown) in window.shown().enumerate() {
+        if !matches!(i, 20 | 40) {
+            assert!((shown.value - third).abs() < 1e-9, "{i}: {}", shown.value);
+        }
+    }
+    let view = window.view();
+    assert!((view.min - third).abs() < 1e-9 && (view.p50 - third).abs() < 1e-9);
+}
+
+#[test]
 fn decimals_lose_no_digit_and_others_are_shown_as_they_were_meant() {
     let mut window = Window::brief(WindowSpec::Samples(100));
     let given: Vec<f64> = (0..100)

@@ -189,7 +189,9 @@ impl Head {
                 let [a, b, c] = payload.first_chunk().copied().unwrap_or_default();
                 let steps = i32::from_le_bytes([0, a, b, c]) >> 8;
                 let size = power_of_two(self.step).unwrap_or(0.0);
-                (base + f64::from(steps) * size, 0.5 * size)
+                // The base has all its digits.
+                let lost = if steps == 0 { 0.0 } else { 0.5 * size };
+                (base + f64::from(steps) * size, lost)
             }
             Form::Raw => {
                 let bytes = payload.first_chunk().copied().unwrap_or_default();
@@ -534,6 +536,17 @@ impl Values {
     pub(super) fn iter(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
         self.heads()
             .flat_map(move |(start, head)| self.block(start, head))
+    }
+
+    /// The same with the most that each *was* rounded by: it was not taken into a block whose steps were too large
+    /// for its distance from the value before it.
+    pub(super) fn told(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
+        let mut before = None;
+        self.iter().map(move |(value, lost)| {
+            let far = (value - before.replace(value).unwrap_or(0.0)).abs();
+            // What is told of the distance is as rounded as the value.
+            (value, lost.min(2.0 * COARSEST * far))
+        })
     }
 
     fn block(&self, start: usize, head: Head) -> impl Iterator<Item = (f64, f64)> + Clone {

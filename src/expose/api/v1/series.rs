@@ -16,6 +16,8 @@ use crate::model::{LabelSource, Labels, Selector, SignalId, SignalView, Timestam
 const FRESH: Duration = Duration::from_secs(600);
 /// Signals that are asked for together.
 const PAGE: usize = 1_000;
+/// Watched signals among which the most surprising are looked for, or as many as `/metrics` shows.
+const LOOKED_AT: usize = 50_000;
 /// Most surprising signals that are kept while others are looked at: those among them that turn out not to
 /// report any more must not take the place of all that do.
 const KEPT: usize = 5_000;
@@ -105,7 +107,7 @@ async fn surprising(state: &State, selectors: &[Selector], limit: usize) -> Vec<
     let kept = limit.max(KEPT);
     let mut newest = Timestamp::EPOCH;
     let mut most: Vec<SignalView> = Vec::new();
-    let (mut cursor, mut left) = (None, state.settings.exposed_signals);
+    let (mut cursor, mut left) = (None, LOOKED_AT.max(state.settings.exposed_signals));
     while left > 0 {
         let page = state.query.watched(cursor, left.min(PAGE)).await;
         left = left.saturating_sub(page.items.len());
