@@ -2,11 +2,14 @@
 # Whether readers hold up telemetry: how long requests take while /metrics with very many signals, lists and
 # the report are read over and over, beside how long they take while nobody reads. Prints a table in Markdown.
 #
-#   benches/scrape.sh [SIGNALS] [RATE] [SECONDS]     100,000 watched signals, 10,000 points a second, 10 seconds each
+#   benches/scrape.sh [SIGNALS] [RATE] [SECONDS] [TURNS]
+#
+# 100,000 watched signals, 10,000 points a second, 10 seconds each; nothing and /metrics in three turns, since the
+# longest of some hundred waits says little.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . benches/lib.sh
-signals=${1:-100000} rate=${2:-10000} seconds=${3:-10}
+signals=${1:-100000} rate=${2:-10000} seconds=${3:-10} turns=${4:-3}
 build tidewatch load
 HTTP=", metrics_signals: $signals" start scrape << YAML
 storage: {path: "$work/data", snapshot_interval: ${SNAPSHOTS:-5m}}
@@ -60,12 +63,13 @@ echo "$signals watched signals, $rate points a second in requests of 200 (goal: 
 echo
 echo "| read meanwhile | times | each | in | p50 | p99 | longest | refused | cores |"
 echo "|---|---|---|---|---|---|---|---|---|"
-row "nothing"
-row "/metrics" "/metrics?n="
+for _ in $(seq "$turns"); do
+  row "nothing"
+  row "/metrics" "/metrics?n="
+done
 row "a page of signals after the other" "/api/v1/series?limit=1000&n="
 row "signals that no list has" '/api/v1/series?match%5B%5D=%7Bservice%3D%22nobody%22%7D&n='
 row "the most surprising signals" "/api/v1/series?sort=sigma&limit=100&n="
 row "the report" "/api/v1/report?n="
-row "nothing again"
 echo
 echo "Resident: $(field "$pid" VmRSS) MiB, at most $(field "$pid" VmHWM) MiB."
