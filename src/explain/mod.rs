@@ -15,6 +15,7 @@ mod context;
 mod dismissals;
 mod explainer;
 mod external;
+mod gathered;
 mod incident;
 mod quantity;
 mod recommendation;
@@ -29,6 +30,5 @@ mod fixtures;
 
 pub use context::{Facts, questions};
 pub use explainer::Explainer;
-pub use report::{
-    AlertLine, Gathered, Health, Operation, Report, ServiceReport, SignalLine, Totals, report,
-};
+pub use gathered::Gathered;
+pub use report::{AlertLine, Health, Operation, Report, ServiceReport, SignalLine, Totals, report};
