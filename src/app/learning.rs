@@ -111,7 +111,7 @@ impl Learning {
             }
             Ok(Err(error)) => {
                 self.count_error();
-                // What it took of a processor is not known, and no more than this.
+                // What it took of a processor is not known; the time may be what the disk took.
                 turn.spent = turn.spent.max(start.elapsed().min(LONG));
                 tracing::error!(%error, "learning could not be saved");
             }

@@ -29,7 +29,8 @@ use values::Values;
 
 /// A sliding window over the samples of one signal: some 80 bytes and at most 20 a sample; of samples at even
 /// distances none where values are equal, 1, 2 or 4 where they are decimals of few digits, else 8 in an exact
-/// window and 3 in a brief one, and less than one beside.
+/// window and 3 in a brief one, and less than one beside. One of a number of samples has room for all of them from
+/// the sixteenth on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Most samples it holds, at least 1.
